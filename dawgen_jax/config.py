@@ -1,0 +1,421 @@
+"""Typed, frozen, validated configuration of every stage.
+
+A config file is Python with ``get_config() -> Config``; the command line overrides single fields.
+Defaults are the paper's where the paper (or the code of its baselines) states them and our choice where it
+does not; each choice is a field here, so that a result can name it. Validation happens on construction: an
+out-of-range value raises :class:`ConfigError` whose message names the field, its value and the way out.
+
+This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+__all__ = [
+    "Arm",
+    "BackboneConfig",
+    "ClassifierConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "FineTuningConfig",
+    "GeneratorConfig",
+    "SynthesisConfig",
+    "UserError",
+    "digest",
+]
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one sentence that names the file, line or field and the way out.
+
+    The programs in ``train/`` print it without a traceback and exit with status 2.
+    """
+
+
+class ConfigError(UserError, ValueError):
+    """A field of a config is out of range; the message names the field."""
+
+
+def digest(*parts: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of ``parts``.
+
+    Dataclasses are taken as dictionaries, tuples as lists; the order of keys does not matter.
+
+    >>> digest({"a": 1, "b": (2,)}) == digest({"b": [2], "a": 1})
+    True
+    """
+
+    def plain(value: Any) -> Any:
+        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+
+    text = json.dumps(parts, sort_keys=True, default=plain, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check(owner: Any, field: str, ok: bool, want: str) -> None:
+    if not ok:
+        name = f"{type(owner).__name__}.{field}"
+        raise ConfigError(f"{name} = {getattr(owner, field)!r}: must be {want}.")
+
+
+def _positive(owner: Any, *fields: str) -> None:
+    for field in fields:
+        _check(owner, field, getattr(owner, field) > 0, "greater than 0")
+
+
+def _not_negative(owner: Any, *fields: str) -> None:
+    for field in fields:
+        _check(owner, field, getattr(owner, field) >= 0, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """A frozen T5: which one, and how it is computed."""
+
+    path: str = "mini-t5"
+    """A Hugging Face directory (config.json + safetensors + tokenizer), or the name of an embedded backbone."""
+    name: str = ""
+    """The name written in result rows; by default the last component of `path`. The published tables say
+    'T5-large' and 'Flan-T5-large'."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype. float16 is a storage format only: T5's feed-forward activations overflow in it."""
+    scan_unroll: int = 0
+    """Layers unrolled in one iteration of the scan over layers; 0 unrolls all of them (fast for small models),
+    1 compiles one layer (fast to compile for large ones)."""
+    remat: bool = False
+    """Recompute layer activations in the backward pass (less memory, about a third more time)."""
+
+    def __post_init__(self):
+        _check(self, "path", bool(self.path), "a directory or the name of an embedded backbone")
+        _check(self, "dtype", self.dtype in ("float32", "bfloat16"),
+               "'float32' or 'bfloat16' (float16 overflows in T5's feed-forward layers; it is for storage only)")
+        _not_negative(self, "scan_unroll")
+
+    @property
+    def label(self) -> str:
+        """The name of this backbone in result rows."""
+        return self.name or self.path.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where examples and first sentences come from."""
+
+    root: str = ""
+    """A folder with TASK/{train,validation,test}.{jsonl,csv,tsv,parquet}; 'hub:NAME' or 'hub:NAME/CONFIG' for a
+    Hugging Face `datasets` name; empty for the tasks of the embedded mini world."""
+    kshot: str = ""
+    """A folder of ready splits TASK/K-SEED/{train,dev}.jsonl; empty to draw them from the training pool by seed.
+    A task without ready splits there is drawn from the pool, and rows say so."""
+    k: int = 16
+    """Examples a class in the few-shot training set, and again as many in the dev set."""
+    corpus: str = ""
+    """First sentences: a text file (.txt, .txt.gz; one a line), a folder of released sets
+    (TASK/*/gen-train.jsonl[.gz], field sentence1), 'pool' for the task's own unlabelled training pool (a named
+    variant: it sees more than k shots), or empty for the mini world's own corpus."""
+    corpus_seed: int = 42
+    """Seed of the one permutation of first sentences; all labels share the order."""
+    max_test: int = 0
+    """Score only the first so many test pairs (0: all). For development; rows carry n_test."""
+
+    def __post_init__(self):
+        _positive(self, "k")
+        _not_negative(self, "max_test", "corpus_seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """Tuning of the generator's per-label prompts (paper section 'DawGen generator tuning')."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The model that writes the synthetic data; need not be the one that learns from it."""
+    prompt_length: int = 20
+    """Rows of each label's prompt Q_l before sentence 1; the infix has as many rows as its phrase has tokens."""
+    max_source_tokens: int = 100
+    """Sentence 1 is cut to this many tokens."""
+    max_target_tokens: int = 64
+    """Sentence 2 and its end-of-sequence token are cut to this many tokens."""
+    num_steps: int = 0
+    """Updates; 0 takes 160 a label (FewGen: 320 for two classes, 480 for three)."""
+    examples_per_label: int = 2
+    """Examples of each class in a batch; L_dist needs at least two."""
+    learning_rate: float = 5e-3
+    """AdamW on the prompts and infixes, linear decay to 0, no warm-up, no weight decay."""
+    clip_norm: float = 1.0
+    """Global gradient norm is clipped to this before AdamW."""
+    weighting: Literal["meta", "uniform"] = "meta"
+    """'meta': token weights from the meta-learned weight net (L_wGen). 'uniform': 1/N on each token (L_gen)."""
+    weight_norm: Literal["batch", "sentence"] = "batch"
+    """Softmax of token weights over all supervised tokens of the batch, or over each sentence."""
+    meta_learning_rate: float = 2e-2
+    """Step a_meta of the virtual SGD step."""
+    weight_learning_rate: float = 1e-2
+    """Adam on the weight net, linear decay to 0."""
+    weight_decay: float = 1e-4
+    """L2 decay on the weight net."""
+    disc: Literal["ce_logprob", "ratio", "ce_rawlogit"] = "ce_logprob"
+    """Form of L_disc: minus log of the printed ratio; the ratio as printed; cross-entropy over raw logits."""
+    dist_weight: float = 1.0
+    """lambda of L_dist for the DawGen generator; FewGen is this generator with lambda = 0."""
+    dist_reading: Literal["A", "B"] = "B"
+    """Negatives of L_dist: A another class's example under its own prompt, B the same example under a wrong prompt."""
+    dist_similarity: Literal["cosine", "swapped_distance"] = "cosine"
+    """D of L_dist: cosine similarity, or Euclidean distance with the two terms swapped."""
+    dist_margin: float = 1.0
+    """Margin of the hinge in L_dist."""
+    disc_chunks: int = 0
+    """Chunks in which the gradient of L_disc is summed (less memory); 0 lets the step choose."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint_every: int = 100
+    """Steps between two checkpoints of an unfinished run."""
+
+    def __post_init__(self):
+        _positive(self, "prompt_length", "max_source_tokens", "max_target_tokens", "learning_rate", "clip_norm",
+                  "log_every", "checkpoint_every", "meta_learning_rate")
+        _not_negative(self, "num_steps", "weight_learning_rate", "weight_decay", "dist_weight", "dist_margin",
+                      "disc_chunks")
+        _check(self, "examples_per_label", self.examples_per_label >= 2, "2 or more (L_dist pairs two of a class)")
+        _check(self, "weighting", self.weighting in ("meta", "uniform"), "'meta' or 'uniform'")
+        _check(self, "weight_norm", self.weight_norm in ("batch", "sentence"), "'batch' or 'sentence'")
+        _check(self, "disc", self.disc in ("ce_logprob", "ratio", "ce_rawlogit"),
+               "'ce_logprob', 'ratio' or 'ce_rawlogit'")
+        _check(self, "dist_reading", self.dist_reading in ("A", "B"), "'A' or 'B'")
+        _check(self, "dist_similarity", self.dist_similarity in ("cosine", "swapped_distance"),
+               "'cosine' or 'swapped_distance'")
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthesisConfig:
+    """Generation of a labelled set."""
+
+    samples_per_label: int = 5000
+    """Accepted samples wanted for each label."""
+    max_new_tokens: int = 50
+    """Budget of sentence 2, its end-of-sequence token included."""
+    min_new_tokens: int = 0
+    """End of sequence is not allowed before this many tokens."""
+    temperature: float = 0.0
+    """0 is greedy decoding (the paper's baseline for pair tasks)."""
+    top_k: int = 0
+    """Sample among the k best tokens; 0 is off."""
+    top_p: float = 1.0
+    """Sample among the fewest tokens whose probabilities reach p; 1 is off."""
+    repetition_penalty: Literal["task", "off"] = "task"
+    """'task': each label's own penalty, over sentence 1 and the tokens generated so far."""
+    unfinished: Literal["reject", "cut"] = "reject"
+    """A sample without end of sequence within the budget: reject it, or keep it cut (rows are marked 'cut')."""
+    balance: bool = True
+    """Cut every label to the number of accepted samples of the smallest."""
+    batch_size: int = 64
+    """Rows decoded together."""
+    shard_size: int = 1024
+    """First sentences (times labels) in one output shard; a restart goes on after the last whole shard."""
+    score: bool = False
+    """Write each sample's log-probability under every label's prompt."""
+    seed: int = 0
+    """Seed of sampling; the key of a sample is fold_in(fold_in(key, label), index)."""
+
+    def __post_init__(self):
+        _positive(self, "samples_per_label", "max_new_tokens", "batch_size", "shard_size")
+        _not_negative(self, "min_new_tokens", "temperature", "top_k", "seed")
+        _check(self, "top_p", 0 < self.top_p <= 1, "greater than 0 and at most 1")
+        _check(self, "min_new_tokens", self.min_new_tokens < self.max_new_tokens, "below max_new_tokens")
+        _check(self, "unfinished", self.unfinished in ("reject", "cut"), "'reject' or 'cut'")
+        _check(self, "repetition_penalty", self.repetition_penalty in ("task", "off"), "'task' or 'off'")
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuningConfig:
+    """Baseline FT: all weights, no template, a new linear head on the first decoder state."""
+
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4)
+    """Each is tried; the best on dev is kept."""
+    num_steps: int = 500
+    """Updates."""
+    batch_size: int = 8
+    """Examples an update."""
+    weight_decay: float = 0.01
+    """AdamW decay, not on norms."""
+    clip_norm: float = 1.0
+    """Global gradient norm is clipped to this."""
+    eval_every: int = 50
+    """Updates between two evaluations on dev; the best is kept."""
+
+    def __post_init__(self):
+        _check(self, "learning_rates", bool(self.learning_rates) and all(r > 0 for r in self.learning_rates),
+               "one or more rates greater than 0")
+        _positive(self, "num_steps", "batch_size", "clip_norm", "eval_every")
+        _not_negative(self, "weight_decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig:
+    """Tuning of the classifier's prompt (paper section 'prompt tuning' and Algorithm 2)."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The frozen model whose prompt is tuned."""
+    prompt_length: int = 100
+    """Rows P of the soft prompt at the encoder's input."""
+    prompt_init: Literal["vocabulary", "sampled"] = "vocabulary"
+    """'vocabulary': embeddings of the first alphabetic pieces that start a word; 'sampled': random such pieces."""
+    max_tokens: int = 100
+    """Template tokens, the mask and end of sequence included; tails are cut, last placeholder first."""
+    learning_rate: float = 0.3
+    """Adafactor, cosine decay to 0, no warm-up, no parameter scaling."""
+    factored: bool = True
+    """Factored second moment of Adafactor."""
+    weight_decay: float = 1e-5
+    """Times the learning rate, as Hugging Face's Adafactor does."""
+    clip_norm: float = 1.0
+    """Global gradient norm is clipped to this after the surgery, before Adafactor."""
+    aggregator: Literal["surgery", "pcgrad", "mgda", "cagrad", "upgrad"] = "surgery"
+    """What '+ GS' arms combine per-source gradients with; 'surgery' is Algorithm 2."""
+    epsilon: float = 1.0
+    """Weight of the (projected) synthetic gradient beside the real one."""
+    surgery_scope: Literal["global", "leaf", "row"] = "global"
+    """Inner products over the whole prompt, each array, or each prompt row."""
+    real_steps: int = 400
+    """Updates of arms that see real data only."""
+    real_batch_per_label: int = 2
+    """Their batch: 4 for two classes, 6 for three."""
+    real_eval_every: int = 4
+    """Updates between two dev evaluations of those arms."""
+    num_steps: int = 3000
+    """Updates of every arm with synthetic data (and of real-only arms of variant 'same-T'); two-stage arms split it."""
+    batch_size: int = 16
+    """Examples of each source in a batch of those arms."""
+    eval_every: int = 100
+    """Updates between two dev evaluations of those arms; the best dev accuracy is kept, step 0 included."""
+    full_steps: int = 30000
+    """Updates on the full training pool ('@full')."""
+    full_batch_size: int = 18
+    """Examples in a batch there."""
+    full_eval_every: int = 1000
+    """Updates between two dev evaluations there."""
+    eval_batch_size: int = 64
+    """Rows scored together in evaluation; the last batch is padded with rows of weight 0."""
+    vmap_seeds: bool = True
+    """Run all seeds of an arm in one program; off, one after the other."""
+    pad_multiple: int = 16
+    """Token batches are padded to the smallest multiple of this that holds the data, instead of to max_tokens."""
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    """Settings of the FT baseline."""
+
+    def __post_init__(self):
+        _positive(self, "prompt_length", "max_tokens", "learning_rate", "clip_norm", "real_steps",
+                  "real_batch_per_label", "real_eval_every", "num_steps", "batch_size", "eval_every", "full_steps",
+                  "full_batch_size", "full_eval_every", "eval_batch_size", "pad_multiple")
+        _not_negative(self, "weight_decay", "epsilon")
+        _check(self, "prompt_init", self.prompt_init in ("vocabulary", "sampled"), "'vocabulary' or 'sampled'")
+        _check(self, "aggregator", self.aggregator in ("surgery", "pcgrad", "mgda", "cagrad", "upgrad"),
+               "'surgery', 'pcgrad', 'mgda', 'cagrad' or 'upgrad'")
+        _check(self, "surgery_scope", self.surgery_scope in ("global", "leaf", "row"), "'global', 'leaf' or 'row'")
+
+
+METHODS = (
+    "Prompting (zero-shot)", "FT", "Prompt Tuning", "Syn only", "Real -> Syn", "Syn -> Real",
+    "(Real, Syn)", "(Real, Syn) + GS",
+)
+"""The rows of the published tables that can be run; each needs a generator exactly if 'Syn' stands in it."""
+GENERATORS = ("FewGen", "DawGen")
+VARIANTS = ("", "same-T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One row of a results table: a method, the generator of its synthetic data, shots and variant.
+
+    Written ``[GENERATOR: ] METHOD [ @full] [ #VARIANT]`` on the command line and in config files.
+
+    >>> Arm.parse("DawGen: (Real, Syn) + GS")
+    Arm(method='(Real, Syn) + GS', generator='DawGen', full=False, variant='')
+    >>> Arm.parse("Prompt Tuning #same-T").variant, str(Arm.parse("Prompt Tuning @full"))
+    ('same-T', 'Prompt Tuning @full')
+    """
+
+    method: str
+    """A string of the column `method` of the published tables."""
+    generator: str = ""
+    """'FewGen', 'DawGen', or empty where no synthetic data is used."""
+    full: bool = False
+    """Tune on the whole training pool instead of k shots (an upper bound)."""
+    variant: str = ""
+    """'same-T': real data only, with as many updates as arms with synthetic data."""
+
+    def __post_init__(self):
+        _check(self, "method", self.method in METHODS, "one of " + "; ".join(METHODS))
+        if "Syn" in self.method:
+            _check(self, "generator", self.generator in GENERATORS, f"FewGen or DawGen for '{self.method}'")
+        else:
+            _check(self, "generator", not self.generator, f"empty for '{self.method}'")
+        _check(self, "variant", self.variant in VARIANTS, "empty or 'same-T'")
+        real_only = self.method == "Prompt Tuning"
+        _check(self, "variant", not self.variant or real_only, "empty but for 'Prompt Tuning'")
+        _check(self, "full", not self.full or (real_only and not self.variant),
+               "used with 'Prompt Tuning' alone")
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """The arm that ``text`` names.
+
+        Raises:
+          ConfigError: ``text`` names no known method, generator or variant.
+        """
+        match = re.fullmatch(r"(?:(\w+): *)?(.*?)(?: *@(\w+))?(?: *#(\S+))?", text.strip())
+        generator, method, shots, variant = match.groups()
+        if shots not in (None, "full"):
+            raise ConfigError(f"Config.arms: '{text}': after @ only 'full' may stand; k shots are data.k.")
+        try:
+            return cls(method, generator or "", shots == "full", variant or "")
+        except ConfigError as error:
+            raise ConfigError(f"Config.arms: '{text}': {error}") from None
+
+    def __str__(self) -> str:
+        prefix = f"{self.generator}: " if self.generator else ""
+        return prefix + self.method + (" @full" if self.full else "") + (f" #{self.variant}" if self.variant else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The main job: tasks x seeds x arms."""
+
+    name: str = "run"
+    """Names the run directory (runs/NAME) where --out is not given."""
+    tasks: tuple[str, ...] = ("mini-snli",)
+    """Names of tasks: QQP MRPC MNLI SNLI QNLI RTE SICK, or those of the mini world (mini-qqp, mini-mrpc, ...)."""
+    seeds: tuple[int, ...] = (13, 21, 42, 87, 100)
+    """Each draws its own few-shot split, generator and prompt."""
+    arms: tuple[str, ...] = ("Prompt Tuning", "DawGen: (Real, Syn) + GS")
+    """'[GENERATOR: ]METHOD[ @full][ #VARIANT]', for instance 'DawGen: (Real, Syn) + GS'."""
+    data: DataConfig = DataConfig()
+    """Where examples and first sentences come from."""
+    generator: GeneratorConfig = GeneratorConfig()
+    """Tuning of the generator."""
+    synthesis: SynthesisConfig = SynthesisConfig()
+    """Generation of the labelled set."""
+    classifier: ClassifierConfig = ClassifierConfig()
+    """Tuning of the classifier's prompt."""
+    devices: int = 0
+    """Devices of the mesh's data axis; 0 takes all."""
+
+    def __post_init__(self):
+        for field in ("tasks", "seeds", "arms"):
+            value = getattr(self, field)
+            _check(self, field, len(value) > 0, "one or more")
+            _check(self, field, len(set(value)) == len(value), "without repeats")
+        _check(self, "seeds", all(seed >= 0 for seed in self.seeds), "0 or more")
+        _not_negative(self, "devices")
+        for text in self.arms:
+            Arm.parse(text)
+
+    @property
+    def parsed_arms(self) -> tuple[Arm, ...]:
+        """``arms``, parsed."""
+        return tuple(Arm.parse(text) for text in self.arms)

@@ -1,0 +1,88 @@
+"""What a sentence-pair task is, and the paper's seven.
+
+Everything is keyed by class *name* at the boundary (files, tables) and by position in ``Task.labels`` inside;
+the order is fixed here and nowhere else.
+
+Templates and label words of QQP, MRPC, MNLI, SNLI and SICK are those of OPTIMA's prompt-tuning code (the same
+first author's); those of QNLI and RTE are not published: ``Departure:`` ours. Generator phrases and repetition
+penalties are FewGen's (released code); SNLI and SICK have none there: ``Departure:`` MNLI's. QQP's two phrases
+look swapped there: ``Departure:`` unswapped here (they are only a start).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["SEVEN", "Task"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A sentence-pair classification task.
+
+    Attributes (L labels, all tuples in the order of ``labels``):
+      name: as in the published tables.
+      labels: class names.
+      template: encoder text with {sentence1}, {sentence2} and one <mask>.
+      label_words: one word a label; its single token's logit at the mask is the class score.
+      phrases: (before sentence 1, between the sentences): the starts of Q_l and of the infix.
+      repetition_penalty: CTRL's, over sentence 1's tokens and those generated so far; 1 is off.
+      corpus: which released sets hold suitable first sentences (names of tasks).
+      source_words: (fewest, most) words of a first sentence; (0, 0) is any.
+      reject: a generated sentence 2 that contains one of these strings is rejected.
+      positive: the class whose F1 is reported; empty for the macro average.
+      test_split: the split that the published numbers are taken on.
+      paper_n_test: its size in the paper; published cells stand beside ours only where n_test agrees.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    template: str
+    label_words: tuple[str, ...]
+    phrases: tuple[tuple[str, str], ...]
+    repetition_penalty: tuple[float, ...]
+    corpus: tuple[str, ...]
+    source_words: tuple[int, int] = (0, 0)
+    reject: tuple[str, ...] = ()
+    positive: str = ""
+    test_split: str = "validation"
+    paper_n_test: int = 0
+
+
+_INFERENCE = ("entailment", "neutral", "contradiction")
+_TWO_WAY = ("entailment", "not_entailment")
+_INFERENCE_TEMPLATE = "hypothesis: {sentence2} premise: {sentence1} answer: <mask>"
+_PARAPHRASE_TEMPLATE = "{sentence1} and {sentence2} are equivalent? <mask>"
+
+
+def _phrases(noun1: str, noun2: str, *relations: str) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{noun1} {relation} {noun2}. {noun1}:", f"{noun2}:") for relation in relations)
+
+
+_INFERENCE_PHRASES = _phrases("Sentence 1", "Sentence 2", "implies", "supplements", "contradicts")
+_DIFFERENT = ("is different from", "is equivalent to")
+
+SEVEN: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("QQP", ("not_duplicate", "duplicate"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
+             _phrases("Question 1", "Question 2", *_DIFFERENT), (1.5, 1.0), ("QQP", "QNLI"),
+             positive="duplicate", paper_n_test=40430),
+        Task("MRPC", ("not_equivalent", "equivalent"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
+             _phrases("Sentence 1", "Sentence 2", *_DIFFERENT), (1.5, 1.0), ("MRPC", "RTE"),
+             positive="equivalent", test_split="test", paper_n_test=1725),
+        Task("MNLI", _INFERENCE, _INFERENCE_TEMPLATE, ("yes", "neutral", "no"), _INFERENCE_PHRASES,
+             (1.1, 1.5, 1.1), ("MNLI",), paper_n_test=9815),
+        Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, ("yes", "neutral", "no"), _INFERENCE_PHRASES,
+             (1.1, 1.5, 1.1), ("MNLI",), paper_n_test=9842),
+        Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
+             tuple((f"Paragraph is {word} to Question. Question:", "Paragraph:") for word in ("relevant", "irrelevant")),
+             (1.0, 1.5), ("QNLI", "QQP"), reject=("?",), paper_n_test=5463),
+        Task("RTE", _TWO_WAY, _INFERENCE_TEMPLATE, ("yes", "no"),
+             _phrases("Sentence 1", "Sentence 2", "implies", "supplements"), (1.0, 1.5), ("RTE", "MRPC"),
+             paper_n_test=277),
+        Task("SICK", _INFERENCE, _INFERENCE_TEMPLATE, ("yes", "neutral", "no"), _INFERENCE_PHRASES,
+             (1.1, 1.5, 1.1), ("MNLI",), source_words=(0, 15), test_split="test", paper_n_test=4906),
+    )
+}
+"""The paper's seven tasks by name."""
