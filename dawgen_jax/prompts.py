@@ -1,0 +1,135 @@
+"""Soft prompts: where they stand in the encoder's input, how they start, and how they are stored.
+
+A classifier's prompt P is one array [P, H] in front of the text. A generator's label prompts Q are a dictionary
+``{"prompt": [L, P, H], "infix": [L, I, H]}``: rows in front of sentence 1, and rows between it and the end of
+sequence. Prompt rows take positions 0..P-1 of the encoder and shift the text by P, so that relative position
+buckets are those of the whole input (as Hugging Face and PEFT do).
+
+``Departure:`` DawGen's generator baseline (CTRL) has a deep prefix of keys and values at every layer; a T5 generator
+gets input-level rows.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dawgen_jax.config import UserError
+from dawgen_jax.t5 import model
+from dawgen_jax.t5.config import T5Config
+
+__all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
+
+
+def insert(theta, tokens, mask, prompt, *, t5: T5Config, infix=None, slots=None):
+    """Encoder input with soft rows: ``[prompt ; E(tokens)]`` where infix rows replace embeddings at their slots.
+
+    Args:
+      theta: the backbone's parameters.
+      tokens: int32 [B, T] token ids.
+      mask: bool [B, T] True at real positions.
+      prompt: [P, H], or [B, P, H] with one prompt a row; P may be 0.
+      t5: the backbone's configuration.
+      infix: [B, I, H] rows that may stand inside the text; None for none.
+      slots: int32 [B, T] the infix row at each position, -1 for the token's own embedding; given with ``infix``.
+
+    Returns:
+      (embeddings [B, P + T, H] in the compute dtype, mask bool [B, P + T]).
+    """
+    embedded = model.embed(theta, tokens, config=t5)
+    batch = tokens.shape[0]
+    if infix is not None:
+        # A product with one-hot rows: its transpose is a product too, where a gather's is a slow scatter-add.
+        places = jax.nn.one_hot(slots, infix.shape[1], dtype=embedded.dtype)
+        rows = jnp.einsum("bti,bih->bth", places, infix.astype(embedded.dtype))
+        embedded = jnp.where((slots >= 0)[..., None], rows, embedded)
+    prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape[-2:])).astype(embedded.dtype)
+    front = jnp.ones((batch, prompt.shape[1]), bool)
+    return jnp.concatenate([prompt, embedded], axis=1), jnp.concatenate([front, mask], axis=1)
+
+
+def rows_of(theta, ids) -> np.ndarray:
+    """Embedding rows [len(ids), H] of ``theta`` in float32."""
+    return np.asarray(theta["embedding"][jnp.asarray(ids, jnp.int32)], np.float32)
+
+
+def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, seed: int | None = None) -> np.ndarray:
+    """A prompt [P, H] of vocabulary rows: the first ``length`` of ``ids``, or a random draw of them by ``seed``.
+
+    Args:
+      theta: the backbone's parameters.
+      ids: tokens that may start a prompt (pieces that start a word and are purely alphabetic), in vocabulary order.
+      length: P.
+      seed: draw without replacement where given.
+
+    Raises:
+      UserError: ``ids`` has fewer than ``length`` entries.
+    """
+    if len(ids) < length:
+        raise UserError(f"classifier.prompt_length = {length}: the vocabulary has only {len(ids)} alphabetic "
+                        "word-starting pieces to start a prompt from; choose a shorter prompt.")
+    chosen = ids[:length] if seed is None else np.random.default_rng(seed).choice(ids, length, replace=False)
+    return rows_of(theta, chosen)
+
+
+def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, seed: int) -> np.ndarray:
+    """A prompt [P, H] that ends with the embedded phrase; rows drawn from ``ids`` fill the front.
+
+    Args:
+      theta: the backbone's parameters.
+      phrase: token ids of the phrase, without end of sequence; only its last ``length`` are used.
+      ids: tokens that may fill.
+      length: P.
+      seed: of the fill.
+    """
+    phrase = np.asarray(phrase, np.int32)[-length:]
+    fill = np.random.default_rng(seed).choice(ids, length - len(phrase), replace=True)
+    return rows_of(theta, np.concatenate([fill.astype(np.int32), phrase]))
+
+
+def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length: int, *, seed: int) -> dict:
+    """The start of a generator's label prompts from their phrases.
+
+    Args:
+      theta: the generator backbone's parameters.
+      prefixes: token ids of each label's phrase before sentence 1.
+      infixes: token ids of each label's phrase between the sentences; the longest gives I.
+      ids: tokens that may fill.
+      length: P.
+      seed: of the fill, the same for every label, so that labels differ only by their phrases.
+
+    Returns:
+      {"prompt": [L, P, H], "infix": [L, I, H]} float32.
+    """
+    width = max(len(infix) for infix in infixes)
+    return {
+        "prompt": np.stack([text_prompt(theta, phrase, ids, length, seed=seed) for phrase in prefixes]),
+        "infix": np.stack([text_prompt(theta, phrase, ids, width, seed=seed) for phrase in infixes]),
+    }
+
+
+def save(path: str | os.PathLike, arrays: dict) -> None:
+    """Write a dictionary of arrays as float32 safetensors, aside first and then renamed."""
+    path = pathlib.Path(path)
+    aside = path.with_name(path.name + ".partial")
+    save_file({name: np.asarray(value, np.float32) for name, value in arrays.items()}, aside, {"format": "np"})
+    os.replace(aside, path)
+
+
+def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read what :func:`save` wrote.
+
+    Raises:
+      UserError: the file is missing or no safetensors file.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as soft prompts ({error}); give a file this project wrote.") from None
