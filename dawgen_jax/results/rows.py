@@ -1,0 +1,255 @@
+"""Rows of results.jsonl: one a (task, backbone, generator, method, k_shot, variant, seed, metric).
+
+Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list); results.jsonl
+is nothing but all of them, sorted by key, one JSON object a line, rewritten as a whole. So a restart, or a larger
+run in the same folder, ends with the same file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dawgen_jax.config import GENERATORS, METHODS, UserError
+
+__all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measured number.
+
+    Attributes:
+      task, backbone: what was scored, and the classifier's backbone.
+      method: a string of the column `method` of the published tables.
+      metric: 'accuracy' (the main one) or 'f1'; each metric has a row of its own.
+      value: in [0, 1]; tables show per cent.
+      n_test: test pairs scored.
+      seed: of the few-shot split, the generator and the prompt; 0 for zero-shot, which has one row.
+      generator, generator_backbone: who wrote the synthetic data; empty where there is none.
+      k_shot: examples a class, or 'full' for the whole pool; 0 for zero-shot.
+      variant: '' by default, else 'same-T', 'cut', ...
+      class_counts: test pairs of each class by name; they sum to n_test.
+      split_source: where the few-shot split came from.
+      trainable_parameters: numbers that the method trains.
+      wall_seconds: time of this cell (shared work, such as the synthetic set, not counted).
+      config_hash: of the fields and inputs that this cell depends on.
+      versions: of Python and of the packages that computed it.
+      extras: anything else worth keeping (conflict rate, steps, polarity of label words, ...).
+    """
+
+    task: str
+    backbone: str
+    method: str
+    metric: str
+    value: float
+    n_test: int
+    seed: int
+    generator: str = ""
+    generator_backbone: str = ""
+    k_shot: int | str = 16
+    variant: str = ""
+    class_counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    split_source: str = ""
+    trainable_parameters: int = 0
+    wall_seconds: float = 0.0
+    config_hash: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    extras: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        _check_types(self)
+        _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
+        _check(self, "value", 0 <= self.value <= 1, "a number from 0 to 1")
+        _check(self, "n_test", self.n_test > 0, "greater than 0")
+        _check(self, "seed", self.seed >= 0, "0 or more")
+        _check(self, "k_shot", self.k_shot == "full" or (isinstance(self.k_shot, int) and self.k_shot >= 0),
+               "a number of shots or 'full'")
+        _check(self, "class_counts", not self.class_counts or sum(self.class_counts.values()) == self.n_test,
+               f"counts that sum to n_test = {self.n_test}")
+
+    @property
+    def key(self) -> tuple:
+        """What names a row; a later row with the same key replaces an earlier one."""
+        return (self.task, self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot),
+                self.variant, self.seed, self.metric)
+
+    @property
+    def order(self) -> tuple:
+        """Sorts rows as tables show them: methods in the paper's order, few shots before 'full'."""
+        return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
+                _rank(METHODS, self.method), self.k_shot == "full",
+                self.k_shot if isinstance(self.k_shot, int) else 0, self.variant, self.seed, self.metric)
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticRow:
+    """Quality of one synthetic set (a line of synthetic.jsonl); measures as defined in ``results.quality``.
+
+    Attributes:
+      task, generator, seed: which set; ``backbone`` is the model that wrote it.
+      n: samples measured.
+      consistency: share whose true label is the wanted one; None where no semantics tells it.
+      diversity, distance, copies: distinct-2, unigram divergence from real sentences, copies of sentence 1.
+      extras: the other measures.
+    """
+
+    task: str
+    backbone: str
+    generator: str
+    seed: int
+    n: int
+    diversity: float
+    distance: float
+    copies: float
+    consistency: float | None = None
+    extras: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        _check_types(self)
+        for name in ("diversity", "distance", "copies"):
+            _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        _check(self, "consistency", self.consistency is None or 0 <= self.consistency <= 1,
+               "a number from 0 to 1, or null")
+
+    @property
+    def key(self) -> tuple:
+        """What names a row."""
+        return (self.task, self.backbone, self.generator, self.seed)
+
+    @property
+    def order(self) -> tuple:
+        """Sorts rows: FewGen before DawGen."""
+        return (self.task, self.backbone, _rank(GENERATORS, self.generator), self.seed)
+
+
+AnyRow = TypeVar("AnyRow", Row, SyntheticRow)
+
+_KINDS = {"str": str, "int": int, "float": (int, float), "int | str": (int, str),
+          "float | None": (int, float, type(None))}
+"""Python types of the annotations above; every other field is a dict."""
+
+
+def _check(row: AnyRow, field: str, ok: bool, want: str) -> None:
+    if not ok:
+        raise UserError(f"{type(row).__name__}.{field} = {getattr(row, field)!r}: must be {want}.")
+
+
+def _check_types(row: AnyRow) -> None:
+    for field in dataclasses.fields(row):
+        value, kinds = getattr(row, field.name), _KINDS.get(field.type, dict)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        _check(row, field.name, isinstance(value, kinds) and not isinstance(value, bool) and finite, field.type)
+
+
+def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
+    return (names.index(name) if name in names else len(names) if name else -1, name)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a number, for :class:`Row`."""
+    packages = ("dawgen-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def merge(*groups: Iterable[AnyRow]) -> list[AnyRow]:
+    """All rows, sorted, one a key: a later row replaces an earlier one with the same key."""
+    kept = {row.key: row for rows in groups for row in rows}
+    return sorted(kept.values(), key=lambda row: row.order)
+
+
+def _from_dict(values: Any, kind: type[AnyRow], where: str) -> AnyRow:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: a {kind.__name__} must be a JSON object, not {type(values).__name__}.")
+    for name in values:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1, 0) or ["extras"]
+            raise UserError(f"{where}: unknown field '{name}' (nearest: '{near[0]}'); free fields belong in 'extras'.")
+    for name, field in fields.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: field '{name}' is missing.")
+    try:
+        return kind(**values)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; finish a run there first, or name its folder.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from None
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON ({error.msg}); remove or repair it and start again.") from None
+
+
+def _dump(value: Any, indent: int | None = None) -> str:
+    def plain(value: Any) -> Any:  # JSON has no NaN: a measure that is not defined is null
+        if isinstance(value, dict):
+            return {name: plain(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _write_aside(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]:
+    """The rows of a .jsonl file, one JSON object a line.
+
+    Raises:
+      UserError: naming file and line, where the file is missing, or a line is no valid row or repeats a key.
+    """
+    path, rows, first = Path(path), [], {}
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            rows.append(_from_dict(_parse(line, where), kind, where))
+            if first.setdefault(rows[-1].key, number) != number:
+                raise UserError(f"{where}: repeats the row of line {first[rows[-1].key]}; keep one of them.")
+    return rows
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
+    """Replaces a .jsonl file as a whole by ``merge(rows)``; the same rows in any order give the same bytes."""
+    _write_aside(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
+
+
+def read_cell(path: str | os.PathLike) -> list[Row]:
+    """The rows of one cell's result.json, a JSON list.
+
+    Raises:
+      UserError: naming the file and the position in the list.
+    """
+    values = _parse(_read_text(Path(path)), str(path))
+    if not isinstance(values, list):
+        raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
+    return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]
+
+
+def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Writes one cell's rows to its result.json, whole or not at all."""
+    _write_aside(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

@@ -1,0 +1,112 @@
+"""Rows survive files, replace each other by key, and bad files are refused with file and line."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dawgen_jax.config import UserError
+from dawgen_jax.results.rows import (
+    Row,
+    SyntheticRow,
+    merge,
+    read_cell,
+    read_rows,
+    versions,
+    write_cell,
+    write_rows,
+)
+
+ROW = Row(task="mini-snli", backbone="mini-t5", method="(Real, Syn) + GS", metric="accuracy", value=0.5, n_test=6,
+          seed=13, generator="DawGen", generator_backbone="mini-t5", class_counts={"yes": 2, "no": 4},
+          split_source="drawn \u2028 by <seed>", trainable_parameters=1024, wall_seconds=1.5, config_hash="0a",
+          versions={"python": "3.11"}, extras={"conflict_rate": 0.25})
+
+
+def change(**fields):
+    return dataclasses.replace(ROW, **fields)
+
+
+def test_files_return_what_was_written(tmp_path):
+    rows = [ROW, change(metric="f1", value=0.25), change(k_shot="full"), change(generator="", method="FT")]
+    write_rows(tmp_path / "results.jsonl", rows)
+    assert set(map(str, read_rows(tmp_path / "results.jsonl"))) == set(map(str, rows))
+    write_cell(tmp_path / "cells" / "a" / "result.json", rows)
+    assert read_cell(tmp_path / "cells" / "a" / "result.json") == merge(rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"cells", "results.jsonl"}  # nothing half-written stays
+
+
+def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
+    rows = [change(seed=seed, metric=metric) for seed in (100, 13) for metric in ("f1", "accuracy")]
+    write_rows(tmp_path / "a", rows)
+    write_rows(tmp_path / "b", reversed(rows))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert [(row.seed, row.metric) for row in read_rows(tmp_path / "a")] == [
+        (13, "accuracy"), (13, "f1"), (100, "accuracy"), (100, "f1")]
+
+
+def test_a_later_row_replaces_an_earlier_one_of_the_same_key():
+    others = [change(**{name: value}) for name, value in dict(
+        task="t", backbone="b", generator_backbone="g", generator="FewGen", method="Syn only", k_shot=8, variant="cut",
+        seed=1, metric="f1").items()]
+    merged = merge([ROW, *others], [change(value=0.75, config_hash="0b")])
+    assert len(merged) == len(others) + 1
+    assert [row.value for row in merged if row.key == ROW.key] == [0.75]
+
+
+def test_an_undefined_extra_becomes_null(tmp_path):
+    write_rows(tmp_path / "a", [change(extras={"cosine": float("nan"), "steps": [1, float("inf")]})])
+    assert read_rows(tmp_path / "a")[0].extras == {"cosine": None, "steps": [1, None]}
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    (dict(value=56.1), "Row.value = 56.1: must be a number from 0 to 1"),
+    (dict(value=float("nan")), "Row.value = nan"),
+    (dict(metric="bleu"), "'accuracy' or 'f1'"),
+    (dict(n_test=0), "Row.n_test = 0"),
+    (dict(seed=True), "Row.seed = True: must be int"),
+    (dict(k_shot="all"), "Row.k_shot = 'all'"),
+    (dict(class_counts={"yes": 1}), "sum to n_test = 6"),
+])
+def test_bad_fields_are_refused(fields, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        change(**fields)
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ('{"task": "a"', "results.jsonl:2: not valid JSON"),
+    ("[1]", "results.jsonl:2: a Row must be a JSON object, not list"),
+    (json.dumps(dataclasses.asdict(ROW) | {"sed": 1}), "results.jsonl:2: unknown field 'sed' .nearest: 'seed'"),
+    (json.dumps({"task": "a"}), "results.jsonl:2: field 'backbone' is missing"),
+    (json.dumps(dataclasses.asdict(ROW) | {"value": "0.5"}), "results.jsonl:2: Row.value = '0.5': must be float"),
+    (json.dumps(dataclasses.asdict(ROW)), "results.jsonl:2: repeats the row of line 1"),
+])
+def test_a_bad_line_is_named(tmp_path, line, message):
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps(dataclasses.asdict(ROW)) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=message):
+        read_rows(path)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.jsonl: no such file"):
+        read_rows(tmp_path / "nowhere.jsonl")
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(UserError, match=r"result.json: must hold a JSON list"):
+        read_cell(tmp_path / "result.json")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match="binary: cannot be read"):
+        read_rows(tmp_path / "binary")
+
+
+def test_synthetic_rows(tmp_path):
+    row = SyntheticRow("mini-snli", "mini-t5", "DawGen", 13, 100, diversity=0.5, distance=0.2, copies=0.1)
+    few = dataclasses.replace(row, generator="FewGen", consistency=0.6)
+    write_rows(tmp_path / "synthetic.jsonl", [row, few])
+    assert read_rows(tmp_path / "synthetic.jsonl", SyntheticRow) == [few, row]
+    with pytest.raises(UserError, match=r"SyntheticRow.consistency = 1.5"):
+        dataclasses.replace(row, consistency=1.5)
+
+
+def test_versions_name_python_and_jax():
+    assert {"python", "jax", "dawgen-jax"} <= versions().keys()
