@@ -1,0 +1,84 @@
+"""First sentences: the unlabelled sentences that the generator continues.
+
+They are distinct, whitespace-normalised, and permuted once by ``corpus_seed``; all labels walk through them in the
+same order, so that labels share first sentences (as in FewGen). The list is never cycled.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from dawgen_jax.config import DataConfig, UserError
+from dawgen_jax.data.lines import json_lines, text_lines
+from dawgen_jax.data.pools import Pools
+from dawgen_jax.tasks import Task
+
+__all__ = ["arrange", "first_sentences"]
+
+
+def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) -> list[str]:
+    """Distinct first sentences for ``task``, in the order in which they are used.
+
+    Args:
+      task: its ``corpus`` names the released sets that fit it; its ``source_words`` bound the length.
+      data: ``corpus`` is a text file (.txt, .txt.gz; one sentence a line), a folder of released sets
+        (TASK/*/gen-train.jsonl[.gz]) or 'pool'; ``corpus_seed`` seeds the permutation.
+      pools: needed for 'pool': the training pool's own first sentences, of any length. A named variant: it sees more
+        than the k shots (though no label).
+
+    Raises:
+      UserError: there is no such corpus, a line is broken, or no sentence has a fitting length.
+    """
+    if data.corpus == "pool":
+        if pools is None:
+            raise UserError("data.corpus = 'pool' needs the task's training pool; set data.root.")
+        sentences, words = (example.sentence1 for example in pools.train), (0, 0)
+    elif not data.corpus:
+        raise UserError(f"data.corpus is empty, and {task.name} is no task of the embedded mini world: set it to a text "
+                        "file, to a folder of released sets, or to 'pool'.")
+    else:
+        path = pathlib.Path(data.corpus)
+        words = task.source_words
+        if path.is_dir():
+            sentences = _released(path, task)
+        elif path.name.endswith((".txt", ".txt.gz")):
+            sentences = (text for _, text in text_lines(path))
+        else:
+            raise UserError(f"data.corpus = '{path}': neither a folder nor a text file (.txt, .txt.gz).")
+    arranged = arrange(sentences, data.corpus_seed, words)
+    if not arranged:
+        raise UserError(f"data.corpus = '{data.corpus}': no sentence of {words[0]} to {words[1] or 'any number of'} words "
+                        f"for {task.name}; give another corpus.")
+    return arranged
+
+
+def arrange(sentences: Iterator[str] | list[str], seed: int, words: tuple[int, int] = (0, 0)) -> list[str]:
+    """Distinct non-empty ``sentences`` of (fewest, most) ``words``, normalised, permuted by ``seed``.
+
+    >>> sorted(arrange([" a  b", "a b", "", "a b c"], 0, (2, 0)))
+    ['a b', 'a b c']
+    """
+    fewest, most = max(words[0], 1), words[1] or float("inf")
+    distinct = {}
+    for sentence in sentences:
+        pieces = sentence.split()
+        if fewest <= len(pieces) <= most:
+            distinct[" ".join(pieces)] = None
+    kept = list(distinct)
+    return [kept[i] for i in np.random.RandomState(seed).permutation(len(kept))]
+
+
+def _released(folder: pathlib.Path, task: Task) -> Iterator[str]:
+    names = task.corpus or (task.name,)
+    paths = [path for name in names for path in sorted(folder.glob(f"{name}/*/gen-train.jsonl*"))]
+    if not paths:
+        raise UserError(f"data.corpus = '{folder}': no TASK/*/gen-train.jsonl[.gz] for TASK in {', '.join(names)}; "
+                        "give another folder or a text file.")
+    for path in paths:
+        for line, row in json_lines(path):
+            if not isinstance(row.get("sentence1"), str):
+                raise UserError(f"{path}:{line}: no text in field 'sentence1'; mend the line.")
+            yield row["sentence1"]
