@@ -1,0 +1,173 @@
+"""The shape of a T5 and how it is computed, and its translation to and from Hugging Face's config.json.
+
+Two properties that Hugging Face mixes up are kept apart: ``tied_head`` (the file holds no ``lm_head.weight``) and
+``scale_decoder_outputs`` (hidden states are multiplied by d_model^-0.5 before the head). transformers 5 writes
+``tie_word_embeddings: true`` for every T5 and moves the meaning of the old flag to ``scale_decoder_outputs``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dawgen_jax.config import ConfigError
+
+__all__ = ["ACTIVATIONS", "MODEL_TYPES", "T5Config"]
+
+ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "silu", "swish", "tanh", "sigmoid")
+"""Activations of the feed-forward layer by their Hugging Face names; gelu_new is the tanh approximation."""
+MODEL_TYPES = ("t5", "mt5", "umt5")
+"""Values of config.json's model_type that are T5 in shape (byt5, flan-t5 and t5-efficient say 't5')."""
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Shape and numerics of a T5; frozen and hashable, so that it may be a static argument.
+
+    Attributes:
+      vocab_size: V, rows of the embedding (often more than the tokenizer has tokens).
+      d_model: H.
+      d_kv: width of one head; heads x d_kv need not be H.
+      d_ff: width of the feed-forward layer.
+      num_layers: encoder layers.
+      num_decoder_layers: decoder layers.
+      num_heads: heads of every attention.
+      relative_attention_num_buckets: rows of a relative bias table.
+      relative_attention_max_distance: all longer distances share a bucket.
+      activation: one of ``ACTIVATIONS``.
+      gated: v1.1's activation(x wi_0) * (x wi_1) instead of v1.0's activation(x wi).
+      layer_norm_epsilon: of every RMSNorm.
+      tied_head: the output head is the embedding.
+      scale_decoder_outputs: hidden states times H^-0.5 before the head (v1.0).
+      per_layer_bias: every layer owns a relative bias table (umt5) instead of sharing layer 0's.
+      pad_id: padding.
+      eos_id: end of sequence.
+      decoder_start_id: first decoder input.
+      dtype: compute dtype; norms, softmax, logits and losses stay in float32 or wider. float16 is refused.
+      scan_unroll: layers per step of the scan over layers; 0 is all of them.
+      remat: recompute a layer's activations in the backward pass.
+      model_type: Hugging Face's, kept for writing back.
+    """
+
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_decoder_layers: int
+    num_heads: int
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    activation: str = "gelu_new"
+    gated: bool = True
+    layer_norm_epsilon: float = 1e-6
+    tied_head: bool = False
+    scale_decoder_outputs: bool = False
+    per_layer_bias: bool = False
+    pad_id: int = 0
+    eos_id: int = 1
+    decoder_start_id: int = 0
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    scan_unroll: int = 0
+    remat: bool = False
+    model_type: Literal["t5", "mt5", "umt5"] = "t5"
+
+    def __post_init__(self):
+        for field in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads",
+                      "relative_attention_max_distance"):
+            self._check(field, getattr(self, field) > 0, "greater than 0")
+        self._check("relative_attention_num_buckets", self.relative_attention_num_buckets >= 4, "4 or more")
+        self._check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
+        self._check("activation", not (self.gated and self.activation == "gelu"),
+                    "gelu_new where gated (Hugging Face's 'gated-gelu' is the tanh approximation)")
+        self._check("dtype", self.dtype != "float16", "float32 or bfloat16: T5's feed-forward activations overflow in "
+                    "float16, which serves for storage only")
+        self._check("dtype", self.dtype in ("float32", "bfloat16", "float64"), "float32 or bfloat16")
+        self._check("scan_unroll", self.scan_unroll >= 0, "0 (all layers) or more")
+        self._check("model_type", self.model_type in MODEL_TYPES, "one of " + ", ".join(MODEL_TYPES))
+
+    def _check(self, field: str, ok: bool, want: str) -> None:
+        if not ok:
+            raise ConfigError(f"T5Config.{field} = {getattr(self, field)!r}: must be {want}.")
+
+    @classmethod
+    def from_hugging_face(cls, values: Mapping[str, Any], *, tied_head: bool | None = None, **numerics) -> T5Config:
+        """The configuration that a parsed config.json states.
+
+        Args:
+          values: the parsed file; missing fields take the defaults of ``transformers``.
+          tied_head: whether the weights lack ``lm_head.weight``; by default what ``tie_word_embeddings`` says.
+          **numerics: dtype, scan_unroll, remat.
+
+        Raises:
+          ConfigError: no T5, or a value out of range.
+        """
+        model_type = values.get("model_type", "t5")
+        if model_type not in MODEL_TYPES:
+            raise ConfigError(f"model_type = {model_type!r}: not a T5; give a checkpoint of "
+                              f"{', '.join(MODEL_TYPES)} (flan-t5, byt5 and t5-efficient say 't5').")
+        default = {"t5": ("relu", 6, 2048, 8), "mt5": ("gated-gelu", 8, 1024, 6), "umt5": ("gated-gelu", 8, 1024, 6)}
+        projection, layers, d_ff, heads = default[model_type]
+        projection = values.get("feed_forward_proj", projection)
+        kind, _, activation = projection.rpartition("-")
+        if kind not in ("", "gated"):
+            raise ConfigError(f"feed_forward_proj = {projection!r}: must be 'gated-ACTIVATION' or 'ACTIVATION'.")
+        if (kind, activation) == ("gated", "gelu"):
+            activation = "gelu_new"
+        layers = values.get("num_layers", layers)
+        tied = values.get("tie_word_embeddings", True)
+        # mt5 never scales. umt5 follows its flag, as transformers 4 does; transformers 5 overwrites that flag with True.
+        scale = model_type != "mt5" and values.get("scale_decoder_outputs", tied)
+        eos = values.get("eos_token_id", 1)
+        start = values.get("decoder_start_token_id")
+        return cls(
+            vocab_size=values.get("vocab_size", 32128 if model_type == "t5" else 250112),
+            d_model=values.get("d_model", 512),
+            d_kv=values.get("d_kv", 64),
+            d_ff=values.get("d_ff", d_ff),
+            num_layers=layers,
+            num_decoder_layers=values.get("num_decoder_layers") or layers,
+            num_heads=values.get("num_heads", heads),
+            relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
+            relative_attention_max_distance=values.get("relative_attention_max_distance", 128),
+            activation=activation,
+            gated=kind == "gated",
+            layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
+            tied_head=tied if tied_head is None else tied_head,
+            scale_decoder_outputs=bool(scale),
+            per_layer_bias=model_type == "umt5",
+            pad_id=values.get("pad_token_id", 0),
+            eos_id=eos[0] if isinstance(eos, list) else eos,
+            decoder_start_id=values.get("pad_token_id", 0) if start is None else start,
+            model_type=model_type,
+            **numerics,
+        )
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The config.json that ``transformers`` 4 and 5 read as this model."""
+        activation = "gelu" if self.gated and self.activation == "gelu_new" else self.activation
+        architecture = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[self.model_type]
+        return {
+            "architectures": [f"{architecture}ForConditionalGeneration"],
+            "model_type": self.model_type,
+            "is_encoder_decoder": True,
+            "vocab_size": self.vocab_size,
+            "d_model": self.d_model,
+            "d_kv": self.d_kv,
+            "d_ff": self.d_ff,
+            "num_layers": self.num_layers,
+            "num_decoder_layers": self.num_decoder_layers,
+            "num_heads": self.num_heads,
+            "relative_attention_num_buckets": self.relative_attention_num_buckets,
+            "relative_attention_max_distance": self.relative_attention_max_distance,
+            "feed_forward_proj": f"gated-{activation}" if self.gated else activation,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "dropout_rate": 0.1,
+            "initializer_factor": 1.0,
+            "tie_word_embeddings": self.tied_head,
+            "scale_decoder_outputs": self.scale_decoder_outputs,
+            "pad_token_id": self.pad_id,
+            "eos_token_id": self.eos_id,
+            "decoder_start_token_id": self.decoder_start_id,
+        }
