@@ -62,7 +62,8 @@ class Task:
             if not ok:
                 raise ConfigError(f"Task {self.name}: {field} = {getattr(self, field)!r}: must be {want}.")
 
-        check("labels", len(self.labels) > 1 and len(set(self.labels)) == len(self.labels), "two or more distinct names")
+        distinct = len(set(self.labels))
+        check("labels", distinct > 1 and distinct == len(self.labels), "two or more distinct names")
         for field in ("label_words", "phrases", "repetition_penalty"):
             check(field, len(getattr(self, field)) == len(self.labels), f"one a label ({len(self.labels)})")
         slots = re.findall(r"\{\w*\}|<mask>", self.template)
@@ -103,7 +104,8 @@ SEVEN: dict[str, Task] = {
         Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
              _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842),
         Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
-             tuple((f"Paragraph is {word} to Question. Question:", "Paragraph:") for word in ("relevant", "irrelevant")),
+             tuple((f"Paragraph is {relation} to Question. Question:", "Paragraph:")
+                   for relation in ("relevant", "irrelevant")),
              (1.0, 1.5), ("QNLI", "QQP"), reject=("?",), paper_n_test=5463),
         Task("RTE", _TWO_WAY, _INFERENCE_TEMPLATE, ("yes", "no"),
              _phrases("Sentence", "implies", "supplements"), (1.0, 1.5), ("RTE", "MRPC"), source_words=(20, 70),

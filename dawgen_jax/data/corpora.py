@@ -37,8 +37,8 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
             raise UserError("data.corpus = 'pool' needs the task's training pool; set data.root.")
         sentences, words = (example.sentence1 for example in pools.train), (0, 0)
     elif not data.corpus:
-        raise UserError(f"data.corpus is empty, and {task.name} is no task of the embedded mini world: set it to a text "
-                        "file, to a folder of released sets, or to 'pool'.")
+        raise UserError(f"data.corpus is empty, and {task.name} is no task of the embedded mini world: set it to a "
+                        "text file, to a folder of released sets, or to 'pool'.")
     else:
         path = pathlib.Path(data.corpus)
         words = task.source_words
@@ -50,8 +50,8 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
             raise UserError(f"data.corpus = '{path}': neither a folder nor a text file (.txt, .txt.gz).")
     arranged = arrange(sentences, data.corpus_seed, words)
     if not arranged:
-        raise UserError(f"data.corpus = '{data.corpus}': no sentence of {words[0]} to {words[1] or 'any number of'} words "
-                        f"for {task.name}; give another corpus.")
+        raise UserError(f"data.corpus = '{data.corpus}': no sentence of {words[0]} to {words[1] or 'any number of'} "
+                        f"words for {task.name}; give another corpus.")
     return arranged
 
 

@@ -41,7 +41,8 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
     """
     if data.kshot:
         if not pathlib.Path(data.kshot).is_dir():
-            raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to draw splits from the pool.")
+            raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to draw splits from the "
+                            "pool.")
         if (pathlib.Path(data.kshot) / task.name).is_dir():
             return Split(*read_split(data.kshot, task, data.k, seed), READY)
     return Split(*few_shot(pool, task, data.k, seed, where=f"{data.root or 'the mini world'}, {task.name}/train"),
@@ -96,8 +97,8 @@ def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tup
     split_folder = task_folder / f"{k}-{seed}"
     if not split_folder.is_dir():
         there = ", ".join(sorted(path.name for path in task_folder.glob("*-*"))) or "none"
-        raise UserError(f"{split_folder}: no ready split for data.k = {k} and seed {seed} (there are: {there}); take one "
-                        "of those, or leave data.kshot empty to draw splits from the pool.")
+        raise UserError(f"{split_folder}: no ready split for data.k = {k} and seed {seed} (there are: {there}); take "
+                        "one of those, or leave data.kshot empty to draw splits from the pool.")
     splits = []
     for name in ("train", "dev"):
         path = split_folder / f"{name}.jsonl"

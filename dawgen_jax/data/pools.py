@@ -222,8 +222,8 @@ def _load_hub(task: Task, root: str) -> Pools:
         loaded = datasets.load_dataset(name, config, revision=revision)
     except Exception as error:  # the hub client raises many kinds, all of them about name or network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"data.root = '{root}': the hub did not give {name} ({reason}); check the name and the network, "
-                        f"or put {task.name}/*.jsonl in a folder and name that in data.root.") from None
+        raise UserError(f"data.root = '{root}': the hub did not give {name} ({reason}); check the name and the network"
+                        f", or put {task.name}/*.jsonl in a folder and name that in data.root.") from None
     splits: dict[str, list[Example]] = {}
     for split, aliases in SPLITS.items():
         found = next((alias for alias in aliases if alias in loaded), None)

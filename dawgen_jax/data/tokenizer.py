@@ -1,0 +1,123 @@
+"""The backbone's tokenizer: sentences to ids and back, and which ids may stand where.
+
+A T5 model has more embedding rows than its tokenizer has pieces; those rows, padding, the unknown piece and the
+sentinels (<extra_id_n>) are never sampled and never start a prompt.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dawgen_jax.config import UserError
+from dawgen_jax.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["banned_ids", "label_word_ids", "load_tokenizer", "sentinel_id", "text_ids", "to_texts", "word_start_ids"]
+
+
+def load_tokenizer(path: str | pathlib.Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a Hugging Face directory; nothing is fetched and no code of the directory is run.
+
+    Raises:
+      UserError: there is no such folder, or no tokenizer in it that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    if not pathlib.Path(path).is_dir():
+        raise UserError(f"{path}: no such folder; give a Hugging Face directory with a tokenizer (tokenizer.json or "
+                        "spiece.model).")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds, all of them about the files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: its tokenizer cannot be loaded ({reason}); put tokenizer.json, or spiece.model and "
+                        "config.json, there.") from None
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        raise UserError(f"{path}: its tokenizer has no end-of-sequence or no padding piece; T5 needs </s> and <pad>.")
+    sentinel_id(tokenizer)
+    return tokenizer
+
+
+def sentinel_id(tokenizer: PreTrainedTokenizerBase, n: int = 0) -> int:
+    """The id of <extra_id_n>; the first one is the mask of the templates.
+
+    Raises:
+      UserError: the tokenizer has no such piece.
+    """
+    found = tokenizer.convert_tokens_to_ids(f"<extra_id_{n}>")
+    if found is None or found == tokenizer.unk_token_id:
+        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no piece <extra_id_{n}>; use a T5 tokenizer.")
+    return found
+
+
+def banned_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarray:
+    """Ids that are never sampled: all special pieces but end of sequence, and rows without a piece.
+
+    Args:
+      tokenizer: of the backbone.
+      vocab_size: V, rows of the model's embedding.
+
+    Returns:
+      int32 [n], ascending.
+    """
+    special = {i for i in tokenizer.all_special_ids if i != tokenizer.eos_token_id and i < vocab_size}
+    known = set(tokenizer.get_vocab().values())
+    return np.array(sorted(special | (set(range(vocab_size)) - known)), np.int32)
+
+
+def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Ids of alphabetic pieces that start a word, ascending: the first 100 of T5's start a prompt ("the", "and", ...).
+
+    In a vocabulary of whole words (no piece with a word mark) these are the alphabetic words.
+
+    Returns:
+      int32 [n].
+    """
+    special = set(tokenizer.all_special_ids)
+    pieces = [(i, piece) for piece, i in tokenizer.get_vocab().items() if i not in special]
+    mark = "\u2581" if any(piece.startswith("\u2581") for _, piece in pieces) else ""
+    starts = (i for i, piece in pieces if piece.startswith(mark) and piece[len(mark) :].isalpha())
+    return np.array(sorted(starts), np.int32)
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of plain texts, nothing added; a text that spells a special piece ('</s>') gives ordinary pieces."""
+    if not texts:
+        return []
+    special = re.compile("|".join(re.escape(piece) for piece in tokenizer.all_special_tokens))
+    plain = [special.sub(lambda match: match[0][0] + " " + match[0][1:], text) for text in texts]
+    return tokenizer(plain, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+
+def to_texts(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> list[str]:
+    """Texts of rows of ids, special pieces left out, ends stripped."""
+    return [tokenizer.decode(list(map(int, row)), skip_special_tokens=True).strip() for row in rows]
+
+
+def label_word_ids(tokenizer: PreTrainedTokenizerBase, task: Task) -> np.ndarray:
+    """The id of each label word.
+
+    Returns:
+      int32 [L] in the order of ``task.labels``.
+
+    Raises:
+      UserError: a label word is not one known piece, or two labels share one.
+    """
+    rows = text_ids(tokenizer, task.label_words)
+    for label, word, row in zip(task.labels, task.label_words, rows, strict=True):
+        if len(row) != 1 or row[0] == tokenizer.unk_token_id:
+            pieces = " ".join(tokenizer.convert_ids_to_tokens(row)) or "nothing"
+            raise UserError(f"Task {task.name}: the label word '{word}' of '{label}' is not one piece of the "
+                            f"vocabulary of {tokenizer.name_or_path} but {pieces}: choose a word that is one.")
+    ids = np.array([row[0] for row in rows], np.int32)
+    if len(set(ids.tolist())) < len(ids):
+        raise UserError(f"Task {task.name}: two labels share a label word ({', '.join(task.label_words)}); give each "
+                        "its own.")
+    return ids
