@@ -20,7 +20,7 @@ import importlib.resources
 
 from dawgen_jax.tasks import SEVEN
 
-__all__ = ["OURS", "ZERO_SHOT", "PublishedRow", "published_cell", "published_rows"]
+__all__ = ["OURS", "ZERO_SHOT", "PublishedRow", "published_average", "published_cell", "published_rows"]
 
 OURS = ("DawGen", "(Real, Syn) + GS")
 """Generator and method that the paper's main table calls 'Ours'."""
@@ -111,3 +111,9 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
     reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
                       n_test=n_test, k_shot=k_shot, variant=variant)
     return (None, reason) if reason else (row.accuracy[task], "")
+
+
+def published_average(*, backbone: str, generator: str, method: str) -> float | None:
+    """The printed AVG of the row whose cells :func:`published_cell` gives, or None."""
+    row = _row(backbone, generator, method)
+    return row.average if row else None
