@@ -58,11 +58,12 @@ def prompt_step(state: PromptState, theta, batch: ClassifierBatch, *, t5: T5Conf
       batch: leaves [S, B, ...]; sources of unequal size are padded with examples of weight 0.
       t5: the backbone's configuration.
       verbalizer: label words and mask.
-      tx: ``optax.chain(aggregator, optim.adafactor(...))``; takes [S, P, H], gives [P, H].
+      tx: ``optax.chain(aggregator, optim.adafactor(...))``; takes [S, P, H], gives [P, H]. The aggregator's state,
+        first in the chain's, is where cosines and conflicts are read.
 
     Returns:
-      (next state, metrics): ``loss`` [S], ``grad_norm`` [S], ``cosine`` (of the first two sources; 0 for one),
-      ``conflict``, ``update_norm``, ``prompt_norm``.
+      (next state, metrics): ``loss`` [S], ``grad_norm`` [S], ``cosine`` (mean with the reference; 0 for one source),
+      ``conflict`` (share of pairs with a negative one), ``projected_share``, ``update_norm``, ``prompt_norm``.
     """
     def source_loss(prompt, source):
         scores = losses.class_scores(prompt, theta, source, t5=t5, verbalizer=verbalizer)
@@ -71,18 +72,18 @@ def prompt_step(state: PromptState, theta, batch: ClassifierBatch, *, t5: T5Conf
     loss, grads = jax.vmap(jax.value_and_grad(source_loss), in_axes=(None, 0))(state.params, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    norms = jnp.sqrt(jnp.sum(grads**2, axis=(1, 2)))
-    inner = jnp.sum(grads[0] * grads[-1]) if grads.shape[0] > 1 else jnp.zeros(())
-    scale = norms[0] * norms[-1]
+    before, seen = state.opt_state[0], opt_state[0]
     metrics = {
         "loss": loss,
-        "grad_norm": norms,
-        "cosine": inner / jnp.where(scale > 0, scale, 1),
-        "conflict": (inner < 0).astype(jnp.float32),
+        "grad_norm": jnp.sqrt(jnp.sum(grads**2, axis=(1, 2))),
+        "cosine": seen.cosine,
+        "conflict": seen.conflicts - before.conflicts,
+        "projected_share": seen.projected,
         "update_norm": optax.global_norm(updates),
         "prompt_norm": optax.global_norm(params),
     }
-    ok = state.ok & jnp.isfinite(loss).all() & jnp.isfinite(grads).all() & jnp.isfinite(params).all()
+    finite = jnp.isfinite(loss).all() & (seen.nonfinite == before.nonfinite) & jnp.isfinite(params).all()
+    ok = state.ok & finite
     proposed = (state.step + 1, params, opt_state)
     step, params, opt_state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), proposed,
                                            (state.step, state.params, state.opt_state))

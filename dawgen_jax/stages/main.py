@@ -1,0 +1,61 @@
+"""The main job: every task, generator and arm of a configuration, then results.jsonl, the table and the report."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from dawgen_jax.config import GENERATORS, Arm
+from dawgen_jax.results.report import write_report
+from dawgen_jax.results.rows import Row, merge, read_cell, read_rows, write_rows
+from dawgen_jax.results.tables import result_tables, to_rich
+from dawgen_jax.stages.cells import run_arm
+from dawgen_jax.stages.generators import tune_generators
+from dawgen_jax.stages.job import Job
+from dawgen_jax.stages.store import write_json
+from dawgen_jax.stages.synthetic import synthesize
+
+__all__ = ["generators_of", "print_tables", "publish", "run"]
+
+
+def generators_of(arms: Sequence[Arm]) -> list[str]:
+    """The generators that the arms need, FewGen first."""
+    return [generator for generator in GENERATORS if any(arm.generator == generator for arm in arms)]
+
+
+def run(job: Job) -> list[Row]:
+    """All stages; what is finished in the run directory is reused.
+
+    Returns:
+      All rows of the run directory.
+    """
+    arms, cells = job.config.parsed_arms, []
+    for name in job.config.tasks:
+        sets = {generator: synthesize(job, name, generator, tune_generators(job, name, generator))
+                for generator in generators_of(arms)}
+        for arm in arms:
+            cells += run_arm(job, name, arm, sets.get(arm.generator))
+    return publish(job, cells)
+
+
+def publish(job: Job, cells: Sequence[pathlib.Path]) -> list[Row]:
+    """Rewrite results.jsonl from the cells of this run and the rows that earlier runs left there; write the report."""
+    path = job.root / "results.jsonl"
+    earlier = read_rows(path) if path.exists() else []
+    rows = merge(earlier, *(read_cell(cell / "result.json") for cell in cells))
+    write_rows(path, rows)
+    write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
+    with job.stage("write report"):
+        write_report(job.root)
+    return rows
+
+
+def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
+    """Print the tables of a run, where its files are, and the seconds of each stage."""
+    for table in result_tables(rows):
+        console.print(to_rich(table))
+    console.print(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}", markup=False)
+    spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
+    console.print(f"seconds per stage: {spent}", markup=False)

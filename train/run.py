@@ -1,0 +1,21 @@
+"""The main job: tune the generator, synthesise, tune the prompt, evaluate, print the table.
+
+    python -m train.run configs/mini.py [--out DIR] [--field.sub value ...]
+"""
+
+from rich.console import Console
+
+from dawgen_jax.stages import main as stages
+from dawgen_jax.stages.job import Job
+from train import cli
+
+
+def main(argv: list[str]) -> None:
+    """Run all stages of a config in its run directory."""
+    config, out = cli.parse(argv, "All stages of the main job, resumable.")
+    job = Job.start(config, out)
+    stages.print_tables(job, stages.run(job), Console())
+
+
+if __name__ == "__main__":
+    cli.guard(main)

@@ -1,0 +1,65 @@
+"""Print the tables of finished runs: ``python -m train.tables RUN [RUN ...] [--markdown FILE]``.
+
+RUN is a run directory or its results.jsonl. Where two runs hold the same row, that of the later one is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from dawgen_jax.config import UserError
+from dawgen_jax.results.claims import claims
+from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
+from dawgen_jax.results.tables import result_tables, to_markdown, to_rich
+from train import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Print mean and deviation over seeds, the published numbers beside ours where they may stand."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run directories, or results.jsonl files."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    """What to tabulate."""
+    claims: bool = False
+    """Also test the paper's claims over the pairs of (task, seed)."""
+    markdown: Path | None = None
+    """Write the same tables to this Markdown file."""
+
+
+def show(arguments: Arguments, console: Console) -> None:
+    """Read the rows, print the tables and write them."""
+    if not arguments.runs:
+        raise UserError("No run is named; give one or more run directories or results.jsonl files.")
+    files = [path / "results.jsonl" if path.is_dir() else path for path in arguments.runs]
+    groups = [read_rows(file) for file in files]
+    rows = merge(*groups)
+    replaced = sum(map(len, groups)) - len(rows)
+    if replaced:
+        console.print(escape(f"{replaced} rows stand in more than one run; those of the later run are shown."))
+    tables = result_tables(rows, arguments.metric)
+    if not tables:
+        raise UserError(f"{', '.join(map(str, files))}: no row has the metric '{arguments.metric}'.")
+    if arguments.claims:
+        quality = [file.with_name("synthetic.jsonl") for file in files]
+        tables += claims(rows, merge(*(read_rows(file, SyntheticRow) for file in quality if file.exists())))
+    for table in tables:
+        console.print(to_rich(table))
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line and show."""
+    show(tyro.cli(Arguments, args=argv, description=__doc__), Console())
+
+
+if __name__ == "__main__":
+    cli.guard(main)
