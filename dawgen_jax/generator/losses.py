@@ -1,0 +1,143 @@
+"""The losses of generator tuning as pure functions that return per-token or per-example values.
+
+Every example b is scored under all L label prompts. Arrays [L, B, ...] are in *gold-first order*: entry 0 is the
+prompt of the example's own label y_b and entry k that of label (y_b + k) mod L. All losses are symmetric in the
+wrong labels, so no more is needed. Reduction stands in :func:`token_mean` and :func:`example_mean`.
+
+Departures from the paper, all fields of the config: ``ce_logprob`` is the default form of L_disc (minus the log of
+the printed ratio), D in L_dist is a similarity (as printed, a distance would push sentences of one label apart).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["disc", "dist", "example_mean", "nll", "pool", "sequence_nll", "token_mean"]
+
+
+def nll(log_prob: jax.Array) -> jax.Array:
+    """-log Pr(x_j | x_<j; Q_y) of every token under its gold prompt; W_j times it, summed, is L_wGen.
+
+    Args:
+      log_prob: [L, B, U] log Pr of the gold token under every prompt, gold-first.
+
+    Returns:
+      [B, U].
+    """
+    return -log_prob[0]
+
+
+def sequence_nll(log_prob: jax.Array, mask: jax.Array) -> jax.Array:
+    """Terms of L_gen: -sum_j log Pr(x_j | x_<j; Q_y); L_gen is their mean over examples of all labels.
+
+    Args:
+      log_prob: [L, B, U], gold-first.
+      mask: bool [B, U] supervised tokens.
+
+    Returns:
+      [B].
+    """
+    return jnp.sum(jnp.where(mask, nll(log_prob), 0), axis=-1)
+
+
+def disc(scores: jax.Array, form: str) -> jax.Array:
+    """L_disc of every token, from scores s_l of the gold token under each prompt Q_l.
+
+    With p = softmax over labels of s: ``ce_logprob`` and ``ce_rawlogit``: -log p_y; ``ratio``: -p_y as printed
+    (p_y = Pr_y / sum_l Pr_l when s are log-probabilities).
+
+    Args:
+      scores: [L, B, U], gold-first: log-probabilities, or raw logits for ``ce_rawlogit``.
+      form: 'ce_logprob', 'ratio' or 'ce_rawlogit'.
+
+    Returns:
+      [B, U]; L_disc is its mean over supervised tokens.
+
+    References:
+      Meng et al.: Tuning Language Models as Training Data Generators, https://arxiv.org/abs/2211.03044, 2023
+      (``ce_rawlogit`` is its code's).
+    """
+    log_share = scores[0] - jax.nn.logsumexp(scores, axis=0)
+    return -jnp.exp(log_share) if form == "ratio" else -log_share
+
+
+def pool(hidden: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """W.Z = sum_t w_t Z_t with w renormalised to sum 1 over each sentence.
+
+    Args:
+      hidden: Z [L, B, U, H] last decoder states.
+      weights: W [B, U] token weights, not negative.
+      mask: bool [B, U] supervised tokens.
+
+    Returns:
+      [L, B, H]; zero for a sentence without tokens.
+    """
+    weights = jnp.where(mask, weights, 0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights / jnp.where(total > 0, total, 1)
+    return jnp.einsum("bu,lbuh->lbh", weights, hidden.astype(weights.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: str = "B", similarity: str = "cosine",
+         margin: float = 1.0) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Hinges of L_dist: max(0, margin - D(Z_i, Z_j) + D(Z_i, negative)), mean over partners j and negatives.
+
+    i and j are different examples of one label, each under that label's prompt. The negative is, in reading B, the
+    same sentence j under a wrong prompt (indices as printed) and, in reading A, an example of another class under
+    its own prompt. D is the cosine, or, ``swapped_distance``, minus the Euclidean distance.
+
+    Args:
+      pooled: W.Z [L, B, H], gold-first.
+      label: int [B].
+      valid: bool [B] False at padding rows.
+      reading: 'A' or 'B'.
+      similarity: 'cosine' or 'swapped_distance'.
+      margin: of the hinge; 1 as printed.
+
+    Returns:
+      (hinges [B], share of active hinges [B], bool [B] where an example has a partner and a negative).
+    """
+    measure = _cosine if similarity == "cosine" else _minus_distance
+    same = label[:, None] == label[None, :]
+    both = valid[:, None] & valid[None, :]
+    partner = same & both & ~jnp.eye(label.shape[0], dtype=bool)
+    near = measure(pooled[0][:, None], pooled[0][None])
+    if reading == "B":
+        far = measure(pooled[0][None, :, None], pooled[1:, None])
+        far = jnp.moveaxis(far, 0, -1)
+        pairs = jnp.broadcast_to(partner[..., None], far.shape)
+    else:
+        far = near[:, None, :]
+        pairs = partner[:, :, None] & (~same & both)[:, None, :]
+    hinge = jnp.maximum(margin - near[..., None] + far, 0)
+    count = jnp.sum(pairs, axis=(1, 2))
+    divisor = jnp.maximum(count, 1)
+    values = jnp.sum(jnp.where(pairs, hinge, 0), axis=(1, 2)) / divisor
+    active = jnp.sum(pairs & (hinge > 0), axis=(1, 2)) / divisor
+    return values, active, count > 0
+
+
+def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of [B, U] over the tokens of the batch; 0 without tokens."""
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def example_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of [B] over the valid examples; 0 without any."""
+    return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
+    scale = _norm(first) * _norm(second)
+    inner = jnp.einsum("...h,...h->...", *jnp.broadcast_arrays(first, second))
+    return inner / jnp.where(scale > 0, scale, 1)
+
+
+def _minus_distance(first: jax.Array, second: jax.Array) -> jax.Array:
+    return -_norm(jnp.subtract(*jnp.broadcast_arrays(first, second)))
+
+
+def _norm(vector: jax.Array) -> jax.Array:
+    square = jnp.sum(vector**2, axis=-1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

@@ -1,0 +1,164 @@
+"""One update of the generator's label prompts and of the weight net (paper section 'DawGen generator tuning').
+
+On one batch, in FewGen's order:
+ 1. score it under all label prompts Q; disc values, detached, give the token weights W = w(omega);
+ 2. virtual step Q' = Q - a_meta grad sum W NLL;
+ 3. omega <- Adam(meta-gradient of L_disc(Q')), see :mod:`dawgen_jax.generator.meta`;
+ 4. W again with the new omega; Q <- AdamW(clip(grad(sum W NLL + lambda L_dist))).
+
+With lambda = 0 this is FewGen, and with uniform weights 2. and 3. fall away (L_gen).
+
+Departures: no dropout, so that 1. and 4. share one forward pass at Q; L_dist stands in 4. only. Only gold rows are
+differentiated where only gold rows matter; the wrong prompts' rows are differentiated for v, and for L_dist (B).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from dawgen_jax.config import GeneratorConfig
+from dawgen_jax.data.batches import GeneratorBatch
+from dawgen_jax.generator import losses, meta, scores, weight_net
+from dawgen_jax.t5.config import T5Config
+
+__all__ = ["GeneratorState", "generator_step", "init_state"]
+
+
+@flax.struct.dataclass
+class GeneratorState:
+    """State of generator tuning.
+
+    Attributes:
+      step: int32, updates done.
+      label_prompts: Q, {'prompt': [L, P, H], 'infix': [L, I, H]}.
+      weight_net: omega, the weight net's parameters.
+      opt_state: of the prompts' AdamW.
+      weight_opt_state: of the weight net's Adam.
+    """
+
+    step: jax.Array
+    label_prompts: Any
+    weight_net: Any
+    opt_state: Any
+    weight_opt_state: Any
+
+
+def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, num_steps: int) -> GeneratorState:
+    """The state before the first update.
+
+    Args:
+      label_prompts: {'prompt': [L, P, H], 'infix': [L, I, H]}.
+      key: of the weight net's start.
+      config: learning rates.
+      num_steps: length of the linear decay.
+    """
+    label_prompts = jax.tree.map(jnp.asarray, label_prompts)
+    omega = weight_net.init(key, dtype=label_prompts["prompt"].dtype)
+    tx, weight_tx = _optimisers(config, num_steps)
+    return GeneratorState(jnp.zeros((), jnp.int32), label_prompts, omega, tx.init(label_prompts), weight_tx.init(omega))
+
+
+def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, config: GeneratorConfig, t5: T5Config,
+                   num_steps: int) -> tuple[GeneratorState, dict]:
+    """One update on one batch; the state comes back unchanged when anything is not finite.
+
+    Args:
+      state: prompts, weight net, optimisers.
+      theta: frozen parameters of the generator's backbone.
+      batch: [B, ...]; padding rows have no supervised token.
+      config: rates, forms and weights of the losses.
+      t5: the backbone's configuration.
+      num_steps: length of the linear decay.
+
+    Returns:
+      (next state, metrics). Scalars: ``loss`` (what is descended), ``gen`` (sum W NLL), ``nll`` (token mean),
+      ``disc`` (L_disc at Q), ``disc_virtual`` (at Q'; uniform weights: at Q), ``dist``, ``dist_active`` (share of
+      active hinges), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``, ``finite``; ``token_weights`` [B, U].
+    """
+    Q, omega, mask, form = state.label_prompts, state.weight_net, batch.target_mask, config.disc
+    tx, weight_tx = _optimisers(config, num_steps)
+    pull_wrong = config.dist_weight > 0 and config.dist_reading == "B"
+
+    def gold(Q):
+        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=t5)
+        return scores.log_prob(theta, hidden, batch.target, t5=t5), hidden
+
+    def wrong(Q):
+        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), t5=t5)
+
+    # 1. One linearisation of the gold rows serves two pull-backs and one push-forward.
+    (log_prob, gold_hidden), push = jax.linearize(gold, Q)
+    pull = jax.linear_transpose(push, Q)
+    wrong_hidden, wrong_pull = jax.vjp(wrong, Q) if pull_wrong else (wrong(Q), None)
+    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=form, t5=t5)
+    own = scores.gold_logit(theta, gold_hidden, batch.target, t5=t5) if form == "ce_rawlogit" else log_prob
+    values = losses.disc(jnp.concatenate([own, rest]), form)
+    hidden = jnp.concatenate([gold_hidden, wrong_hidden])
+    nll = losses.nll(log_prob)
+
+    disc = disc_virtual = losses.token_mean(values, mask)
+    weights = weight_net.uniform_weights(mask, config.weight_norm, nll.dtype)
+    new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
+    if config.weighting == "meta":
+        weights = weight_net.token_weights(omega, values, mask, config.weight_norm)
+        # 2. and 3.
+        (inner,) = pull((-weights[None], jnp.zeros_like(gold_hidden)))
+        virtual = meta.virtual_step(Q, inner, config.meta_learning_rate)
+        disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=form, t5=t5,
+                                                       chunks=_chunks(config, batch, Q))
+        slopes = -push(v)[0][0]
+        meta_gradient = meta.weight_gradient(omega, values, mask, slopes, norm=config.weight_norm,
+                                             rate=config.meta_learning_rate)
+        updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, omega)
+        new_omega = optax.apply_updates(omega, updates)
+        weights = weight_net.token_weights(new_omega, values, mask, config.weight_norm)
+
+    # 4.
+    def dist_loss(hidden):
+        pooled = losses.pool(hidden, weights, mask)
+        hinges, active, paired = losses.dist(pooled, batch.label, mask.any(axis=1), reading=config.dist_reading,
+                                             similarity=config.dist_similarity, margin=config.dist_margin)
+        return losses.example_mean(hinges, paired), losses.example_mean(active, paired)
+
+    (dist, dist_active), dist_slope = jax.value_and_grad(dist_loss, has_aux=True)(hidden)
+    gold_slope = config.dist_weight * dist_slope[:1] if config.dist_weight > 0 else jnp.zeros_like(gold_hidden)
+    (gradient,) = pull((-weights[None], gold_slope))
+    if pull_wrong:
+        gradient = jax.tree.map(jnp.add, gradient, wrong_pull(config.dist_weight * dist_slope[1:])[0])
+    gen = jnp.sum(weights * jnp.where(mask, nll, 0))
+    loss = gen + config.dist_weight * dist
+    updates, opt_state = tx.update(gradient, state.opt_state, Q)
+
+    new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state)
+    finite = [jnp.isfinite(leaf).all() for leaf in
+              jax.tree.leaves((loss, disc, disc_virtual, gradient, meta_gradient, new.label_prompts, new_omega))]
+    finite = jnp.stack(finite).all()
+    new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+    metrics = {
+        "loss": loss, "gen": gen, "nll": losses.token_mean(nll, mask), "disc": disc, "disc_virtual": disc_virtual,
+        "dist": dist, "dist_active": dist_active, "grad_norm": optax.global_norm(gradient),
+        "meta_grad_norm": optax.global_norm(meta_gradient), "prompt_norm": optax.global_norm(new.label_prompts),
+        "finite": finite, "token_weights": weights,
+    }
+    return new, metrics
+
+
+def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:
+    """Parts of the batch for v: by default as many as labels, so that one part has as many rows as the gold pass."""
+    chunks = config.disc_chunks or label_prompts["prompt"].shape[0]
+    return chunks if batch.label.shape[0] % chunks == 0 else 1
+
+
+def _optimisers(config: GeneratorConfig, num_steps: int):
+    """AdamW (no decay) on clipped gradients for the prompts; Adam with L2 decay for the weight net; rates fall to 0."""
+    def rate(start):
+        return optax.linear_schedule(start, 0.0, num_steps)
+
+    prompts = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(rate(config.learning_rate)))
+    weights = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(rate(config.weight_learning_rate)))
+    return prompts, weights
