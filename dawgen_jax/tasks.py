@@ -27,7 +27,7 @@ class Task:
     Attributes (L labels, all tuples in the order of ``labels``):
       name: as in the published tables; also the name of its folder of data.
       labels: class names.
-      template: encoder text with {sentence1}, {sentence2} and one <mask>.
+      template: encoder text with {sentence1}, {sentence2} and one <mask> (none for a model with a head of its own).
       label_words: one word a label; its single token's logit at the mask is the class score.
       phrases: (before sentence 1, between the sentences): the starts of Q_l and of the infix.
       repetition_penalty: CTRL's, over sentence 1's tokens and those generated so far; 1 is off.
@@ -67,8 +67,9 @@ class Task:
         for field in ("label_words", "phrases", "repetition_penalty"):
             check(field, len(getattr(self, field)) == len(self.labels), f"one a label ({len(self.labels)})")
         slots = re.findall(r"\{\w*\}|<mask>", self.template)
-        check("template", sorted(slots) == ["<mask>", "{sentence1}", "{sentence2}"],
-              "a text with {sentence1}, {sentence2} and <mask>, each once")
+        check("template", sorted(set(slots) - {"<mask>"}) == ["{sentence1}", "{sentence2}"]
+              and len(set(slots)) == len(slots),
+              "a text with {sentence1}, {sentence2} and (where a prompt is tuned) <mask>, each once")
         check("repetition_penalty", min(self.repetition_penalty) >= 1, "1 (off) or more")
         check("positive", self.positive in ("", *self.labels), "one of the labels, or empty for macro F1")
         check("test_split", self.test_split in ("test", "validation"), "'test' or 'validation'")
