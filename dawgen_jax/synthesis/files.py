@@ -1,0 +1,194 @@
+"""Files of a synthetic set: shards as it is made, then JSON lines, parquet, counts and a dataset card.
+
+A shard holds all samples of a range of first sentences, rejected ones too, so that a restart reads finished shards
+instead of generating again and selects the same set. Every file is written aside and renamed: one that exists is
+whole. The same samples give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from dawgen_jax.config import UserError
+from dawgen_jax.data.lines import json_lines
+from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
+from dawgen_jax.tasks import Task
+
+__all__ = ["content_digest", "read_counts", "read_set", "read_shard", "shard_path", "write_set", "write_shard"]
+
+
+def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
+    """The file of shard ``number``; it exists exactly if the shard is finished."""
+    return pathlib.Path(folder) / f"shard-{number:05d}.jsonl"
+
+
+def write_shard(folder: str | os.PathLike, number: int, samples: Iterable[Sample]) -> None:
+    """Writes a finished shard."""
+    _write(shard_path(folder, number), _json_text(samples))
+
+
+def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:
+    """The samples of a finished shard, in the order in which they were written.
+
+    Raises:
+      UserError: the shard is missing or broken.
+    """
+    return _read(shard_path(folder, number))
+
+
+def write_set(
+    folder: str | os.PathLike, task: Task, selection: Selection, facts: Mapping[str, object] | None = None
+) -> str:
+    """Writes train.jsonl, train.parquet, counts.json and README.md.
+
+    Args:
+      folder: an existing folder.
+      task: names the labels; in parquet a label is its position with the names beside it (a ``ClassLabel``).
+      selection: kept samples and counts.
+      facts: what the card says of how the set was made (backbone, generator, seed, decoding, versions, ...).
+
+    Returns:
+      The digest of the samples, as :func:`content_digest` gives it.
+    """
+    folder = pathlib.Path(folder)
+    _write(folder / "train.jsonl", _json_text(selection.samples))
+    _write(folder / "train.parquet", _parquet(task, selection.samples))
+    counts = {label: count._asdict() for label, count in selection.counts.items()}
+    _write(folder / "counts.json", _bytes(json.dumps(counts, indent=1, ensure_ascii=False) + "\n"))
+    _write(folder / "README.md", _bytes(_card(task, selection, facts or {})))
+    return content_digest(selection.samples)
+
+
+def read_set(folder: str | os.PathLike) -> list[Sample]:
+    """The samples of a written set.
+
+    Raises:
+      UserError: train.jsonl is missing or broken.
+    """
+    return _read(pathlib.Path(folder) / "train.jsonl")
+
+
+def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
+    """The counts of a written set by label.
+
+    Raises:
+      UserError: counts.json is missing or broken.
+    """
+    path = pathlib.Path(folder) / "counts.json"
+    try:
+        return {label: LabelCount(**count) for label, count in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove its folder, and the set is made again.") from None
+
+
+def content_digest(samples: Iterable[Sample]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the samples' JSON lines, for the keys of stages that read them."""
+    return hashlib.sha256(_json_text(samples)).hexdigest()[:12]
+
+
+def _json_text(samples: Iterable[Sample]) -> bytes:
+    lines = []
+    for sample in samples:
+        row = sample._asdict()
+        if not sample.scores:
+            del row["scores"]
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return _bytes("".join(lines))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")  # a lone surrogate has no UTF-8
+
+
+def _read(path: pathlib.Path) -> list[Sample]:
+    samples = []
+    for line, row in json_lines(path):
+        try:
+            samples.append(Sample(**row)._replace(scores=tuple(row.get("scores", ()))))
+        except TypeError as error:
+            raise UserError(f"{path}:{line}: not a synthetic sample ({error}); remove the file, and it is made "
+                            "again.") from None
+    return samples
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    aside = path.with_name(path.name + ".partial")
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    position = {label: i for i, label in enumerate(task.labels)}
+    columns: dict[str, tuple[pyarrow.DataType, dict, list]] = {
+        "sentence1": (pyarrow.string(), _value("string"), [sample.sentence1 for sample in samples]),
+        "sentence2": (pyarrow.string(), _value("string"), [sample.sentence2 for sample in samples]),
+        "label": (pyarrow.int64(), {"names": list(task.labels), "_type": "ClassLabel"},
+                  [position[sample.label] for sample in samples]),
+        "index": (pyarrow.int64(), _value("int64"), [sample.index for sample in samples]),
+        "cut": (pyarrow.bool_(), _value("bool"), [sample.cut for sample in samples]),
+    }
+    if any(sample.scores for sample in samples):
+        columns["scores"] = (pyarrow.list_(pyarrow.float32()), {"feature": _value("float32"), "_type": "List"},
+                             [list(sample.scores) for sample in samples])
+    features = {name: feature for name, (_, feature, _) in columns.items()}
+    schema = pyarrow.schema([(name, kind) for name, (kind, _, _) in columns.items()],
+                            metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    table = pyarrow.table({name: values for name, (_, _, values) in columns.items()}, schema=schema)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _value(dtype: str) -> dict:
+    return {"dtype": dtype, "_type": "Value"}
+
+
+def _card(task: Task, selection: Selection, facts: Mapping[str, object]) -> str:
+    counts = selection.counts
+    rows = [
+        f"| {label} | {count.wanted} | {count.made} | {count.accepted} | {count.kept} | {count.cut} | "
+        + ("; ".join(f"{number} {reason}" for reason, number in count.rejected.items()) or "none").replace("|", "\\|")
+        + " |"
+        for label, count in counts.items()
+    ]
+    size = len(selection.samples)
+    category = next(name for bound, name in (
+        (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (float("inf"), "100K<n<1M")) if size < bound)
+    lines = [
+        "---",
+        "language: en",
+        "task_categories: [text-classification]",
+        "annotations_creators: [machine-generated]",
+        "language_creators: [machine-generated]",
+        f"size_categories: [{category}]",
+        "tags: [synthetic, dawgen]",
+        f"pretty_name: {json.dumps('Synthetic ' + task.name)}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        "    path: train.parquet",
+        "---",
+        "",
+        f"# Synthetic {task.name}",
+        "",
+        f"{size} sentence pairs. Sentence 2 and the label were written by a language model with a tuned soft prompt "
+        "for each label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.",
+        "",
+        "| label | wanted | made | accepted | kept | of these cut at the budget | rejected |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Columns: `sentence1`, `sentence2`, `label`, `index` (of sentence 1 in the permuted corpus), `cut` (no end of "
+        "sequence within the budget) and, where asked for, `scores` (log-probability under each label's prompt).",
+    ]
+    if facts:
+        lines += ["", "## How it was made", "", "```json", json.dumps(dict(facts), indent=1, default=str), "```"]
+    return "\n".join(lines) + "\n"
