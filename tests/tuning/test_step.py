@@ -1,0 +1,126 @@
+"""One update of the prompt: what moves, what padding does, what a non-finite loss does, devices and seeds."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dawgen_jax import optim, sharding
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.evaluation import pad_rows
+from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.tuning import losses
+from dawgen_jax.tuning.step import init_state, prompt_step
+from tests import tiny
+
+CONFIG = ClassifierConfig(learning_rate=0.1)
+
+
+def transform(name="surgery", steps=10):
+    return optax.chain(aggregator(name, epsilon=1.0, scope="global"), optim.adafactor(CONFIG, steps))
+
+
+def stack(*parts):
+    return ClassifierBatch(*(np.stack(leaves) for leaves in zip(*parts, strict=True)))
+
+
+def start(seed=0, rows=4):
+    return np.random.default_rng(seed).normal(size=(rows, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def theta():
+    return tiny.theta()
+
+
+@pytest.fixture(scope="module")
+def step():
+    return functools.partial(prompt_step, t5=tiny.T5, verbalizer=tiny.VERBALIZER, tx=transform())
+
+
+def test_class_scores_are_the_label_words_logits_of_the_full_model(theta):
+    from dawgen_jax import prompts
+    from dawgen_jax.t5 import model
+    batch, prompt = tiny.classifier_set(4, 0), start()
+    scores = losses.class_scores(prompt, theta, batch, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
+    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, t5=tiny.T5)
+    encoded = model.encode(theta, embeddings, mask, config=tiny.T5)
+    # OpenPrompt's three decoder tokens: start, mask, end of sequence; scored at the mask.
+    decoder = jnp.tile(jnp.array([[0, tiny.VERBALIZER.mask_id, 1]]), (4, 1))
+    full = model.logits(theta, model.decode(theta, decoder, encoded, mask, config=tiny.T5), config=tiny.T5)[:, 1]
+    np.testing.assert_allclose(scores, full[:, np.array(tiny.VERBALIZER.label_ids)], rtol=1e-5, atol=1e-5)
+
+
+def test_cross_entropy_closed_form():
+    value = losses.cross_entropy(jnp.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]), jnp.array([1, 2]))
+    np.testing.assert_allclose(value, [np.log(3), np.log(1 + np.exp(-1) + np.exp(-2))], rtol=1e-6)
+
+
+def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta, step):
+    batch = stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 2))
+    before = jax.tree.map(np.array, theta)
+    state, metrics = step(init_state(start(), transform()), theta, batch)
+    chex.assert_trees_all_equal(before, theta)
+    assert np.abs(state.params - start()).max() > 0 and int(state.step) == 1
+    wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
+    wide = batch._replace(tokens=wide[0], mask=wide[1])
+    padded = stack(*(pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)))
+    other, other_metrics = step(init_state(start(), transform()), theta, padded)
+    np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
+    np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sum", "surgery"])
+def test_without_conflict_surgery_is_the_sum(theta, name):
+    batch = stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 1))  # equal sources agree
+    tx = transform(name)
+    state, metrics = prompt_step(init_state(start(), tx), theta, batch, t5=tiny.T5, verbalizer=tiny.VERBALIZER, tx=tx)
+    single = transform("sum")
+    alone, _ = prompt_step(init_state(start(), single), theta, stack(tiny.classifier_set(4, 1)), t5=tiny.T5,
+                           verbalizer=tiny.VERBALIZER, tx=single)
+    np.testing.assert_allclose(metrics["cosine"], 1, rtol=1e-5)
+    assert metrics["conflict"] == 0
+    # Adafactor's first step does not see the factor 2 but through its epsilon and the clip.
+    np.testing.assert_allclose(state.params, alone.params, rtol=1e-4, atol=1e-4)
+
+
+def test_a_non_finite_loss_leaves_everything_as_it_was(theta, step):
+    batch = stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 2))
+    state, _ = step(init_state(start(), transform()), theta, batch)
+    broken = jax.tree.map(lambda leaf: leaf, theta) | {"head": theta["head"].at[5].set(jnp.nan)}
+    after, metrics = step(state, broken, batch)
+    assert not np.isfinite(metrics["loss"]).all() and not after.ok
+    chex.assert_trees_all_equal((after.step, after.params, after.opt_state),
+                                (state.step, state.params, state.opt_state))
+    later, _ = step(after, theta, batch)  # and it stays so: the step counter names the update that failed
+    chex.assert_trees_all_equal((later.step, later.params), (state.step, state.params))
+
+
+def test_eight_devices_one_device_and_vmapped_seeds_agree(theta, step):
+    batches = [stack(tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)) for k in range(2)]
+    many = ClassifierBatch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))
+    starts = np.stack([start(0), start(1)])
+    outcomes = []
+    for devices in (1, 8):
+        mesh = sharding.data_mesh(devices)
+        update = sharding.compile_step(jax.vmap(step, in_axes=(0, None, 0)), mesh, batch_axis=2)
+        state = jax.vmap(functools.partial(init_state, tx=transform()))(jnp.array(starts))
+        for _ in range(3):
+            state, metrics = update(state, theta, many)
+        outcomes.append((np.asarray(state.params), np.asarray(metrics["loss"])))
+    np.testing.assert_allclose(outcomes[1][0], outcomes[0][0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outcomes[1][1], outcomes[0][1], rtol=1e-5)
+    alone = init_state(start(1), transform())
+    single = jax.jit(step)
+    for _ in range(3):
+        alone, _ = single(alone, theta, batches[1])
+    np.testing.assert_allclose(outcomes[0][0][1], alone.params, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_of_100_rows_of_1024_is_the_papers_102k():
+    assert jax.eval_shape(lambda: init_state(jnp.zeros((100, 1024)), transform())).params.size == 102_400
