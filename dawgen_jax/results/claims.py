@@ -168,9 +168,10 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
 
 def _table(title: str, tests: Iterable[tuple[str, str, PairedTest]]) -> Table:
     lines = tuple(_line(*test) for test in tests if test[2].n)
-    columns = ("claim", "compared", "difference (points)", "pairs", "tasks ahead", "p (t)", "p (signs)", "verdict")
+    columns = ("claim", "compared", "points", "pairs", "tasks ahead", "p (t)", "p (signs)", "verdict")
     notes = [f"Paired over (task, seed). Verdict: 'holds' where the difference is above 0 and p (signs) < {LEVEL}, "
-             f"'does not hold' where it is below 0 and p (signs) < {LEVEL}, else 'undecided'."]
+             f"'does not hold' where it is below 0 and p (signs) < {LEVEL}, else 'undecided'. "
+             "No correction for the number of lines."]
     if any(int(line[3]) < 6 for line in lines):
         notes.append("Fewer than 6 pairs cannot reach that level whatever they show.")
     return Table(title, columns, lines, tuple(notes))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dawgen_jax.config import GENERATORS, METHODS, UserError
+from dawgen_jax.results.files import parse, read_text, write_aside
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
@@ -35,7 +36,7 @@ class Row:
       n_test: test pairs scored.
       seed: of the few-shot split, the generator and the prompt; 0 for zero-shot, which has one row.
       generator, generator_backbone: who wrote the synthetic data; empty where there is none.
-      k_shot: examples a class, or 'full' for the whole pool; 0 for zero-shot.
+      k_shot: examples a class, or 'full' for the whole pool; zero-shot carries the run's and reads none.
       variant: '' by default, else 'same-T', 'cut', ...
       class_counts: test pairs of each class by name; they sum to n_test.
       split_source: where the few-shot split came from.
@@ -81,6 +82,12 @@ class Row:
         """What names a row; a later row with the same key replaces an earlier one."""
         return (self.task, self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot),
                 self.variant, self.seed, self.metric)
+
+    @property
+    def arm(self) -> str:
+        """Generator, method, shots and variant as config files write them."""
+        prefix, shots = f"{self.generator}: " if self.generator else "", " @full" if self.k_shot == "full" else ""
+        return prefix + self.method + shots + (f" #{self.variant}" if self.variant else "")
 
     @property
     def order(self) -> tuple:
@@ -183,22 +190,6 @@ def _from_dict(values: Any, kind: type[AnyRow], where: str) -> AnyRow:
         raise UserError(f"{where}: {error}") from None
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; finish a run there first, or name its folder.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from None
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error.msg}); remove or repair it and start again.") from None
-
-
 def _dump(value: Any, indent: int | None = None) -> str:
     def plain(value: Any) -> Any:  # JSON has no NaN: a measure that is not defined is null
         if isinstance(value, dict):
@@ -210,24 +201,17 @@ def _dump(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def _write_aside(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
 def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]:
     """The rows of a .jsonl file, one JSON object a line.
 
     Raises:
       UserError: naming file and line, where the file is missing, or a line is no valid row or repeats a key.
     """
-    path, rows, first = Path(path), [], {}
-    for number, line in enumerate(_read_text(path).split("\n"), 1):
+    rows, first = [], {}
+    for number, line in enumerate(read_text(Path(path)).split("\n"), 1):
         if line.strip():
             where = f"{path}:{number}"
-            rows.append(_from_dict(_parse(line, where), kind, where))
+            rows.append(_from_dict(parse(line, where), kind, where))
             if first.setdefault(rows[-1].key, number) != number:
                 raise UserError(f"{where}: repeats the row of line {first[rows[-1].key]}; keep one of them.")
     return rows
@@ -235,7 +219,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]
 
 def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
     """Replaces a .jsonl file as a whole by ``merge(rows)``; the same rows in any order give the same bytes."""
-    _write_aside(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
+    write_aside(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
 
 
 def read_cell(path: str | os.PathLike) -> list[Row]:
@@ -244,7 +228,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     Raises:
       UserError: naming the file and the position in the list.
     """
-    values = _parse(_read_text(Path(path)), str(path))
+    values = parse(read_text(Path(path)), str(path))
     if not isinstance(values, list):
         raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
     return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]
@@ -252,4 +236,4 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     """Writes one cell's rows to its result.json, whole or not at all."""
-    _write_aside(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")
+    write_aside(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

@@ -72,8 +72,8 @@ def run(tmp_path_factory, make_row):
     write_rows(root / "results.jsonl", rows)
     for generator, seed in itertools.product(("FewGen", "DawGen"), (13, 100)):
         folder = root / "generators" / f"mini-snli-{generator}-{seed}-0a1b"
-        write(folder / "metrics.jsonl", [{"step": step, "loss": 1 / step, "loss_disc": 0.5} for step in range(10, 330, 10)],
-              lines=True)
+        write(folder / "metrics.jsonl", [{"step": step, "loss": 1 / step, "loss_disc": 0.5}
+                                         for step in range(10, 330, 10)], lines=True)
         write(folder / "token_weights.json", [{"sentence1": f"{HOSTILE} {seed}", "label": "entailment",
                                                "tokens": ["▁a", "▁do", "g", "<b>", "</s>"],
                                                "weights": [0.1, 0.05, 0.2, 0.0, 0.4]}])
@@ -82,7 +82,7 @@ def run(tmp_path_factory, make_row):
                                          for index in range(9) for label in ("entailment", "neutral")], lines=True)
         write(folder / "counts.json", {"entailment": {"wanted": 9, "rejected": {"unfinished": 3, HOSTILE: 1}},
                                        "neutral": {"wanted": 9, "rejected": {"empty": 2}}, "corpus": HOSTILE})
-    write(root / "generators" / ".mini-snli-DawGen-7-ff.partial" / "metrics.jsonl", [{"step": 1, "loss": 9.0}], lines=True)
+    write(root / "generators" / ".mini-snli-DawGen-7-ff.partial" / "metrics.jsonl", [{"step": 1}], lines=True)
     write(root / "config.json", {"name": f"mini {HOSTILE}", "tasks": ["mini-snli"]})
     write(root / "timings.json", {"tune generators": 12.3, HOSTILE: 0.0})
     return root
@@ -110,7 +110,7 @@ def test_all_sections_show_their_data(run):
         assert text in page.text, text
     assert "Syn only" not in page.text  # a cell of an earlier configuration
     assert "sentence 4" not in page.text  # four samples a label
-    assert "loss on synthetic pairs" in page.text  # all NaN: an empty panel, no failure
+    assert "loss on synthetic pairs" not in page.text  # nothing finite to draw
 
 
 def test_hostile_text_is_shown_as_text(run):
@@ -164,9 +164,8 @@ def test_binning_keeps_means_and_spread():
     assert step.shape == (10,) and np.all(np.diff(step) > 0)
     np.testing.assert_allclose(step, np.arange(10) * 100 + 50.5, atol=0.6)
     assert set(mean) == {2.0} and set(least) == {1.0} and set(greatest) == {3.0}
-    sparse = curves.binned([([0, 100, 200], [0.1, float("nan"), 0.3])], bins=10)
-    np.testing.assert_allclose(sparse, [[0, 200], [0.1, 0.3], [0.1, 0.3], [0.1, 0.3]])
-    assert curves.binned([([1], [float("inf")])]).shape == (4, 0)
+    sparse = curves.binned([([0, 200], [0.1, 0.3]), ([0], [0.3])], bins=10)
+    np.testing.assert_allclose(sparse, [[0, 200], [0.2, 0.3], [0.1, 0.3], [0.3, 0.3]])
 
 
 def test_panels_take_their_colours_from_the_page():

@@ -1,0 +1,327 @@
+"""report.html: a run directory as one page without scripts and without anything to load.
+
+Read by name, whatever made them:
+
+    config.json  results.jsonl  timings.json ({stage: seconds})
+    generators/TASK-GENERATOR-..../metrics.jsonl, token_weights.json ([{sentence1, label, tokens, weights}])
+    synthetic/TASK-GENERATOR-..../samples.jsonl, counts.json
+    cells/*/metrics.jsonl, result.json
+
+Every piece that is missing is skipped with a sentence. All text from files is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.resources
+import itertools
+import json
+import math
+import os
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dawgen_jax.config import UserError
+from dawgen_jax.results import curves
+from dawgen_jax.results.files import parse, read_json, read_lines, write_aside
+from dawgen_jax.results.rows import Row, read_cell, read_rows
+from dawgen_jax.results.tables import Table, result_tables
+
+__all__ = ["html_table", "shaded_words", "write_report"]
+
+GENERATOR_CURVES = {
+    "loss": "loss",
+    "loss_wgen": "L_wGen: weighted negative log-likelihood",
+    "loss_disc": "L_disc: discriminative loss",
+    "loss_dist": "L_dist: sentence-level hinge",
+    "dist_active": "share of L_dist terms that are active",
+    "weight_entropy": "entropy of the token weights",
+    "grad_norm": "gradient norm of the prompts",
+    "meta_grad_norm": "gradient norm of the weight net",
+    "prompt_norm": "prompt norm",
+    "prompt_distance": "distance of the prompts from their start",
+}
+CELL_CURVES = {
+    "dev_accuracy": "accuracy on dev",
+    "loss_real": "loss on real pairs",
+    "loss_synthetic": "loss on synthetic pairs",
+    "cosine": "cosine of real and synthetic gradient",
+    "conflict_rate": "conflict rate (cosine below 0)",
+    "conflict": "conflict rate (cosine below 0)",
+    "projected_share": "share of the synthetic gradient projected away",
+    "grad_norm_real": "gradient norm, real",
+    "grad_norm_synthetic": "gradient norm, synthetic",
+    "grad_norm": "gradient norm",
+    "update_norm": "norm of the update",
+    "prompt_norm": "prompt norm",
+    "prompt_distance": "distance of the prompt from its start",
+}
+_SAMPLES, _SCANNED, _SHADED = 4, 4000, 2
+
+_escape = html.escape
+
+
+def _folders(run: Path, kind: str) -> list[Path]:
+    """Finished artefacts, by task, generator and seed; a name that starts with a dot is unfinished."""
+    found = (folder for folder in (run / kind).glob("*") if folder.is_dir() and not folder.name.startswith("."))
+    return sorted(found, key=lambda folder: [(part.isdigit(), int(part) if part.isdigit() else 0, part)
+                                             for part in folder.name.split("-")])
+
+
+def _lines(path: Path) -> list[dict]:
+    return [value for _, value in read_lines(path)]
+
+
+def _names(folder: Path) -> tuple[str, str]:
+    """Task and generator in an artefact's name."""
+    match = re.match(r"(.+?)-(FewGen|DawGen)(?:-|$)", folder.name)
+    return (match[1], match[2]) if match else (folder.name, "")
+
+
+def _missing(sentence: str) -> str:
+    return f'<p class="missing">{_escape(sentence)}</p>'
+
+
+def html_table(table: Table, kind: str = "text") -> str:
+    """A table as HTML with its title as caption and its notes as paragraphs, everything escaped."""
+    head = "".join(f"<th scope=\"col\">{_escape(column)}</th>" for column in table.columns)
+    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    caption = f"<caption>{_escape(table.title)}</caption>" if table.title else ""
+    notes = "".join(f'<p class="note">{_escape(note)}</p>' for note in table.notes)
+    return (f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+            f"</table></div>{notes}")
+
+
+def _strips(rows: Sequence[Row]) -> str:
+    """One dot a seed and a stroke at the mean, for every arm of a task, on one scale."""
+    parts = []
+    for (backbone, task), group in _grouped(rows, lambda row: (row.backbone, row.task)):
+        low = 10 * math.floor(10 * min(row.value for row in group))
+        high = max(10 * math.ceil(10 * max(row.value for row in group)), low + 10)
+
+        def place(value: float, low=low, high=high) -> str:
+            return f'style="--x:{100 * (100 * value - low) / (high - low):.2f}%"'
+
+        lines = [f'<div></div><div class="ends"><span>{low}</span><span>{high}</span></div><div></div>']
+        for arm, cells in _grouped(group, lambda row: (row.arm, row.generator_backbone)):
+            mean = statistics.fmean(row.value for row in cells)
+            dots = "".join(f"<i {place(row.value)}></i>" for row in cells)
+            lines.append(f'<div>{_escape(arm[0])}</div><div class="track">{dots}<b {place(mean)}></b></div>'
+                         f'<div class="number">{100 * mean:.2f}</div>')
+        parts.append(f'<h3>{_escape(task)}, {_escape(backbone)}: one dot a seed, a stroke at the mean</h3>'
+                     f'<div class="strip">{"".join(lines)}</div>')
+    return "".join(parts)
+
+
+def _grouped(rows: Iterable[Any], key) -> list[tuple[Any, list]]:
+    groups: dict[Any, list] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.items())
+
+
+def _results(rows: Sequence[Row]) -> str:
+    if not rows:
+        return _missing("No results.jsonl with rows yet: no cell of this run is finished.")
+    main = "".join(map(html_table, result_tables(rows)))
+    second = "".join(map(html_table, result_tables(rows, "f1")))
+    return main + _strips([row for row in rows if row.metric == "accuracy"]) + (
+        f"<details><summary>F1</summary>{second}</details>" if second else "")
+
+
+def _panels(series: Mapping[str, Sequence[Sequence[dict]]], known: Mapping[str, str]) -> str:
+    """A panel for each known figure that occurs; a series is a legend entry with the lines of its runs."""
+    names = list(series)
+    legend = "".join(
+        f'<li><i class="{"dashed" if index >= curves.PALETTE else "solid"}" '
+        f'style="--c:var(--s{index % curves.PALETTE})"></i>{_escape(name)} ({len(series[name])})</li>'
+        for index, name in enumerate(names))
+    panels = []
+    for key, title in known.items():
+        drawn = {}
+        for index, name in enumerate(names):
+            runs = [[line for line in lines if isinstance(line.get(key), int | float) and math.isfinite(line[key])]
+                    for lines in series[name]]
+            runs = [([line["step"] for line in lines], [line[key] for line in lines]) for lines in runs if lines]
+            if runs:
+                drawn[index] = runs
+        if drawn:
+            panels.append(f"<figure><figcaption>{_escape(title)}</figcaption>{curves.draw(drawn, title)}</figure>")
+    return f'<ul class="legend">{legend}</ul><div class="panels">{"".join(panels)}</div>' if panels else ""
+
+
+_CURVES_NOTE = ('<p class="note">Over updates. A line is the mean over the seeds (their number in brackets), its band '
+                "reaches from the least to the greatest seed.</p>")
+
+
+def _tuning(run: Path, rows: Sequence[Row]) -> str:
+    current = {row.config_hash for row in rows}
+    by_task: dict[str, dict[str, list]] = {}
+    for folder in _folders(run, "cells"):
+        if not (folder / "result.json").exists():
+            continue
+        found, lines = read_cell(folder / "result.json"), _lines(folder / "metrics.jsonl")
+        # A cell of an earlier configuration is no part of the results; zero-shot and FT have no curves.
+        if found and lines and (not current or found[0].config_hash in current):
+            place = by_task.setdefault(f"{found[0].task}, {found[0].backbone}", {})
+            place.setdefault(found[0].arm, []).append(lines)
+    parts = [f"<h3>{_escape(task)}</h3>{_panels(series, CELL_CURVES)}" for task, series in by_task.items()]
+    return _CURVES_NOTE + "".join(parts) if parts else _missing("No finished cell under cells/ has metrics yet.")
+
+
+def _generators(run: Path) -> str:
+    folders = _folders(run, "generators")
+    if not folders:
+        return _missing("No generator under generators/ yet: this run has no arm with synthetic data, or has not "
+                        "come so far.")
+    parts = [_CURVES_NOTE]
+    for task, group in _grouped(folders, lambda folder: _names(folder)[0]):
+        series = {generator: [_lines(folder / "metrics.jsonl") for folder in same]
+                  for generator, same in _grouped(group, lambda folder: _names(folder)[1])}
+        panels = _panels(series, GENERATOR_CURVES)
+        parts.append(f"<h3>{_escape(task)}</h3>" + (panels or _missing("No metrics.jsonl for these generators.")))
+    return "".join(parts)
+
+
+def shaded_words(example: Mapping[str, Any]) -> str:
+    """The words of one sentence 2, each shaded by its weight relative to the sentence's heaviest.
+
+    Args:
+      example: 'sentence1', 'label', 'tokens' (word pieces; '▁' starts a word) and their 'weights'.
+    """
+    heaviest = max(example["weights"], default=0) or 1
+    pieces = []
+    for token, weight in zip(example["tokens"], example["weights"], strict=True):
+        shown = " " if token.startswith("▁") else ""
+        word = _escape(token.removeprefix("▁")) or "&nbsp;"
+        pieces.append(f'{shown}<span style="--w:{max(0.0, weight) / heaviest:.3f}" title="{weight:.4g}">{word}</span>')
+    return (f'<p class="shades"><em class="tag">{_escape(str(example["label"]))}</em>{_escape(example["sentence1"])} '
+            f"<br>{''.join(pieces)}</p>")
+
+
+def _weights(run: Path) -> str:
+    parts = []
+    for (task, generator), group in _grouped(_folders(run, "generators"), _names):
+        examples = next(filter(None, (read_json(folder / "token_weights.json") for folder in group)), [])
+        shown = [example for _, same in _grouped(examples, lambda example: example["label"])
+                 for example in same[:_SHADED]]
+        if shown:
+            parts.append(f"<h3>{_escape(task)} {_escape(generator)}</h3>" + "".join(map(shaded_words, shown)))
+    if not parts:
+        return _missing("No token_weights.json under generators/.")
+    return ('<p class="note">Sentence 1, and under it sentence 2 with each token shaded by its weight W at the end of '
+            "tuning; the heaviest token of a sentence is the darkest.</p>" + "".join(parts))
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    if isinstance(value, dict):
+        pairs = (_flat(part, f"{name}: {key}" if name else str(key)).items() for key, part in value.items())
+        return dict(itertools.chain.from_iterable(pairs))
+    return {name: f"{value:.4g}" if isinstance(value, float) else str(value)}
+
+
+def _counts(folder: Path) -> str:
+    counts = read_json(folder / "counts.json")
+    if not isinstance(counts, dict):
+        return ""
+    nested = {str(key): _flat(value) for key, value in counts.items() if isinstance(value, dict)}
+    plain = [f"{key}: {value}." for key, value in counts.items() if not isinstance(value, dict)]
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(nested.values())))
+    rows = tuple((key, *(values.get(column, "0") for column in columns)) for key, values in nested.items())
+    return html_table(Table(folder.name, ("", *columns), rows, tuple(plain)), "counts")
+
+
+def _samples(folder: Path) -> str:
+    kept: dict[str, list[tuple[str, str]]] = {}
+    path = folder / "samples.jsonl"
+    if not path.exists():
+        return ""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(itertools.islice(file, _SCANNED), 1):
+            sample = parse(line, f"{path}:{number}")
+            if not isinstance(sample, dict) or not {"label", "sentence1", "sentence2"} <= sample.keys():
+                raise UserError(f"{path}:{number}: no sample with sentence1, sentence2 and label; remove its folder, "
+                                "and its stage runs again.")
+            kept.setdefault(sample["label"], []).append((sample["sentence1"], sample["sentence2"]))
+    rows = tuple((label, *pair) for label, pairs in kept.items() for pair in pairs[:_SAMPLES])
+    return html_table(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
+
+
+def _synthetic(run: Path) -> str:
+    parts = []
+    for (task, generator), group in _grouped(_folders(run, "synthetic"), _names):
+        samples = next(filter(None, map(_samples, group)), "")
+        counts = "".join(filter(None, map(_counts, group)))
+        if samples or counts:
+            parts.append(f"<h3>{_escape(task)} {_escape(generator)}</h3>{samples}" + (
+                f"<details><summary>Wanted, accepted and rejected</summary>{counts}</details>" if counts else ""))
+    return "".join(parts) or _missing("No synthetic set under synthetic/ yet.")
+
+
+def _time(run: Path) -> str:
+    seconds = read_json(run / "timings.json")
+    if not seconds:
+        return _missing("No timings.json: no stage has ended yet.")
+    longest = max(seconds.values()) or 1
+    lines = "".join(f'<tr><td>{_escape(stage)}</td><td>{value:.1f}</td><td style="text-align:left"><i class="bar" '
+                    f'style="--x:{value / longest:.4f}"></i></td></tr>' for stage, value in seconds.items())
+    return ('<p class="note">Seconds of the last process; what it found finished took none.</p>'
+            '<table><thead><tr><th scope="col">stage</th><th scope="col">seconds</th><th></th></tr></thead>'
+            f"<tbody>{lines}</tbody></table>")
+
+
+def _setting(config: Any, rows: Sequence[Row]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in (rows[0].versions if rows else {}).items())
+    shown = f'<p class="note">Computed with {_escape(versions)}.</p>' if versions else ""
+    if config is None:
+        return shown + _missing("No config.json.")
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    return f"{shown}<details><summary>config.json</summary><pre>{_escape(text)}</pre></details>"
+
+
+def write_report(run: str | os.PathLike) -> Path:
+    """Writes RUN/report.html from what lies in the run directory, whole or not at all.
+
+    Args:
+      run: the run directory.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: there is no such directory, or a file in it is broken (named with its line).
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run directory; start a run with --out {run} first.")
+    config = read_json(run / "config.json")
+    rows = read_rows(run / "results.jsonl") if (run / "results.jsonl").exists() else []
+    sections = {
+        "Results": _results(rows),
+        "Prompt tuning": _tuning(run, rows),
+        "Generator tuning": _generators(run),
+        "Token weights": _weights(run),
+        "Synthetic pairs": _synthetic(run),
+        "Time": _time(run),
+        "Settings": _setting(config, rows),
+    }
+    name = str((config or {}).get("name") or run.resolve().name)
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    seeds = sorted({row.seed for row in rows})
+    lead = f"{len(rows)} rows; tasks: {', '.join(tasks)}; seeds: {', '.join(map(str, seeds))}." if rows else ""
+    anchors = {title: title.lower().replace(" ", "-") for title in sections}
+    links = " ".join(f'<a href="#{anchor}">{title}</a>' for title, anchor in anchors.items())
+    body = "".join(f'<section id="{anchors[title]}"><h2>{title}</h2>{part}</section>'
+                   for title, part in sections.items())
+    style = importlib.resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{_escape(name)}</title><style>{style}</style></head><body><main><h1>{_escape(name)}</h1>"
+        f'<p class="lead">{_escape(lead)}</p><nav>{links}</nav>{body}</main></body></html>\n')
+    write_aside(run / "report.html", page)
+    return run / "report.html"
