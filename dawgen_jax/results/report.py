@@ -4,7 +4,7 @@ Read by name, whatever made them:
 
     config.json  results.jsonl  timings.json ({stage: seconds})
     generators/TASK-GENERATOR-..../metrics.jsonl, token_weights.json ([{sentence1, label, tokens, weights}])
-    synthetic/TASK-GENERATOR-..../samples.jsonl, counts.json
+    synthetic/TASK-GENERATOR-..../train.jsonl, counts.json
     cells/*/metrics.jsonl, result.json
 
 Every piece that is missing is skipped with a sentence. All text from files is escaped.
@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from dawgen_jax.config import UserError
+from dawgen_jax.data.lines import json_lines
 from dawgen_jax.results import curves
-from dawgen_jax.results.files import parse, read_json, read_lines, write_aside
+from dawgen_jax.results.files import read_json, write_aside
 from dawgen_jax.results.rows import Row, read_cell, read_rows
 from dawgen_jax.results.tables import Table, result_tables
 
@@ -72,7 +73,7 @@ def _folders(run: Path, kind: str) -> list[Path]:
 
 
 def _lines(path: Path) -> list[dict]:
-    return [value for _, value in read_lines(path)]
+    return [line for _, line in json_lines(path)] if path.exists() else []
 
 
 def _names(folder: Path) -> tuple[str, str]:
@@ -236,16 +237,14 @@ def _counts(folder: Path) -> str:
 
 def _samples(folder: Path) -> str:
     kept: dict[str, list[tuple[str, str]]] = {}
-    path = folder / "samples.jsonl"
+    path = folder / "train.jsonl"
     if not path.exists():
         return ""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(itertools.islice(file, _SCANNED), 1):
-            sample = parse(line, f"{path}:{number}")
-            if not isinstance(sample, dict) or not {"label", "sentence1", "sentence2"} <= sample.keys():
-                raise UserError(f"{path}:{number}: no sample with sentence1, sentence2 and label; remove its folder, "
-                                "and its stage runs again.")
-            kept.setdefault(sample["label"], []).append((sample["sentence1"], sample["sentence2"]))
+    for number, sample in itertools.islice(json_lines(path), _SCANNED):
+        if not {"label", "sentence1", "sentence2"} <= sample.keys():
+            raise UserError(f"{path}:{number}: no sample with sentence1, sentence2 and label; remove its folder, "
+                            "and its stage runs again.")
+        kept.setdefault(sample["label"], []).append((sample["sentence1"], sample["sentence2"]))
     rows = tuple((label, *pair) for label, pairs in kept.items() for pair in pairs[:_SAMPLES])
     return html_table(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
 

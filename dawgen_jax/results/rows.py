@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dawgen_jax.config import GENERATORS, METHODS, UserError
-from dawgen_jax.results.files import parse, read_text, write_aside
+from dawgen_jax.data.lines import json_lines
+from dawgen_jax.results.files import read_json, write_aside
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
@@ -207,13 +208,14 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]
     Raises:
       UserError: naming file and line, where the file is missing, or a line is no valid row or repeats a key.
     """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; finish a run there first, or name its folder.")
     rows, first = [], {}
-    for number, line in enumerate(read_text(Path(path)).split("\n"), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            rows.append(_from_dict(parse(line, where), kind, where))
-            if first.setdefault(rows[-1].key, number) != number:
-                raise UserError(f"{where}: repeats the row of line {first[rows[-1].key]}; keep one of them.")
+    for number, values in json_lines(path):
+        row = _from_dict(values, kind, f"{path}:{number}")
+        if first.setdefault(row.key, number) != number:
+            raise UserError(f"{path}:{number}: repeats the row of line {first[row.key]}; keep one of them.")
+        rows.append(row)
     return rows
 
 
@@ -228,7 +230,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     Raises:
       UserError: naming the file and the position in the list.
     """
-    values = parse(read_text(Path(path)), str(path))
+    values = read_json(Path(path))
     if not isinstance(values, list):
         raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
     return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]

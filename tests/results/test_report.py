@@ -78,7 +78,7 @@ def run(tmp_path_factory, make_row):
                                                "tokens": ["▁a", "▁do", "g", "<b>", "</s>"],
                                                "weights": [0.1, 0.05, 0.2, 0.0, 0.4]}])
         folder = root / "synthetic" / f"mini-snli-{generator}-{seed}-9f"
-        write(folder / "samples.jsonl", [{"sentence1": HOSTILE, "sentence2": f"sentence {index}", "label": label}
+        write(folder / "train.jsonl", [{"sentence1": HOSTILE, "sentence2": f"sentence {index}", "label": label}
                                          for index in range(9) for label in ("entailment", "neutral")], lines=True)
         write(folder / "counts.json", {"entailment": {"wanted": 9, "rejected": {"unfinished": 3, HOSTILE: 1}},
                                        "neutral": {"wanted": 9, "rejected": {"empty": 2}}, "corpus": HOSTILE})
@@ -140,20 +140,18 @@ def test_an_empty_run_is_a_page_of_sentences(tmp_path):
         write_report(tmp_path / "nowhere")
 
 
-def test_broken_artefacts_are_named_and_a_cut_last_line_is_left_out(tmp_path):
+def test_broken_artefacts_are_named_and_an_earlier_page_stays(tmp_path):
+    before = write_report(tmp_path).read_bytes()
     metrics = tmp_path / "generators" / "t-DawGen-1-a" / "metrics.jsonl"
     metrics.parent.mkdir(parents=True)
     metrics.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert "svg" in Page(write_report(tmp_path).read_text()).tags
-    before = (tmp_path / "report.html").read_bytes()
-    metrics.write_text('{"step": 1, "lo\n{"step": 2, "loss": 1.0}\n')
-    with pytest.raises(UserError, match=r"metrics.jsonl:1: not valid JSON"):
+    with pytest.raises(UserError, match=r"metrics.jsonl:2: not JSON"):
         write_report(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
     metrics.unlink()
-    samples = tmp_path / "synthetic" / "t-DawGen-1-a" / "samples.jsonl"
+    samples = tmp_path / "synthetic" / "t-DawGen-1-a" / "train.jsonl"
     write(samples, [{"sentence1": "a", "label": "b"}], lines=True)
-    with pytest.raises(UserError, match=r"samples.jsonl:1: no sample with"):
+    with pytest.raises(UserError, match=r"train.jsonl:1: no sample with"):
         write_report(tmp_path)
 
 

@@ -74,8 +74,8 @@ def test_bad_fields_are_refused(fields, message):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ('{"task": "a"', "results.jsonl:2: not valid JSON"),
-    ("[1]", "results.jsonl:2: a Row must be a JSON object, not list"),
+    ('{"task": "a"', "results.jsonl:2: not JSON"),
+    ("[1]", "results.jsonl:2: not a JSON object"),
     (json.dumps(dataclasses.asdict(ROW) | {"sed": 1}), "results.jsonl:2: unknown field 'sed' .nearest: 'seed'"),
     (json.dumps({"task": "a"}), "results.jsonl:2: field 'backbone' is missing"),
     (json.dumps(dataclasses.asdict(ROW) | {"value": "0.5"}), "results.jsonl:2: Row.value = '0.5': must be float"),
@@ -94,8 +94,14 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(UserError, match=r"result.json: must hold a JSON list"):
         read_cell(tmp_path / "result.json")
+    (tmp_path / "result.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"result.json\[0\]: a Row must be a JSON object, not int"):
+        read_cell(tmp_path / "result.json")
+    (tmp_path / "result.json").write_text("[")
+    with pytest.raises(UserError, match=r"result.json: cannot be read"):
+        read_cell(tmp_path / "result.json")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UserError, match="binary: cannot be read"):
+    with pytest.raises(UserError, match="binary:1: not UTF-8"):
         read_rows(tmp_path / "binary")
 
 
