@@ -35,8 +35,10 @@ from dawgen_jax.tasks import Task
 
 __all__ = ["generator_config", "tune_generators"]
 
-_PER_STEP = ("loss", "loss_wgen", "loss_disc", "loss_dist", "dist_active", "grad_norm", "meta_grad_norm",
-             "prompt_norm", "prompt_distance", "weight_entropy")
+_NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
+          "dist_active": "dist_active", "grad_norm": "grad_norm", "meta_grad_norm": "meta_grad_norm",
+          "prompt_norm": "prompt_norm"}
+"""Metrics of the step and what metrics.jsonl calls them."""
 
 
 def generator_config(config: GeneratorConfig, generator: str) -> GeneratorConfig:
@@ -113,7 +115,7 @@ def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, spl
                 batch = _draw(data, seeds, number, config, sharding.rows_for(
                     job.mesh, config.examples_per_label * len(task.labels)))
                 state, metrics = update(state, backbone.theta, batch)
-                pending.append({name: metrics[name] for name in (*_PER_STEP, "finite") if name in metrics})
+                pending.append({name: metrics[name] for name in (*_NAMES, "finite")})
                 last = number + 1 == num_steps
                 if last or (number + 1) % config.log_every == 0:
                     line = _line(pending, number + 1, start, state)
@@ -163,8 +165,7 @@ def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, confi
 def _line(pending: list[dict], step: int, start: dict, state: GeneratorState) -> dict:
     """Means over the updates since the last line, a list over seeds for each figure."""
     fetched = jax.device_get(pending)
-    line = {name: np.mean([metrics[name] for metrics in fetched], axis=0).tolist()
-            for name in fetched[0] if name != "finite"}
+    line = {name: np.mean([metrics[key] for metrics in fetched], axis=0).tolist() for key, name in _NAMES.items()}
     squares = jax.tree.map(lambda new, old: np.sum((np.asarray(new) - np.asarray(old)) ** 2, axis=(1, 2, 3)),
                            state.label_prompts, start)
     return {"step": step} | line | {"prompt_distance": np.sqrt(sum(jax.tree.leaves(squares))).tolist()}

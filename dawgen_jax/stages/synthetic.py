@@ -1,0 +1,182 @@
+"""Stage 2: write a labelled synthetic set with a tuned generator.
+
+An artefact ``synthetic/TASK-GENERATOR-SEED-HASH/`` holds train.jsonl, train.parquet, counts.json, README.md and
+meta.json. The set belongs to the generator's backbone alone: any number of classifier backbones learn from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dawgen_jax import prompts
+from dawgen_jax.config import SynthesisConfig, digest
+from dawgen_jax.data.features import source_arrays
+from dawgen_jax.data.pools import Example
+from dawgen_jax.data.tokenizer import banned_ids, to_texts
+from dawgen_jax.results.rows import versions
+from dawgen_jax.stages import inputs
+from dawgen_jax.stages.inputs import Backbone
+from dawgen_jax.stages.job import Job
+from dawgen_jax.stages.store import artefact, finish, partial, read_json, write_json
+from dawgen_jax.synthesis import files
+from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
+from dawgen_jax.t5.config import T5Config
+from dawgen_jax.t5.engine import Decoder, Work
+from dawgen_jax.t5.sampling import Sampling
+from dawgen_jax.tasks import Task
+
+__all__ = ["SyntheticSet", "synthesize"]
+
+log = logging.getLogger(__name__)
+_WIDTH = 32  # source widths that are compiled are multiples of this
+
+
+class SyntheticSet(NamedTuple):
+    """A finished synthetic set.
+
+    Attributes:
+      folder: of its artefact.
+      examples: the labelled pairs.
+      digest: of its content.
+      generator_backbone: name of the model that wrote it.
+      variants: what rows that use it are marked with: 'cut' and 'pool'.
+    """
+
+    folder: pathlib.Path
+    examples: list[Example]
+    digest: str
+    generator_backbone: str
+    variants: tuple[str, ...]
+
+
+def synthesize(job: Job, name: str, generator: str, tuned: Sequence[pathlib.Path]) -> list[SyntheticSet]:
+    """Write, or find, the synthetic set of every seed of the job.
+
+    Args:
+      job: configuration, directory, mesh.
+      name: of the task.
+      generator: 'FewGen' or 'DawGen'.
+      tuned: the generator's artefact folder of each seed.
+
+    Raises:
+      UserError: a label has no accepted sample, or there are no first sentences.
+    """
+    config, task = job.config.synthesis, inputs.find_task(name)
+    corpus = inputs.first_sentences(name, job.config.data)
+    read = (config.samples_per_label, config.max_new_tokens, config.min_new_tokens, config.temperature, config.top_k,
+            config.top_p, config.repetition_penalty, config.unfinished, config.balance, config.score, config.seed)
+    variants = tuple(variant for variant, here in (
+        ("cut", config.unfinished == "cut"), ("pool", job.config.data.corpus == "pool")) if here)
+    corpus_digest, sets = digest(corpus), []
+    for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
+        key = digest("synthetic", read, job.config.generator.max_source_tokens, task.repetition_penalty, task.reject,
+                     corpus_digest, generator_folder.name)
+        folder = artefact(job.root, "synthetic", f"{name}-{generator}-{seed}", key)
+        if not folder.exists():
+            with job.stage("synthesize"):
+                _write(job, task, generator, seed, generator_folder, corpus, folder)
+        samples = files.read_set(folder)
+        sets.append(SyntheticSet(
+            folder, [Example(sample.sentence1, sample.sentence2, sample.label) for sample in samples],
+            files.content_digest(samples), read_json(folder / "meta.json")["generator_backbone"], variants))
+    return sets
+
+
+def embed_rows(theta, label_prompts: dict, rows, *, t5: T5Config):
+    """Encoder inputs of rows of any labels: each with its own label's prompt and infix."""
+    return prompts.insert(theta, rows.source, rows.mask, label_prompts["prompt"][rows.label], t5=t5,
+                          infix=label_prompts["infix"][rows.label], slots=rows.slots)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoder(t5: T5Config, mesh, slots: int, widths: tuple[int, ...], max_new_tokens: int, banned: tuple[int, ...],
+             penalty: bool) -> Decoder:
+    """One compiled decoder for all sets with the same shapes."""
+    return Decoder(t5, functools.partial(embed_rows, t5=t5), slots=slots, widths=widths,
+                   max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, mesh=mesh)
+
+
+def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pathlib.Path, corpus: list[str],
+           folder: pathlib.Path) -> None:
+    config, begin = job.config.synthesis, time.monotonic()
+    backbone = inputs.load_backbone(job.config.generator.backbone, job.mesh)
+    label_prompts = jax.tree.map(jnp.asarray, prompts.load(generator_folder / "prompts.safetensors"))
+    infix = label_prompts["infix"].shape[1]
+    group, selector = partial(folder), Selector(task, config)
+    number = start = too_long = 0
+    with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
+              leave=False) as bar:
+        while start < len(corpus) and not selector.enough():
+            labels = [label for label in task.labels if not selector.enough(label)]
+            missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
+            stop = start + min(config.shard_size, max(missing, config.batch_size))
+            sentences = corpus[start:stop]
+            rows = source_arrays(backbone.tokenizer, sentences, infix, job.config.generator)
+            too_long += int(rows.cut.sum())
+            if not files.shard_path(group, number).exists():
+                made = _shard(job, task, backbone, label_prompts, labels, sentences, rows, start)
+                files.write_shard(group, number, made)
+            selector.add(files.read_shard(group, number))
+            start, number = start + len(sentences), number + 1
+            bar.update(sum(selector.accepted().values()) - bar.n)
+            bar.set_postfix_str(", ".join(f"{label} {count}" for label, count in selector.accepted().items()))
+    selection = selector.select()
+    for warning in selection.warnings:
+        log.warning("%s", warning)
+    if too_long:
+        log.warning("%s: %d of %d first sentences were cut to generator.max_source_tokens = %d.", task.name, too_long,
+                    start, job.config.generator.max_source_tokens)
+    meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
+            "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
+            "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
+    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config))
+    shutil.rmtree(group)
+
+
+def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig) -> None:
+    files.write_set(folder, task, selection, meta | {"settings": config.__dict__})
+    write_json(folder / "meta.json", meta)
+
+
+def _shard(job: Job, task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str],
+           sentences: Sequence[str], rows, start: int) -> list[Sample]:
+    """The samples of a range of first sentences, in the order of (index, label)."""
+    config = job.config.synthesis
+    penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
+    width = -(-(job.config.generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
+    decoder = _decoder(backbone.t5, job.mesh, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
+                       config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.t5.vocab_size).tolist()),
+                       any(penalty != 1.0 for penalty in penalties))
+    positions = [task.labels.index(label) for label in labels]
+    lengths = rows.source_mask.sum(axis=1)
+
+    def work() -> Iterator[Work]:
+        for offset in range(len(sentences)):
+            for label in positions:
+                sampling = Sampling(config.temperature, config.top_k, config.top_p, penalties[label],
+                                    config.min_new_tokens, config.max_new_tokens)
+                row = slice(0, lengths[offset])
+                yield Work(label, start + offset, rows.source[offset, row], rows.slots[offset, row], sampling)
+
+    key = jax.random.key(config.seed)
+    made = sorted(decoder.generate(backbone.theta, label_prompts, work(), key), key=lambda one: (one.index, one.label))
+    scores: list[tuple[float, ...]] = [()] * len(made)
+    if config.score:
+        by_id = {(item.label, item.index): item for item in work()}
+        pairs = [(by_id[one.label, one.index], one) for one in made]
+        scored = decoder.score(backbone.theta, label_prompts, pairs, len(task.labels))
+        scores = [tuple(np.asarray(values).sum(axis=1).tolist()) for values in scored]
+    texts = to_texts(backbone.tokenizer, [one.tokens for one in made])
+    return [Sample(sentences[one.index - start], text, task.labels[one.label], one.index, not one.finished, score)
+            for one, text, score in zip(made, texts, scores, strict=True)]
