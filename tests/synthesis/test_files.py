@@ -1,0 +1,108 @@
+"""Shards and sets: whole or not there, the same bytes twice, read back as written, readable by others."""
+
+import json
+import os
+
+import pytest
+
+from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.synthesis.files import (
+    content_digest,
+    read_counts,
+    read_set,
+    read_shard,
+    shard_path,
+    write_set,
+    write_shard,
+)
+from dawgen_jax.synthesis.filtering import Sample, Selector
+from dawgen_jax.tasks import SEVEN
+
+SICK = SEVEN["SICK"]
+SAMPLES = [Sample(f'a "{i}" ü\u2028', f"b | {i}", label, i, i == 1, (-1.5, -2.25, -3.0))
+           for i in range(3) for label in SICK.labels]
+
+
+def selection(samples=SAMPLES):
+    selector = Selector(SICK, SynthesisConfig(samples_per_label=5, unfinished="cut"))
+    selector.add(samples)
+    return selector.select()
+
+
+def test_shards_come_back_as_written(tmp_path):
+    write_shard(tmp_path, 3, SAMPLES)
+    assert shard_path(tmp_path, 3).is_file() and not shard_path(tmp_path, 2).exists()
+    assert read_shard(tmp_path, 3) == SAMPLES
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-00003.jsonl"]
+    write_shard(tmp_path, 0, [])
+    assert read_shard(tmp_path, 0) == []
+
+
+def test_a_shard_is_whole_or_not_there(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(tmp_path, 0, SAMPLES)
+    assert not shard_path(tmp_path, 0).exists()
+
+
+def test_broken_shards_are_named(tmp_path):
+    shard_path(tmp_path, 0).write_text('{"sentence1": "a"}\n')
+    with pytest.raises(UserError, match=r"shard-00000.jsonl:1: not a synthetic sample"):
+        read_shard(tmp_path, 0)
+    with pytest.raises(UserError, match=r"shard-00001.jsonl: no such file"):
+        read_shard(tmp_path, 1)
+
+
+def test_set_comes_back_and_restarts_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = (write_set(tmp_path / name, SICK, selection(), {"backbone": "t5"}) for name in ("a", "b"))
+    assert first == second == content_digest(selection().samples) != content_digest(selection().samples[1:])
+    assert read_set(tmp_path / "a") == selection().samples
+    assert read_counts(tmp_path / "a") == selection().counts
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["README.md", "counts.json", "train.jsonl", "train.parquet"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_json_lines_are_plain(tmp_path):
+    write_set(tmp_path, SICK, selection([s._replace(scores=()) for s in SAMPLES]))
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text("utf-8").split("\n")[:-1]]
+    assert rows[0] == {"sentence1": SAMPLES[0].sentence1, "sentence2": "b | 0", "label": "entailment", "index": 0,
+                       "cut": False}
+
+
+def test_datasets_reads_the_folder(tmp_path):
+    import datasets
+
+    write_set(tmp_path / ".", SICK, selection(), {"generator": "DawGen"})
+    loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"), split="train")
+    assert loaded.features["label"].names == list(SICK.labels)
+    assert loaded[4] == {"sentence1": SAMPLES[4].sentence1, "sentence2": "b | 1", "label": 1, "index": 1, "cut": True,
+                         "scores": [-1.5, -2.25, -3.0]}
+
+
+def test_the_set_is_a_pool_of_its_task(tmp_path):
+    from dawgen_jax.data.pools import read_examples
+
+    write_set(tmp_path, SICK, selection())
+    expected = [(s.sentence1.strip(), s.sentence2, s.label) for s in selection().samples]
+    assert read_examples(tmp_path / "train.jsonl", SICK) == read_examples(tmp_path / "train.parquet", SICK) == expected
+
+
+def test_card_says_what_was_rejected(tmp_path):
+    made = [*SAMPLES, Sample("z", "", "neutral", 9)]
+    write_set(tmp_path, SICK, selection(made), {"backbone": "t5-large", "seed": 13})
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "| neutral | 5 | 4 | 3 | 3 | 1 | 1 empty |" in card
+    assert '"backbone": "t5-large"' in card and "path: train.parquet" in card
+
+
+def test_broken_counts_are_named(tmp_path):
+    (tmp_path / "counts.json").write_text("{")
+    with pytest.raises(UserError, match=r"counts.json: cannot be read"):
+        read_counts(tmp_path)
