@@ -15,7 +15,18 @@ from dawgen_jax.config import ConfigError
 
 __all__ = ["ACTIVATIONS", "MODEL_TYPES", "T5Config"]
 
-ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "silu", "swish", "tanh", "sigmoid")
+ACTIVATIONS = (
+    "relu",
+    "relu2",
+    "gelu",
+    "gelu_new",
+    "gelu_pytorch_tanh",
+    "quick_gelu",
+    "silu",
+    "swish",
+    "tanh",
+    "sigmoid",
+)
 """Activations of the feed-forward layer by their Hugging Face names; gelu_new is the tanh approximation."""
 MODEL_TYPES = ("t5", "mt5", "umt5")
 """Values of config.json's model_type that are T5 in shape (byt5, flan-t5 and t5-efficient say 't5')."""
@@ -74,15 +85,29 @@ class T5Config:
     model_type: Literal["t5", "mt5", "umt5"] = "t5"
 
     def __post_init__(self):
-        for field in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads",
-                      "relative_attention_max_distance"):
+        for field in (
+            "vocab_size",
+            "d_model",
+            "d_kv",
+            "d_ff",
+            "num_layers",
+            "num_decoder_layers",
+            "num_heads",
+            "relative_attention_max_distance",
+        ):
             self._check(field, getattr(self, field) > 0, "greater than 0")
         self._check("relative_attention_num_buckets", self.relative_attention_num_buckets >= 4, "4 or more")
         self._check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
-        self._check("activation", not (self.gated and self.activation == "gelu"),
-                    "gelu_new where gated (Hugging Face's 'gated-gelu' is the tanh approximation)")
-        self._check("dtype", self.dtype != "float16", "float32 or bfloat16: T5's feed-forward activations overflow in "
-                    "float16, which serves for storage only")
+        self._check(
+            "activation",
+            not (self.gated and self.activation == "gelu"),
+            "gelu_new where gated (Hugging Face's 'gated-gelu' is the tanh approximation)",
+        )
+        self._check(
+            "dtype",
+            self.dtype != "float16",
+            "float32 or bfloat16: T5's feed-forward activations overflow in float16, which serves for storage only",
+        )
         self._check("dtype", self.dtype in ("float32", "bfloat16", "float64"), "float32 or bfloat16")
         self._check("scan_unroll", self.scan_unroll >= 0, "0 (all layers) or more")
         self._check("model_type", self.model_type in MODEL_TYPES, "one of " + ", ".join(MODEL_TYPES))
@@ -105,8 +130,10 @@ class T5Config:
         """
         model_type = values.get("model_type", "t5")
         if model_type not in MODEL_TYPES:
-            raise ConfigError(f"model_type = {model_type!r}: not a T5; give a checkpoint of "
-                              f"{', '.join(MODEL_TYPES)} (flan-t5, byt5 and t5-efficient say 't5').")
+            raise ConfigError(
+                f"model_type = {model_type!r}: not a T5; give a checkpoint of "
+                f"{', '.join(MODEL_TYPES)} (flan-t5, byt5 and t5-efficient say 't5')."
+            )
         default = {"t5": ("relu", 6, 2048, 8), "mt5": ("gated-gelu", 8, 1024, 6), "umt5": ("gated-gelu", 8, 1024, 6)}
         projection, layers, d_ff, heads = default[model_type]
         projection = values.get("feed_forward_proj", projection)

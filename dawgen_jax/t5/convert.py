@@ -31,17 +31,43 @@ _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weigh
 """Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
 _STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 _SHARD_BYTES = 5 * 10**9
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model",
-                    "added_tokens.json", "generation_config.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "added_tokens.json",
+    "generation_config.json",
+)
 
 _BLOCKS = {
-    "encoder": {"attention": "layer.0.SelfAttention", "attention_norm": "layer.0", "feed_forward": "layer.1.DenseReluDense",
-                "feed_forward_norm": "layer.1", "bias": "layer.0.SelfAttention"},
-    "decoder": {"attention": "layer.0.SelfAttention", "attention_norm": "layer.0", "cross": "layer.1.EncDecAttention",
-                "cross_norm": "layer.1", "feed_forward": "layer.2.DenseReluDense", "feed_forward_norm": "layer.2",
-                "bias": "layer.0.SelfAttention"},
+    "encoder": {
+        "attention": "layer.0.SelfAttention",
+        "attention_norm": "layer.0",
+        "feed_forward": "layer.1.DenseReluDense",
+        "feed_forward_norm": "layer.1",
+        "bias": "layer.0.SelfAttention",
+    },
+    "decoder": {
+        "attention": "layer.0.SelfAttention",
+        "attention_norm": "layer.0",
+        "cross": "layer.1.EncDecAttention",
+        "cross_norm": "layer.1",
+        "feed_forward": "layer.2.DenseReluDense",
+        "feed_forward_norm": "layer.2",
+        "bias": "layer.0.SelfAttention",
+    },
 }
-_KERNELS = {"query": "q", "key": "k", "value": "v", "output": "o", "wi": "wi", "wi_0": "wi_0", "wi_1": "wi_1", "wo": "wo"}
+_KERNELS = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "output": "o",
+    "wi": "wi",
+    "wi_0": "wi_0",
+    "wi_1": "wi_1",
+    "wo": "wo",
+}
 
 
 def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
@@ -83,8 +109,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give a Hugging Face directory with config.json and "
-                        "safetensors weights.") from None
+        raise UserError(
+            f"{path}: no such file; give a Hugging Face directory with config.json and safetensors weights."
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again.") from None
 
@@ -101,11 +128,15 @@ class _Tensors:
         elif single.is_file():
             files = [single.name]
         elif list(folder.glob("pytorch_model*.bin")):
-            raise UserError(f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
-                            "`python -m train.convert SRC DST`.")
+            raise UserError(
+                f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
+                "`python -m train.convert SRC DST`."
+            )
         else:
-            raise UserError(f"{folder}: has neither model.safetensors nor model.safetensors.index.json; give a complete "
-                            "Hugging Face directory.")
+            raise UserError(
+                f"{folder}: has neither model.safetensors nor model.safetensors.index.json; give a complete "
+                "Hugging Face directory."
+            )
         self.where: dict[str, tuple[pathlib.Path, Any]] = {}
         for name in files:
             path = folder / name
@@ -114,7 +145,9 @@ class _Tensors:
             except FileNotFoundError:
                 raise UserError(f"{path}: is named in {index.name} but missing; copy the checkpoint again.") from None
             except (OSError, SafetensorError) as error:
-                raise UserError(f"{path}: is no complete safetensors file ({error}); copy the checkpoint again.") from None
+                raise UserError(
+                    f"{path}: is no complete safetensors file ({error}); copy the checkpoint again."
+                ) from None
             for key in file.keys():  # noqa: SIM118 (no dictionary)
                 self.where[key] = path, file
 
@@ -122,12 +155,15 @@ class _Tensors:
         path, file = self.where[name]
         found = tuple(file.get_slice(name).get_shape())
         if found != shape:
-            raise UserError(f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(shape)}; "
-                            "config and weights belong to different models.")
+            raise UserError(
+                f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(shape)}; "
+                "config and weights belong to different models."
+            )
         tensor = file.get_tensor(name)
         if tensor.dtype not in _STORAGE.values():
-            raise UserError(f"{path}: tensor {name} is stored as {tensor.dtype}; save the weights in float32, bfloat16 "
-                            "or float16.")
+            raise UserError(
+                f"{path}: tensor {name} is stored as {tensor.dtype}; save the weights in float32, bfloat16 or float16."
+            )
         return tensor
 
 
@@ -139,12 +175,21 @@ def _embedding_name(tensors: _Tensors, folder: pathlib.Path, shape: tuple[int, i
     first = tensors.read(names[0], shape) if len(names) > 1 else None
     for name in names[1:]:
         if not np.array_equal(first, tensors.read(name, shape)):
-            raise UserError(f"{folder}: {names[0]} and {name} differ; separate encoder and decoder embeddings are not T5.")
+            raise UserError(
+                f"{folder}: {names[0]} and {name} differ; separate encoder and decoder embeddings are not T5."
+            )
     return names[0]
 
 
-def load(path: str | os.PathLike, *, dtype: str = "float32", compute_dtype: str = "float32", scan_unroll: int = 0,
-         remat: bool = False, sharding: jax.sharding.Sharding | Callable | None = None) -> tuple[T5Config, dict]:
+def load(
+    path: str | os.PathLike,
+    *,
+    dtype: str = "float32",
+    compute_dtype: str = "float32",
+    scan_unroll: int = 0,
+    remat: bool = False,
+    sharding: jax.sharding.Sharding | Callable | None = None,
+) -> tuple[T5Config, dict]:
     """Read a Hugging Face directory.
 
     Args:
@@ -162,14 +207,20 @@ def load(path: str | os.PathLike, *, dtype: str = "float32", compute_dtype: str 
       UserError: missing, extra, wrongly shaped or unreadable tensors or config; the sentence names file and tensor.
     """
     if dtype not in ("float32", "bfloat16", "float64"):
-        raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 overflows in T5 and is widened on "
-                          "loading.")
+        raise ConfigError(
+            f"dtype = {dtype!r}: must be float32 or bfloat16; float16 overflows in T5 and is widened on loading."
+        )
     folder = pathlib.Path(path)
     values = _read_json(folder / "config.json")
     tensors = _Tensors(folder)
     try:
-        config = T5Config.from_hugging_face(values, tied_head="lm_head.weight" not in tensors.where, dtype=compute_dtype,
-                                            scan_unroll=scan_unroll, remat=remat)
+        config = T5Config.from_hugging_face(
+            values,
+            tied_head="lm_head.weight" not in tensors.where,
+            dtype=compute_dtype,
+            scan_unroll=scan_unroll,
+            remat=remat,
+        )
     except (ConfigError, TypeError) as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from None
     leaves = list(_leaves(config))
@@ -179,8 +230,10 @@ def load(path: str | os.PathLike, *, dtype: str = "float32", compute_dtype: str 
     extra = sorted(set(tensors.where) - wanted)
     for names, what in ((missing, "are missing"), (extra, "are not part of this model")):
         if names:
-            raise UserError(f"{folder}: {len(names)} tensors {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); "
-                            "config.json and weights do not belong together.")
+            raise UserError(
+                f"{folder}: {len(names)} tensors {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); "
+                "config.json and weights do not belong together."
+            )
     theta: dict = {}
     for keys, leaf, names, transposed, stacked in leaves:
         names = [embedding] if keys == ("embedding",) else names
@@ -203,8 +256,14 @@ def _atomic(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
     os.replace(aside, path)
 
 
-def save(path: str | os.PathLike, config: T5Config, theta, *, dtype: str | None = None,
-         tokenizer_from: str | os.PathLike | None = None) -> None:
+def save(
+    path: str | os.PathLike,
+    config: T5Config,
+    theta,
+    *,
+    dtype: str | None = None,
+    tokenizer_from: str | os.PathLike | None = None,
+) -> None:
     """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json comes last.
 
     Args:
@@ -247,9 +306,13 @@ def save(path: str | os.PathLike, config: T5Config, theta, *, dtype: str | None 
     for name, tensors in zip(names, shards, strict=True):
         _atomic(folder / name, lambda aside, tensors=tensors: save_file(tensors, aside, {"format": "pt"}))
     if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(sizes)},
-                 "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard}}
-        _atomic(folder / "model.safetensors.index.json", lambda aside: aside.write_text(json.dumps(index, indent=1) + "\n"))
+        index = {
+            "metadata": {"total_size": sum(sizes)},
+            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
+        }
+        _atomic(
+            folder / "model.safetensors.index.json", lambda aside: aside.write_text(json.dumps(index, indent=1) + "\n")
+        )
     if tokenizer_from is not None:
         for name in _TOKENIZER_FILES:
             source = pathlib.Path(tokenizer_from) / name

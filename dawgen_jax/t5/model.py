@@ -23,8 +23,18 @@ from flax import nnx
 from dawgen_jax.t5.config import T5Config
 from dawgen_jax.t5.modules import DecoderLayer, EncoderLayer, RMSNorm, buckets, wide
 
-__all__ = ["abstract", "decode", "embed", "encode", "head_rows", "init", "label_logits", "logits", "merge",
-           "relative_bias"]
+__all__ = [
+    "abstract",
+    "decode",
+    "embed",
+    "encode",
+    "head_rows",
+    "init",
+    "label_logits",
+    "logits",
+    "merge",
+    "relative_bias",
+]
 
 _LAYERS = {"encoder": EncoderLayer, "decoder": DecoderLayer}
 
@@ -33,8 +43,9 @@ _LAYERS = {"encoder": EncoderLayer, "decoder": DecoderLayer}
 def _graphs(config: T5Config) -> dict[str, nnx.GraphDef]:
     """What is static in a layer of each stack and in a norm."""
     with jax.ensure_compile_time_eval():
-        graphs = {side: nnx.eval_shape(lambda layer=layer: layer(config, rngs=nnx.Rngs(0)))
-                  for side, layer in _LAYERS.items()}
+        graphs = {
+            side: nnx.eval_shape(lambda layer=layer: layer(config, rngs=nnx.Rngs(0))) for side, layer in _LAYERS.items()
+        }
         graphs["norm"] = nnx.eval_shape(lambda: RMSNorm(config))
     return {name: nnx.split(module)[0] for name, module in graphs.items()}
 
@@ -56,7 +67,10 @@ def init(config: T5Config, key: jax.Array):
         def layer(key):
             return nnx.to_pure_dict(nnx.state(_LAYERS[side](config, rngs=nnx.Rngs(key)), nnx.Param))
 
-        parameters = {"layers": jax.vmap(layer)(jax.random.split(key, layers)), "norm": {"scale": jnp.ones(config.d_model)}}
+        parameters = {
+            "layers": jax.vmap(layer)(jax.random.split(key, layers)),
+            "norm": {"scale": jnp.ones(config.d_model)},
+        }
         if not config.per_layer_bias:
             shape = (config.relative_attention_num_buckets, config.num_heads)
             parameters["bias"] = config.d_model**-0.5 * jax.random.normal(jax.random.fold_in(key, 1), shape)
@@ -82,8 +96,9 @@ def embed(theta, tokens: jax.Array, *, config: T5Config) -> jax.Array:
     return jnp.take(theta["embedding"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 
-def relative_bias(table: jax.Array, positions: np.ndarray, keys: int, *, config: T5Config,
-                  bidirectional: bool) -> jax.Array:
+def relative_bias(
+    table: jax.Array, positions: np.ndarray, keys: int, *, config: T5Config, bidirectional: bool
+) -> jax.Array:
     """Relative bias [heads, Q, K] from a table [buckets, heads], for queries at ``positions`` [Q] and ``keys`` = K."""
     relative = np.arange(keys)[None, :] - np.asarray(positions)[:, None]
     chosen = buckets(relative, config=config, bidirectional=bidirectional)
@@ -121,11 +136,20 @@ def encode(theta, embeddings: jax.Array, mask: jax.Array, *, config: T5Config) -
     Returns:
       [B, T, H] in the compute dtype.
     """
-    return _run(theta["encoder"], embeddings.astype(config.dtype), mask[:, None, None, :], side="encoder", config=config)
+    return _run(
+        theta["encoder"], embeddings.astype(config.dtype), mask[:, None, None, :], side="encoder", config=config
+    )
 
 
-def decode(theta, tokens: jax.Array, encoded: jax.Array, encoder_mask: jax.Array, *, config: T5Config,
-           decoder_mask: jax.Array | None = None) -> jax.Array:
+def decode(
+    theta,
+    tokens: jax.Array,
+    encoded: jax.Array,
+    encoder_mask: jax.Array,
+    *,
+    config: T5Config,
+    decoder_mask: jax.Array | None = None,
+) -> jax.Array:
     """The decoder's hidden states after its final norm, before head scaling; causal.
 
     Args:
@@ -142,8 +166,15 @@ def decode(theta, tokens: jax.Array, encoded: jax.Array, encoder_mask: jax.Array
     mask = jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))[None, None]
     if decoder_mask is not None:
         mask = mask & decoder_mask[:, None, None, :]
-    return _run(theta["decoder"], embed(theta, tokens, config=config), mask, encoded.astype(config.dtype),
-                encoder_mask[:, None, None, :], side="decoder", config=config)
+    return _run(
+        theta["decoder"],
+        embed(theta, tokens, config=config),
+        mask,
+        encoded.astype(config.dtype),
+        encoder_mask[:, None, None, :],
+        side="decoder",
+        config=config,
+    )
 
 
 def head_rows(theta, ids: jax.Array | None = None) -> jax.Array:
@@ -155,8 +186,12 @@ def head_rows(theta, ids: jax.Array | None = None) -> jax.Array:
 def _project(hidden: jax.Array, rows: jax.Array, config: T5Config) -> jax.Array:
     if config.scale_decoder_outputs:
         hidden = hidden * config.d_model**-0.5
-    return jax.lax.dot_general(hidden, rows.astype(hidden.dtype), (((hidden.ndim - 1,), (1,)), ((), ())),
-                               preferred_element_type=wide(hidden.dtype))
+    return jax.lax.dot_general(
+        hidden,
+        rows.astype(hidden.dtype),
+        (((hidden.ndim - 1,), (1,)), ((), ())),
+        preferred_element_type=wide(hidden.dtype),
+    )
 
 
 def logits(theta, hidden: jax.Array, *, config: T5Config) -> jax.Array:

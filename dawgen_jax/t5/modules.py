@@ -104,8 +104,9 @@ class Attention(nnx.Module):
         """Keys and values, each [B, heads, T, d_kv], of the attended-to [B, T, H]."""
         return self.split(x, self.key), self.split(x, self.value)
 
-    def __call__(self, x: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array,
-                 bias: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, bias: jax.Array | None = None
+    ) -> jax.Array:
         """Attend from ``x``.
 
         Args:
@@ -186,8 +187,9 @@ class DecoderLayer(nnx.Module):
         if config.per_layer_bias:
             self.bias = _bias_table(config, rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array, encoded: jax.Array,
-                 encoder_mask: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array, encoded: jax.Array, encoder_mask: jax.Array
+    ) -> jax.Array:
         """[B, U, H] -> [B, U, H] beside ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
         y = self.attention_norm(x)
         x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)

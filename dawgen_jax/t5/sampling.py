@@ -1,0 +1,149 @@
+"""The next token of each row from its logits: repetition penalty, bans, minimum length, temperature, top-k, top-p.
+
+Every setting is an array over rows, so that rows of different tasks and labels share a batch. Thresholds of top-k and
+top-p are found by bisection over the bits of a float32 instead of sorting 32,128 scores: exact, the same code on every
+platform, and several times faster than a sort on CPU. Scores that tie at the threshold are all kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Sampling", "greedy", "next_tokens", "penalise", "truncate"]
+
+
+class Sampling(NamedTuple):
+    """Decoding settings of one sample, or arrays [B] of them.
+
+    Attributes:
+      temperature: 0 is greedy.
+      top_k: sample among the k best tokens; 0 is off.
+      top_p: sample among the fewest tokens whose probabilities reach p, in (0, 1]; 1 is off. Taken after top-k.
+      repetition_penalty: CTRL's, over the row's penalised tokens; 1 is off.
+      min_new_tokens: the end of sequence is not allowed before this many tokens.
+      max_new_tokens: the row ends after this many tokens, the end of sequence included.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    max_new_tokens: int = 50
+
+
+def greedy(scores: jax.Array) -> jax.Array:
+    """The first index of the maximum over the last axis of [B, V].
+
+    Two plain reductions, which vectorise; ``argmax`` is a reduction over pairs, which XLA leaves scalar on CPU.
+    """
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    index = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    return jnp.minimum(jnp.min(jnp.where(scores == best, index, scores.shape[-1]), axis=-1), scores.shape[-1] - 1)
+
+
+def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+    """CTRL's repetition penalty: l / p where l > 0 and l * p elsewhere, for the tokens in ``seen``.
+
+    Args:
+      logits: l [B, V].
+      seen: bool [B, V].
+      penalty: p [B]; 1 leaves a row as it is.
+
+    References:
+      Keskar et al., CTRL: A Conditional Transformer Language Model for Controllable Generation,
+      https://arxiv.org/abs/1909.05858, 2019.
+    """
+    factor = jnp.where(logits > 0, 1 / penalty[:, None], penalty[:, None])
+    return jnp.where(seen, logits * factor, logits)
+
+
+def _ordered(scores: jax.Array) -> jax.Array:
+    """uint32 in the order of float32: monotone, with -inf lowest."""
+    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
+
+
+def _threshold(ordered: jax.Array, enough) -> jax.Array:
+    """The largest t [B] such that the entries of ``ordered`` [B, V] that are at least t are ``enough``."""
+
+    def bit(i, low):
+        trial = low | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        return jnp.where(enough(ordered >= trial[:, None]), trial, low)
+
+    return jax.lax.fori_loop(0, 32, bit, jnp.zeros(ordered.shape[0], jnp.uint32))
+
+
+def truncate(scores: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
+    """``scores`` [B, V] with -inf outside of top-k and, after it, outside of top-p (the nucleus).
+
+    Args:
+      scores: log-probabilities up to a constant a row, already divided by the temperature.
+      top_k: int [B]; 0 is off.
+      top_p: [B] in (0, 1]; 1 is off.
+
+    References:
+      Holtzman et al., The Curious Case of Neural Text Degeneration, https://arxiv.org/abs/1904.09751, 2020.
+    """
+
+    def best_k(scores):
+        ordered = _ordered(scores)
+        wanted = jnp.where(top_k > 0, top_k, scores.shape[-1])
+        low = _threshold(ordered, lambda kept: jnp.sum(kept, axis=-1) >= wanted)
+        return jnp.where(ordered >= low[:, None], scores, -jnp.inf)
+
+    def nucleus(scores):
+        ordered, weights = _ordered(scores), jax.nn.softmax(scores, axis=-1)
+        low = _threshold(ordered, lambda kept: jnp.sum(jnp.where(kept, weights, 0), axis=-1) >= top_p)
+        kept = (ordered >= low[:, None]) | (top_p[:, None] >= 1)
+        return jnp.where(kept, scores, -jnp.inf)
+
+    scores = jax.lax.cond(jnp.any(top_k > 0), best_k, lambda scores: scores, scores)
+    return jax.lax.cond(jnp.any(top_p < 1), nucleus, lambda scores: scores, scores)
+
+
+def _sample(scores: jax.Array, sampling: Sampling, keys: jax.Array) -> jax.Array:
+    """Gumbel-max draws, one key a row; rows of temperature 0 are greedy."""
+    drawn = sampling.temperature > 0
+    scaled = scores / jnp.where(drawn, sampling.temperature, 1)[:, None]
+    kept = truncate(scaled, jnp.where(drawn, sampling.top_k, 0), jnp.where(drawn, sampling.top_p, 1))
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, scores.shape[-1:], scores.dtype))(keys)
+    return greedy(jnp.where(drawn[:, None], kept + noise, scores))
+
+
+def next_tokens(
+    logits: jax.Array,
+    sampling: Sampling,
+    *,
+    keys: jax.Array,
+    position: jax.Array,
+    banned: jax.Array,
+    eos_id: int,
+    seen: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Choose one token a row.
+
+    In this order: repetition penalty on raw logits, banned tokens and minimum length, temperature, top-k, top-p.
+
+    Args:
+      logits: [B, V] float32.
+      sampling: settings [B].
+      keys: one key a row and position; used where the temperature is not 0.
+      position: int [B] tokens generated so far.
+      banned: bool [V] tokens that are never chosen; at least one token but the end of sequence must be left.
+      eos_id: end of sequence.
+      seen: bool [B, V] penalised tokens, or None where no row has a penalty.
+
+    Returns:
+      (tokens int32 [B], healthy bool [B]: False where the logits hold NaN or no finite score).
+    """
+    scores = logits if seen is None else penalise(logits, seen, sampling.repetition_penalty)
+    early = (position < sampling.min_new_tokens)[:, None] & (jnp.arange(logits.shape[-1]) == eos_id)[None]
+    scores = jnp.where(banned[None] | early, -jnp.inf, scores)
+    tokens = jax.lax.cond(
+        jnp.any(sampling.temperature > 0), lambda: _sample(scores, sampling, keys), lambda: greedy(scores)
+    )
+    return tokens, jnp.isfinite(jnp.max(scores, axis=-1))
