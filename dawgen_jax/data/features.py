@@ -18,7 +18,7 @@ import numpy as np
 from dawgen_jax.config import GeneratorConfig, UserError
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch, SourceBatch
 from dawgen_jax.data.pools import Example
-from dawgen_jax.data.tokenizer import sentinel_id, text_ids
+from dawgen_jax.data.tokenizer import batch_ids, sentinel_id, text_ids
 from dawgen_jax.tasks import Task
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def template_rows(
     """
     pieces = [piece for piece in re.split(r"(\{sentence[12]\}|<mask>)", task.template) if piece.strip()]
     sentences = {
-        "{sentence1}": text_ids(tokenizer, [example.sentence1 for example in examples]),
-        "{sentence2}": text_ids(tokenizer, [example.sentence2 for example in examples]),
+        "{sentence1}": batch_ids(tokenizer, [example.sentence1 for example in examples]),
+        "{sentence2}": batch_ids(tokenizer, [example.sentence2 for example in examples]),
     }
-    fixed = {piece: text_ids(tokenizer, [piece])[0] for piece in pieces if piece not in sentences}
+    fixed = {piece: text_ids(tokenizer, piece) for piece in pieces if piece not in sentences}
     fixed["<mask>"] = [sentinel_id(tokenizer)]
     room = max_tokens - 1 - sum(len(fixed[piece]) for piece in pieces if piece in fixed)
     if room < 0:
@@ -113,7 +113,7 @@ def generator_arrays(
     """
     width, target_width = pad_to or (None, None)
     source = _sources(tokenizer, [example.sentence1 for example in examples], infix_length, config, pad_multiple, width)
-    sentences = text_ids(tokenizer, [example.sentence2 for example in examples])
+    sentences = batch_ids(tokenizer, [example.sentence2 for example in examples])
     rows = [[*ids[: config.max_target_tokens - 1], tokenizer.eos_token_id] for ids in sentences]
     target, target_mask = rectangle(rows, pad_multiple, target_width)
     return GeneratorBatch(source.source, source.source_mask, source.slots, target, target_mask,
@@ -146,7 +146,7 @@ def source_arrays(
 
 
 def _sources(tokenizer, sentences, infix_length, config, pad_multiple, pad_to) -> SourceBatch:
-    found = text_ids(tokenizer, sentences)
+    found = batch_ids(tokenizer, sentences)
     kept = [ids[: config.max_source_tokens] for ids in found]
     rows = [ids + [tokenizer.pad_token_id] * infix_length + [tokenizer.eos_token_id] for ids in kept]
     source, mask = rectangle(rows, pad_multiple, pad_to)

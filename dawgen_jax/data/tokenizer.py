@@ -19,7 +19,10 @@ from dawgen_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["banned_ids", "label_word_ids", "load_tokenizer", "sentinel_id", "text_ids", "to_texts", "word_start_ids"]
+__all__ = [
+    "banned_ids", "batch_ids", "label_word_ids", "load_tokenizer", "sentinel_id", "text_ids", "to_texts",
+    "word_start_ids",
+]
 
 
 def load_tokenizer(path: str | pathlib.Path) -> PreTrainedTokenizerBase:
@@ -87,8 +90,13 @@ def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     return np.array(sorted(starts), np.int32)
 
 
-def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of plain texts, nothing added; a text that spells a special piece ('</s>') gives ordinary pieces."""
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a plain text, nothing added; a text that spells a special piece ('</s>') gives ordinary pieces."""
+    return batch_ids(tokenizer, [text])[0]
+
+
+def batch_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """:func:`text_ids` of many texts in one call."""
     if not texts:
         return []
     special = re.compile("|".join(re.escape(piece) for piece in tokenizer.all_special_tokens))
@@ -110,7 +118,7 @@ def label_word_ids(tokenizer: PreTrainedTokenizerBase, task: Task) -> np.ndarray
     Raises:
       UserError: a label word is not one known piece, or two labels share one.
     """
-    rows = text_ids(tokenizer, task.label_words)
+    rows = batch_ids(tokenizer, task.label_words)
     for label, word, row in zip(task.labels, task.label_words, rows, strict=True):
         if len(row) != 1 or row[0] == tokenizer.unk_token_id:
             pieces = " ".join(tokenizer.convert_ids_to_tokens(row)) or "nothing"

@@ -6,6 +6,7 @@ import pytest
 from dawgen_jax.config import UserError
 from dawgen_jax.data.tokenizer import (
     banned_ids,
+    batch_ids,
     label_word_ids,
     load_tokenizer,
     sentinel_id,
@@ -17,14 +18,14 @@ from dawgen_jax.tasks import SEVEN
 
 
 def test_ids_and_texts(words):
-    assert text_ids(words, ["the dog runs"])[0] == [3, 4, 6]
-    assert text_ids(words, ["the", "", "cat zebra"]) == [[3], [], [5, 2]] and text_ids(words, []) == []
+    assert text_ids(words, "the dog runs") == [3, 4, 6]
+    assert batch_ids(words, ["the", "", "cat zebra"]) == [[3], [], [5, 2]] and batch_ids(words, []) == []
     assert to_texts(words, [np.array([3, 4, 1, 0]), []]) == ["the dog", ""]
     assert sentinel_id(words) == 28 and sentinel_id(words, 1) == 29
 
 
 def test_special_pieces_in_a_text_are_ordinary_text(words):
-    ids = text_ids(words, ["the </s> dog <pad> <extra_id_0>"])[0]
+    ids = text_ids(words, "the </s> dog <pad> <extra_id_0>")
     assert not set(ids) & {0, 1, 28}
     assert ids[:6] == [3, 24, 25, 26, 27, 4]
 
@@ -54,7 +55,7 @@ def test_label_word_mistakes(words, label_words, message):
 def test_load(words, tmp_path):
     words.save_pretrained(tmp_path / "ok")
     loaded = load_tokenizer(tmp_path / "ok")
-    assert text_ids(loaded, ["the dog"])[0] == [3, 4] and sentinel_id(loaded) == 28
+    assert text_ids(loaded, "the dog") == [3, 4] and sentinel_id(loaded) == 28
     with pytest.raises(UserError, match="nothing: no such folder"):
         load_tokenizer(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
@@ -81,8 +82,8 @@ def test_t5_facts(t5):
     starts = word_start_ids(t5)[:100]
     assert (starts[0], starts[-1]) == (8, 164)
     assert t5.convert_ids_to_tokens([8, 164]) == ["\u2581the", "\u2581may"]
-    assert text_ids(t5, ["maybe"])[0] == [2087]
-    assert not set(text_ids(t5, ["a </s> b <pad> <extra_id_0>"])[0]) & {0, 1, 32099}
+    assert text_ids(t5, "maybe") == [2087]
+    assert not set(text_ids(t5, "a </s> b <pad> <extra_id_0>")) & {0, 1, 32099}
 
 
 @pytest.mark.shared
@@ -100,4 +101,4 @@ def test_sentencepiece_model_alone_is_enough(shared, t5, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     alone = load_tokenizer(tmp_path)
     text = "Hypothesis: it isn't 3,000 km (naïve)!"
-    assert text_ids(alone, [text])[0] == text_ids(t5, [text])[0] and sentinel_id(alone) == 32099
+    assert text_ids(alone, text) == text_ids(t5, text) and sentinel_id(alone) == 32099
