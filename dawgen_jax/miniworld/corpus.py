@@ -1,0 +1,311 @@
+"""Unlabelled text of the mini world and its denoising examples, streamed from a seed.
+
+Documents are pairs of statements joined by a connective, pairs of questions, questions followed or preceded by
+statements, and glossed pairs, in which other words stand for the connectives ('so red maybe big : ... red ...').
+What the joining word or the answer is follows from the meanings. Levels of complexity are mixed from the start:
+relations are learned on the shortest sentences first and carry over.
+
+Each document becomes one denoising example. The salient span (joining word or answer; Guu et al., REALM,
+https://arxiv.org/abs/2002.08909, 2020) is masked, or single words are, or the document is cut and continued (prefix
+language modelling). Most inputs begin with random words or with the end of another document, so that rows in front
+of a text are nothing new to the model when soft prompts are put there.
+
+Everything is a function of (seed, block index): any number of processes gives the same stream. No JAX in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+
+from dawgen_jax.config import ConfigError
+from dawgen_jax.miniworld import pairs
+from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
+from dawgen_jax.miniworld.lexicon import WORDS
+from dawgen_jax.miniworld.pairs import pick
+from dawgen_jax.miniworld.semantics import answer
+from dawgen_jax.miniworld.vocabulary import (
+    ANSWERING,
+    CONNECTIVES,
+    EOS,
+    IDS,
+    META_WORDS,
+    NUM_SENTINELS,
+    QUESTION_PAIRS,
+    TOKENS,
+)
+
+__all__ = ["Block", "CorpusConfig", "Document", "block", "document", "documents", "encode",
+           "pad_block", "random_prefix"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """What the text consists of and how it is masked; shares are drawn for each document."""
+
+    seed: int = 0
+    """Seed of the whole stream."""
+    levels: tuple[float, float, float] = (0.25, 0.35, 0.40)
+    """Shares of levels 0, 1 and 2."""
+    statement_pairs: float = 0.50
+    """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
+    question_pairs: float = 0.09
+    """Share of pairs of questions."""
+    question_first: float = 0.09
+    """Share of questions followed by a statement."""
+    polar: float = 0.12
+    """Share of statements followed by a polar question and yes, no or unknown."""
+    glossed: float = 0.12
+    """Share of pairs that a glossary precedes."""
+    salient: float = 0.40
+    """Share of examples whose joining word or answer is masked."""
+    words: float = 0.35
+    """Share of examples whose single words are masked; the rest is cut and continued."""
+    word_rate: float = 0.3
+    """Words masked in such an example."""
+    prefixed: float = 0.65
+    """Share of inputs that begin with 1 to `max_prefix` random words or the end of another document."""
+    max_prefix: int = 20
+    """Longest prefix in words."""
+    instructions: bool = False
+    """Verbalised tasks (with a share of this text) instead of text alone."""
+    suffixed: float = 0.3
+    """Share of cut documents with 1 to 4 words of instructions before the cut, where soft infixes are put later."""
+    batch_size: int = 64
+    """Documents in a batch."""
+    block_batches: int = 50
+    """Batches in a block: made by one process, sorted by length, shuffled, run by one dispatch at most."""
+    max_source: int = 48
+    """Encoder tokens; prefixes are cut on the left to fit."""
+    max_target: int = 32
+    """Decoder tokens."""
+
+    def __post_init__(self):
+        shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)
+        objectives = (self.salient, self.words, 1 - self.salient - self.words)
+        if min(shares) < 0 or sum(shares) > 1 or min(objectives) < 0:
+            raise ConfigError("CorpusConfig: shares and objectives must be 0 or more, their sum at most 1.")
+        if min(self.batch_size, self.block_batches, self.max_prefix) < 1:
+            raise ConfigError("CorpusConfig: batch_size, block_batches and max_prefix must be 1 or more.")
+        if self.max_source < 48 or self.max_target < 32:
+            raise ConfigError("CorpusConfig: max_source must be at least 48 and max_target at least 32.")
+
+
+class Document(NamedTuple):
+    """Words of one document.
+
+    Attributes:
+      words: all of them.
+      salient: [start, end) of the joining word or the answer.
+      kind: 'statements', 'questions', 'question_first', 'polar', 'part' or 'glossed'.
+      relation: the family of the joining word, or the answer.
+      level: 0, 1 or 2.
+      gloss: words of the glossary in front, if any.
+    """
+
+    words: list[str]
+    salient: tuple[int, int]
+    kind: str
+    relation: str
+    level: int
+    gloss: tuple[str, ...] = ()
+
+
+def _joined(first: list[str], joint: str, second: list[str], kind: str, relation: str, level: int) -> Document:
+    return Document([*first, joint, *second], (len(first), len(first) + 1), kind, relation, level)
+
+
+def _statement(clause: Clause) -> list[str]:
+    return render(Sentence("statement", clause))
+
+
+_WANTED = ("equivalent",) * 2 + ("entailment", "neutral", "contradiction") * 3
+
+
+def _statements(rng: Random, level: int) -> Document | None:
+    wanted = pick(rng, _WANTED)
+    clause = pairs.random_clause(rng, level)
+    first = pairs.premise(rng, clause, wanted, level)
+    if first is None:
+        return None
+    return _joined(_statement(first), pick(rng, CONNECTIVES[wanted]), _statement(clause), "statements", wanted, level)
+
+
+def _questions(rng: Random, level: int) -> Document | None:
+    wanted = pick(rng, tuple(QUESTION_PAIRS))
+    clause = pairs.random_clause(rng, level, negation=0)
+    kind = pick(rng, pairs.askable(clause))
+    first = pairs.question_like(rng, clause, kind, wanted == "same", level)
+    if first is None:
+        return None
+    joint = pick(rng, QUESTION_PAIRS[wanted])
+    return _joined(render(first), joint, render(pairs.ask(clause, kind)), "questions", wanted, level)
+
+
+def _question(rng: Random, level: int, kinds: tuple[str, ...], known: bool) -> tuple[Clause, Sentence] | None:
+    clause = pairs.random_clause(rng, level, negation=0)
+    possible = [kind for kind in pairs.askable(clause) if kind in kinds]
+    if not possible:
+        return None
+    question = pairs.question_about(rng, clause, pick(rng, possible), known, level)
+    return None if question is None else (clause, question)
+
+
+def _question_first(rng: Random, level: int) -> Document | None:
+    known = rng.random() < 0.5
+    found = _question(rng, level, ("polar", "who", "what", "where"), known)
+    if found is None:
+        return None
+    wanted = "known" if known else "open"
+    joint = pick(rng, ANSWERING[wanted])
+    return _joined(render(found[1]), joint, _statement(found[0]), "question_first", wanted, level)
+
+
+def _answered(rng: Random, level: int, kinds: tuple[str, ...]) -> Document | None:
+    found = _question(rng, level, kinds, rng.random() < 0.65)
+    if found is None:
+        return None
+    clause, question = found
+    says = answer(Sentence("statement", clause), question)
+    reply = part(clause, question.kind) if says == "known" else [says or "unknown"]
+    asked = [*_statement(clause), *render(question)]
+    kind = "polar" if question.kind == "polar" else "part"
+    return Document([*asked, *reply, "."], (len(asked), len(asked) + len(reply)), kind, says or "unknown", level)
+
+
+def _glossed(rng: Random, level: int) -> Document | None:
+    """A pair whose joining words are renamed by a glossary in front of it."""
+    make, table = pick(rng, ((_statements, CONNECTIVES), (_statements, CONNECTIVES), (_questions, QUESTION_PAIRS),
+                             (_question_first, ANSWERING)))
+    plain = make(rng, level)
+    if plain is None:
+        return None
+    families = list(table)
+    if table is CONNECTIVES and plain.relation != "equivalent" and rng.random() < 0.5:
+        families.remove("equivalent")
+    code, gloss = {}, []
+    while families:
+        family = families.pop(int(rng.random() * len(families)))
+        code[family] = pick(rng, [word for word in WORDS if word not in code.values()])
+        gloss += [pick(rng, table[family]), code[family]]
+    words = list(plain.words)
+    words[plain.salient[0]] = code[plain.relation]
+    return plain._replace(words=words, kind="glossed", gloss=(*gloss, ":"))
+
+
+def document(rng: Random, config: CorpusConfig) -> Document:
+    """One document of the mixture that ``config`` states."""
+    bounds = np.cumsum((config.statement_pairs, config.question_pairs, config.question_first, config.polar,
+                        config.glossed)).tolist()
+    while True:
+        u, v = rng.random(), rng.random()
+        level = 0 if v < config.levels[0] else 1 if v < config.levels[0] + config.levels[1] else 2
+        if u < bounds[0]:
+            made = _statements(rng, level)
+        elif u < bounds[1]:
+            made = _questions(rng, level)
+        elif u < bounds[2]:
+            made = _question_first(rng, level)
+        elif u < bounds[3]:
+            made = _answered(rng, level, ("polar",))
+        elif u < bounds[4]:
+            made = _glossed(rng, level)
+        else:
+            made = _answered(rng, level, ("who", "what", "where"))
+        if made is not None:
+            return made
+
+
+def documents(config: CorpusConfig, stream: str = "text"):
+    """Documents without end, from ``config.seed`` and the name of the stream."""
+    rng = Random(f"{config.seed}/{stream}")
+    while True:
+        yield document(rng, config)
+
+
+PREFIX_WORDS = (*WORDS, *META_WORDS, *(word for table in (CONNECTIVES, QUESTION_PAIRS, ANSWERING)
+                                        for words in table.values() for word in words))
+_SENTINEL = IDS["<extra_id_0>"]
+
+
+def random_prefix(rng: Random, other: list[str], config: CorpusConfig) -> list[str]:
+    """Words that stand in front of an input: none, random ones, or the end of ``other``."""
+    if rng.random() >= config.prefixed:
+        return []
+    length = 1 + int(rng.random() * config.max_prefix)
+    return [pick(rng, PREFIX_WORDS) for _ in range(length)] if rng.random() < 0.5 else other[-length:]
+
+
+def encode(rng: Random, doc: Document, other: list[str], config: CorpusConfig) -> tuple[list[int], list[int]]:
+    """Encoder and decoder ids of one denoising example, end of sequence included.
+
+    Args:
+      rng: draws objective, masks and prefix.
+      doc: the document.
+      other: words of another document, whose end may stand in front.
+      config: shares and lengths.
+    """
+    ids = [IDS[word] for word in doc.words]
+    start, end = doc.salient
+    u = rng.random()
+    if u < config.salient:
+        source, target = [*ids[:start], _SENTINEL, *ids[end:]], [_SENTINEL, *ids[start:end]]
+    elif u < config.salient + config.words:
+        source, target, masked = [], [], 0
+        limit = min(NUM_SENTINELS, (config.max_target - 1) // 2)
+        forced = int(rng.random() * len(ids))
+        for i, token in enumerate(ids):
+            hit = rng.random() < config.word_rate or i == forced
+            if hit and masked < limit:
+                source.append(_SENTINEL + masked)
+                target += (_SENTINEL + masked, token)
+                masked += 1
+            else:
+                source.append(token)
+    else:
+        cut = start if doc.kind in ("polar", "part") or rng.random() < 0.4 else end
+        source, target = ids[:cut], ids[cut:]
+        if rng.random() < config.suffixed:
+            source += [IDS[pick(rng, META_WORDS)] for _ in range(1 + int(rng.random() * 4))]
+    front = [IDS[word] for word in (*random_prefix(rng, other, config), *doc.gloss)]
+    room = config.max_source - 1 - len(source)
+    return [*front[max(len(front) - room, 0):], *source, EOS], [*target, EOS]
+
+
+class Block(NamedTuple):
+    """``block_batches`` batches of padded ids: source [G, B, T] and target [G, B, U], int16, padded with 0."""
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+def pad_block(rng: Random, examples: list[tuple[list[int], list[int]]], config: CorpusConfig) -> Block:
+    """Rectangles of ``max_source`` and ``max_target`` columns: batches of like length, in random order."""
+    examples = sorted(examples, key=lambda example: (len(example[0]), len(example[1])))
+    source = np.zeros((len(examples), config.max_source), np.int16)
+    target = np.zeros((len(examples), config.max_target), np.int16)
+    for row, (x, y) in enumerate(examples):
+        source[row, : len(x)] = x
+        target[row, : len(y)] = y
+    order = np.argsort([rng.random() for _ in range(config.block_batches)], kind="stable")
+    return Block(source.reshape(config.block_batches, -1, config.max_source)[order],
+                 target.reshape(config.block_batches, -1, config.max_target)[order])
+
+
+def block(config: CorpusConfig, index: int) -> Block:
+    """Block ``index`` of the stream."""
+    rng = Random(f"{config.seed}/{index}")
+    other, examples = document(rng, config).words, []
+    for _ in range(config.batch_size * config.block_batches):
+        doc = document(rng, config)
+        examples.append(encode(rng, doc, other, config))
+        other = doc.words
+    return pad_block(rng, examples, config)
+
+
+def words(ids) -> list[str]:
+    """Tokens of a row of ids, padding left out."""
+    return [TOKENS[i] for i in ids if i]

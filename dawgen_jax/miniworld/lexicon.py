@@ -1,0 +1,130 @@
+"""The words of the mini world: what each denotes, and which stand in taxonomies, synonymy and exclusion.
+
+A scene has one value (atom) for each attribute: how many agents, of which kind, size and mood, what they do, to
+which object of which colour and size, and where. A content word denotes a set of atoms of one attribute, kept as
+a bit mask: 'child' is {boy, girl}, 'kid' the same set (a synonym), 'person' a larger one, 'dog' a disjoint one.
+Everything else (entailment between words, antonyms, exclusions) follows from these sets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["ATOMS", "ATTRIBUTES", "FULL", "SLOTS", "WORDS", "Word"]
+
+ATOMS: dict[str, tuple[str, ...]] = {
+    "count": ("1", "2", "3", "4"),
+    "agent": ("boy", "girl", "man", "woman", "dog", "cat", "horse", "bird"),
+    "agent_size": ("big", "small", "medium"),
+    "mood": ("happy", "sad", "angry", "calm"),
+    "verb": ("run", "walk", "swim", "jump", "sleep", "sit", "sing", "shout",
+             "push", "pull", "hold", "carry", "buy", "sell"),
+    "object": ("ball", "doll", "kite", "cake", "loaf", "pear", "hammer", "saw"),
+    "colour": ("red", "blue", "green", "white"),
+    "object_size": ("big", "small", "medium"),
+    "place": ("park", "garden", "field", "forest", "kitchen", "school", "shop", "church"),
+}
+"""Atoms by attribute: a scene chooses one of each."""
+ATTRIBUTES = tuple(ATOMS)
+FULL = tuple((1 << len(atoms)) - 1 for atoms in ATOMS.values())
+"""The mask of all atoms of each attribute: what a sentence says that leaves the attribute open."""
+
+
+class Word(NamedTuple):
+    """A content word.
+
+    Attributes:
+      lemma: its name in clauses.
+      attribute: position in ``ATTRIBUTES``.
+      mask: bit i is set if atom i of the attribute is in its extension.
+      forms: surface forms: (singular, plural) of nouns, (third person, base) of verbs, (word,) of the others.
+      participle: of transitive verbs, else empty.
+      intransitive: whether a verb can stand without an object.
+    """
+
+    lemma: str
+    attribute: int
+    mask: int
+    forms: tuple[str, ...]
+    participle: str = ""
+    intransitive: bool = False
+
+
+def _words(attribute: str, *entries: tuple[str, str], **options) -> dict[str, Word]:
+    """Words from (names separated by '=', atoms separated by spaces, or empty for the atom of the first name)."""
+    index, table = ATTRIBUTES.index(attribute), {}
+    for names, atoms in entries:
+        mask = 0
+        for atom in (atoms or names.split("=")[0].split("/")[0]).split():
+            mask |= 1 << ATOMS[attribute].index(atom)
+        for name in names.split("="):
+            forms = name.split("/")
+            table[forms[0]] = Word(forms[0], index, mask, tuple(forms), **options)
+    return table
+
+
+def _nouns(attribute: str, *entries: tuple[str, str], irregular: dict[str, str]) -> dict[str, Word]:
+    return {lemma: word._replace(forms=(lemma, irregular.get(lemma, lemma + "s")))
+            for lemma, word in _words(attribute, *entries).items()}
+
+
+def _verbs(*entries: tuple[str, str], transitive: bool, intransitive: bool) -> dict[str, Word]:
+    """Verbs written base/third[/participle]."""
+    table = {}
+    for lemma, word in _words("verb", *entries).items():
+        base, third, *rest = word.forms
+        table[lemma] = word._replace(forms=(third, base), participle=rest[0] if transitive else "",
+                                     intransitive=intransitive)
+    return table
+
+
+_SIZES = (("big=large", "big"), ("small=little", "small"))
+
+SLOTS: dict[str, dict[str, Word]] = {
+    "count": _words("count", ("one", "1"), ("two", "2"), ("three", "3"), ("some=several", "2 3 4"), ("many", "3 4")),
+    "agent_adjective": {
+        **_words("agent_size", *_SIZES),
+        **_words("mood", ("happy=glad", ""), ("sad", ""), ("angry=mad", ""), ("calm", ""), ("upset", "sad angry")),
+    },
+    "agent": _nouns(
+        "agent", ("boy", ""), ("girl", ""), ("man", ""), ("woman=lady", ""), ("dog=hound", ""), ("cat", ""),
+        ("horse", ""), ("bird", ""), ("child=kid", "boy girl"), ("adult", "man woman"),
+        ("person=human", "boy girl man woman"), ("pet", "dog cat"), ("animal=beast", "dog cat horse bird"),
+        irregular={"man": "men", "woman": "women", "lady": "ladies", "child": "children", "person": "people"},
+    ),
+    "verb": {
+        **_verbs(
+            ("run/runs=sprint/sprints", ""), ("walk/walks=stroll/strolls", ""), ("swim/swims", ""),
+            ("jump/jumps=leap/leaps", ""), ("move/moves", "run walk swim jump"), ("sleep/sleeps=doze/dozes", ""),
+            ("sit/sits", ""), ("rest/rests=relax/relaxes", "sleep sit"), ("sing/sings", ""),
+            ("shout/shouts=yell/yells", ""), ("call/calls", "sing shout"), ("work/works", "push pull hold carry"),
+            transitive=False, intransitive=True,
+        ),
+        **_verbs(
+            ("push/pushes/pushed=shove/shoves/shoved", ""), ("pull/pulls/pulled=drag/drags/dragged", ""),
+            ("hold/holds/held=grip/grips/gripped", ""), ("carry/carries/carried", ""),
+            ("handle/handles/handled", "push pull hold carry"), ("buy/buys/bought=purchase/purchases/purchased", ""),
+            ("sell/sells/sold", ""), transitive=True, intransitive=False,
+        ),
+        **_verbs(("trade/trades/traded", "buy sell"), transitive=True, intransitive=True),
+    },
+    "object_adjective": {
+        **_words("colour", ("red=scarlet", ""), ("blue", ""), ("green", ""), ("white", ""), ("dark", "blue green")),
+        **_words("object_size", *_SIZES),
+    },
+    "object": _words(
+        "object", ("ball", ""), ("doll", ""), ("kite", ""), ("cake", ""), ("loaf", ""), ("pear", ""),
+        ("hammer=mallet", ""), ("saw", ""), ("toy=plaything", "ball doll kite"), ("snack", "cake loaf pear"),
+        ("tool", "hammer saw"), ("thing=item", "ball doll kite cake loaf pear hammer saw"),
+    ),
+    "place": _words(
+        "place", ("park", ""), ("garden", ""), ("field", ""), ("forest=wood", ""), ("kitchen", ""), ("school", ""),
+        ("shop=store", ""), ("church", ""), ("outside=outdoors", "park garden field forest"),
+        ("inside=indoors", "kitchen school shop church"),
+    ),
+}
+"""Content words by slot of a clause, then by lemma."""
+
+WORDS = tuple(dict.fromkeys(form for slot in SLOTS.values() for word in slot.values()
+                            for form in (*word.forms, word.participle) if form))
+"""Every surface form of a content word, once."""
