@@ -86,6 +86,7 @@ def test_source_rows_are_the_generators_and_penalise_the_text_alone(words):
         np.testing.assert_array_equal(getattr(sources, field), getattr(batch, field))
     assert sources.penalised[:, :3].tolist() == [[3, 4, -1], [5, -1, -1]] and (sources.penalised[:, 3:] == -1).all()
     assert sources.cut.tolist() == [True, False]
+    assert source_arrays(words, ["the dog", "the dog runs"], 2, config).cut.tolist() == [False, True]
 
 
 def test_rectangle():

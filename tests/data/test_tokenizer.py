@@ -96,6 +96,12 @@ def test_t5_label_words(t5, task, ids):
 
 
 @pytest.mark.shared
+def test_t5_texts_come_back(t5):
+    texts = ["It isn't 3,000 km (naïve)!", "Two dogs ran; \"why?\" he asked."]
+    assert to_texts(t5, [[*ids, 1, 0, 0] for ids in batch_ids(t5, texts)]) == texts
+
+
+@pytest.mark.shared
 def test_sentencepiece_model_alone_is_enough(shared, t5, tmp_path):
     (tmp_path / "spiece.model").write_bytes((shared / "tokenizer" / "spiece.model").read_bytes())
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
