@@ -105,8 +105,9 @@ def batch_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def to_texts(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> list[str]:
-    """Texts of rows of ids, special pieces left out, ends stripped."""
-    return [tokenizer.decode(list(map(int, row)), skip_special_tokens=True).strip() for row in rows]
+    """Texts of rows of ids, special pieces left out, ends stripped; spaces before punctuation stay (MRPC has them)."""
+    return [tokenizer.decode(list(map(int, row)), skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+            for row in rows]
 
 
 def label_word_ids(tokenizer: PreTrainedTokenizerBase, task: Task) -> np.ndarray:

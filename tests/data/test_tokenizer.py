@@ -97,7 +97,7 @@ def test_t5_label_words(t5, task, ids):
 
 @pytest.mark.shared
 def test_t5_texts_come_back(t5):
-    texts = ["It isn't 3,000 km (naïve)!", "Two dogs ran; \"why?\" he asked."]
+    texts = ["It isn't 3,000 km (café)!", "He said , \" no \" , did n't he ?", "Two dogs ran; \"why?\" he asked."]
     assert to_texts(t5, [[*ids, 1, 0, 0] for ids in batch_ids(t5, texts)]) == texts
 
 
