@@ -1,0 +1,125 @@
+"""The backbone against PyTorch on random weights: block by block, logits, loss, prompt gradients, greedy tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from dawgen_jax.t5 import convert, model
+from dawgen_jax.t5.engine import Decoder, Work
+from dawgen_jax.t5.sampling import Sampling
+from tests.t5 import torch_t5
+
+LENGTH, PROMPT, STEPS = 14, 3, 6
+RNG = np.random.default_rng(1)
+SOURCE = RNG.integers(2, 99, (4, LENGTH))
+# Padding behind, in front and in the middle, and a row of nothing else (the prompt is all it has).
+MASK = np.stack([np.arange(LENGTH) < 14, np.arange(LENGTH) < 5, np.arange(LENGTH) >= 6, np.zeros(LENGTH, bool)])
+TARGET = RNG.integers(2, 99, (4, STEPS))
+TARGET_MASK = np.arange(STEPS)[None] < np.array([[6], [3], [5], [1]])
+SOFT = RNG.normal(size=(PROMPT, 32)).astype(np.float32)
+
+
+def jax_outputs(theta, config):
+    """Everything that is compared, in one compiled function."""
+
+    def loss_fn(prompt):
+        text = model.embed(theta, jnp.asarray(SOURCE), config=config)
+        embeddings = jnp.concatenate([jnp.broadcast_to(prompt[None], (4, *prompt.shape)).astype(text.dtype), text], 1)
+        mask = jnp.concatenate([jnp.ones((4, PROMPT), bool), jnp.asarray(MASK)], 1)
+        encoded = model.encode(theta, embeddings, mask, config=config)
+        inputs = jnp.pad(jnp.asarray(TARGET), ((0, 0), (1, 0)))[:, :-1]
+        hidden = model.decode(theta, inputs, encoded, mask, config=config)
+        scores = model.logits(theta, hidden, config=config)
+        gold = jnp.take_along_axis(jax.nn.log_softmax(scores), jnp.asarray(TARGET)[..., None], -1)[..., 0]
+        loss = -jnp.sum(jnp.where(TARGET_MASK, gold, 0)) / TARGET_MASK.sum()
+        return loss, {"embeddings": embeddings, "encoded": encoded, "logits": scores, "loss": loss}
+
+    def blocks():
+        first = jax.tree.map(lambda leaf: leaf[0], {side: theta[side]["layers"] for side in ("encoder", "decoder")})
+
+        def bias(side, length):
+            table = first[side]["bias"] if config.per_layer_bias else theta[side]["bias"]
+            return model.relative_bias(table, np.arange(length), length, config=config, bidirectional=side == "encoder")
+
+        text = model.embed(theta, jnp.asarray(SOURCE), config=config)
+        mask = jnp.asarray(MASK)[:, None, None]
+        one = model.merge("encoder", first["encoder"], config=config)(text, mask, bias("encoder", LENGTH)[None])
+        encoded = model.encode(theta, text, jnp.asarray(MASK), config=config)
+        inputs = model.embed(theta, jnp.asarray(TARGET), config=config)
+        causal = jnp.tril(jnp.ones((STEPS, STEPS), bool))[None, None]
+        other = model.merge("decoder", first["decoder"], config=config)(
+            inputs, causal, bias("decoder", STEPS)[None], encoded, mask)
+        return {"encoder block": one, "decoder block": other}
+
+    (_, outputs), gradient = jax.value_and_grad(loss_fn, has_aux=True)(jnp.asarray(SOFT))
+    return {**outputs, **blocks(), "gradient": gradient}
+
+
+def torch_outputs(oracle):
+    prompt = torch.tensor(SOFT, requires_grad=True)
+    text = oracle.get_input_embeddings()(torch.tensor(SOURCE))
+    embeddings = torch.cat([prompt.expand(4, -1, -1), text], 1)
+    mask = torch.cat([torch.ones(4, PROMPT), torch.tensor(MASK)], 1).long()
+    labels = torch.tensor(np.where(TARGET_MASK, TARGET, -100))
+    inputs = torch.nn.functional.pad(torch.tensor(TARGET), (1, 0))[:, :-1]
+    out = oracle(inputs_embeds=embeddings, attention_mask=mask, decoder_input_ids=inputs, labels=labels)
+    out.loss.backward()
+    blocks = oracle(input_ids=torch.tensor(SOURCE), attention_mask=torch.tensor(MASK).long(),
+                    decoder_input_ids=torch.tensor(TARGET), output_hidden_states=True)
+    values = {"embeddings": embeddings, "encoded": out.encoder_last_hidden_state, "logits": out.logits, "loss": out.loss,
+              "gradient": prompt.grad}
+    # The last hidden state is normed, so the first block shows where there are two.
+    if len(blocks.encoder_hidden_states) > 2:
+        values["encoder block"] = blocks.encoder_hidden_states[1]
+    if len(blocks.decoder_hidden_states) > 2:
+        values["decoder block"] = blocks.decoder_hidden_states[1]
+    return {name: value.detach().numpy() for name, value in values.items()}
+
+
+@pytest.mark.parametrize("kind", torch_t5.KINDS)
+def test_agrees_with_pytorch(kind, tmp_path):
+    oracle = torch_t5.write(tmp_path, kind)
+    config, theta = convert.load(tmp_path)
+    assert config.tied_head == (not torch_t5.KINDS[kind][1])
+    ours, theirs = jax.jit(jax_outputs, static_argnums=1)(theta, config), torch_outputs(oracle)
+    for name, wanted in theirs.items():
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(ours[name], wanted, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
+        if name == "logits":
+            np.testing.assert_allclose(ours[name], wanted, rtol=0, atol=1e-4)
+
+    rows = SOURCE[:3], MASK[:3]
+    tokens, gaps = torch_t5.greedy(oracle, *rows, STEPS)
+
+    def embed_fn(theta, prompts, rows):
+        return model.embed(theta, rows.source, config=config), rows.mask & (rows.source != 98)
+
+    # Left padding is written with a token of its own: the decoder takes ragged sources.
+    source = np.where(MASK, SOURCE, 98)[:3] if (SOURCE[:3] != 98).all() else None
+    assert source is not None
+    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False)
+    budget = Sampling(max_new_tokens=STEPS)
+    samples = {s.index: s for s in decoder.generate(theta, None, [Work(0, i, x, None, budget) for i, x in
+                                                                  enumerate(source)], jax.random.key(0))}
+    for i in range(3):
+        text = np.append(samples[i].tokens, [1] * samples[i].finished)
+        differ = np.flatnonzero(text != tokens[i, :len(text)])
+        assert not len(differ) or gaps[i, differ[0]] < 1e-4, (kind, i, text, tokens[i])
+        assert len(text) == STEPS or text[-1] == 1
+
+
+def test_bfloat16_stays_near_float32(tmp_path):
+    """Activations carry 8 bits: logits of unit scale stay within 5 % of their spread."""
+    torch_t5.write(tmp_path, "v1.1")
+    outputs = {}
+    for dtype in ("float32", "bfloat16"):
+        config, theta = convert.load(tmp_path, dtype=dtype, compute_dtype=dtype)
+        outputs[dtype] = jax.jit(jax_outputs, static_argnums=1)(theta, config)
+    exact, rounded = outputs["float32"], outputs["bfloat16"]
+    assert rounded["logits"].dtype == jnp.float32 and rounded["encoded"].dtype == jnp.bfloat16
+    assert np.isfinite(rounded["logits"]).all()
+    error = np.abs(rounded["logits"] - exact["logits"])
+    assert error.max() < 0.05 * np.std(exact["logits"])
+    assert abs(rounded["loss"] - exact["loss"]) < 0.02 * exact["loss"]
