@@ -43,7 +43,7 @@ def show(arguments: Arguments, console: Console) -> None:
     rows = merge(*groups)
     replaced = sum(map(len, groups)) - len(rows)
     if replaced:
-        console.print(escape(f"{replaced} rows stand in more than one run; those of the later run are shown."))
+        console.print(escape(f"Rows that stand in more than one run: {replaced}; those of the later run are shown."))
     tables = result_tables(rows, arguments.metric)
     if not tables:
         raise UserError(f"{', '.join(map(str, files))}: no row has the metric '{arguments.metric}'.")

@@ -27,7 +27,9 @@ from typing import Any
 from dawgen_jax.config import UserError
 from dawgen_jax.data.lines import json_lines
 from dawgen_jax.results import curves
+from dawgen_jax.results.claims import claims
 from dawgen_jax.results.files import read_json, write_aside
+from dawgen_jax.results.published import ZERO_SHOT
 from dawgen_jax.results.rows import Row, read_cell, read_rows
 from dawgen_jax.results.tables import Table, result_tables
 
@@ -68,8 +70,8 @@ _escape = html.escape
 def _folders(run: Path, kind: str) -> list[Path]:
     """Finished artefacts, by task, generator and seed; a name that starts with a dot is unfinished."""
     found = (folder for folder in (run / kind).glob("*") if folder.is_dir() and not folder.name.startswith("."))
-    return sorted(found, key=lambda folder: [(part.isdigit(), int(part) if part.isdigit() else 0, part)
-                                             for part in folder.name.split("-")])
+    return sorted(found, key=lambda folder: (_names(folder)[0], "DawGen" in folder.name, [
+        (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in folder.name.split("-")]))
 
 
 def _lines(path: Path) -> list[dict]:
@@ -129,8 +131,10 @@ def _results(rows: Sequence[Row]) -> str:
         return _missing("No results.jsonl with rows yet: no cell of this run is finished.")
     main = "".join(map(html_table, result_tables(rows)))
     second = "".join(map(html_table, result_tables(rows, "f1")))
-    return main + _strips([row for row in rows if row.metric == "accuracy"]) + (
-        f"<details><summary>F1</summary>{second}</details>" if second else "")
+    tested = "".join(map(html_table, claims(rows)))
+    return main + _strips([row for row in rows if row.metric == "accuracy"]) + "".join(
+        f"<details><summary>{title}</summary>{part}</details>"
+        for title, part in (("F1", second), ("The paper's claims, tested in pairs", tested)) if part)
 
 
 def _panels(series: Mapping[str, Sequence[Sequence[dict]]], known: Mapping[str, str]) -> str:
@@ -160,17 +164,16 @@ _CURVES_NOTE = ('<p class="note">Over updates. A line is the mean over the seeds
 
 def _tuning(run: Path, rows: Sequence[Row]) -> str:
     current = {row.config_hash for row in rows}
+    cells = [(read_cell(folder / "result.json")[0], folder) for folder in _folders(run, "cells")
+             if (folder / "result.json").exists()]
     by_task: dict[str, dict[str, list]] = {}
-    for folder in _folders(run, "cells"):
-        if not (folder / "result.json").exists():
-            continue
-        found, lines = read_cell(folder / "result.json"), _lines(folder / "metrics.jsonl")
+    for row, folder in sorted(cells, key=lambda cell: cell[0].order):
         # A cell of an earlier configuration is no part of the results; zero-shot and FT have no curves.
-        if found and lines and (not current or found[0].config_hash in current):
-            place = by_task.setdefault(f"{found[0].task}, {found[0].backbone}", {})
-            place.setdefault(found[0].arm, []).append(lines)
+        lines = _lines(folder / "metrics.jsonl") if row.config_hash in current else []
+        if lines:
+            by_task.setdefault(f"{row.task}, {row.backbone}", {}).setdefault(row.arm, []).append(lines)
     parts = [f"<h3>{_escape(task)}</h3>{_panels(series, CELL_CURVES)}" for task, series in by_task.items()]
-    return _CURVES_NOTE + "".join(parts) if parts else _missing("No finished cell under cells/ has metrics yet.")
+    return _CURVES_NOTE + "".join(parts) if parts else _missing("No cell of results.jsonl has metrics yet.")
 
 
 def _generators(run: Path) -> str:
@@ -309,7 +312,7 @@ def write_report(run: str | os.PathLike) -> Path:
     }
     name = str((config or {}).get("name") or run.resolve().name)
     tasks = list(dict.fromkeys(row.task for row in rows))
-    seeds = sorted({row.seed for row in rows})
+    seeds = sorted({row.seed for row in rows if row.method != ZERO_SHOT})
     lead = f"{len(rows)} rows; tasks: {', '.join(tasks)}; seeds: {', '.join(map(str, seeds))}." if rows else ""
     anchors = {title: title.lower().replace(" ", "-") for title in sections}
     links = " ".join(f'<a href="#{anchor}">{title}</a>' for title, anchor in anchors.items())

@@ -231,7 +231,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
       UserError: naming the file and the position in the list.
     """
     values = read_json(Path(path))
-    if not isinstance(values, list):
+    if not isinstance(values, list) or not values:
         raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
     return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]
 

@@ -106,7 +106,8 @@ def test_all_sections_show_their_data(run):
     page = Page(write_report(run).read_text(encoding="utf-8"))
     for text in ("Ours = (Real, Syn) + GS", "backbone mini-t5 is not in the paper", "conflict rate (cosine below 0)",
                  "accuracy on dev", "L_disc: discriminative loss", "Prompt Tuning (2)", "DawGen (2)", "sentence 3",
-                 "rejected: unfinished", "12.3", "Computed with jax 0.10.2.", "seeds: 13, 21."):
+                 "rejected: unfinished", "synthetic data lifts prompt tuning", "12.3",
+                 "Computed with jax 0.10.2.", "seeds: 13, 21."):
         assert text in page.text, text
     assert "Syn only" not in page.text  # a cell of an earlier configuration
     assert "sentence 4" not in page.text  # four samples a label

@@ -91,9 +91,10 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 def test_missing_and_foreign_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.jsonl: no such file"):
         read_rows(tmp_path / "nowhere.jsonl")
-    (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(UserError, match=r"result.json: must hold a JSON list"):
-        read_cell(tmp_path / "result.json")
+    for empty in ("{}", "[]"):
+        (tmp_path / "result.json").write_text(empty)
+        with pytest.raises(UserError, match=r"result.json: must hold a JSON list"):
+            read_cell(tmp_path / "result.json")
     (tmp_path / "result.json").write_text("[1]")
     with pytest.raises(UserError, match=r"result.json\[0\]: a Row must be a JSON object, not int"):
         read_cell(tmp_path / "result.json")

@@ -1,0 +1,46 @@
+"""``python -m train.tables`` on invented runs."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from dawgen_jax.config import UserError
+from dawgen_jax.results.rows import SyntheticRow, write_rows
+from train.tables import Arguments, show
+
+
+def output(*runs, **options):
+    out = io.StringIO()
+    show(Arguments(runs, **options), Console(file=out, width=160))
+    return out.getvalue()
+
+
+def test_two_runs_in_one_table(tmp_path, make_row):
+    write_rows(tmp_path / "a" / "results.jsonl", [make_row(value=0.1), make_row(value=0.4, seed=21)])
+    write_rows(tmp_path / "b" / "results.jsonl", [make_row(value=0.6), make_row(value=0.5, metric="f1")])
+    shown = output(tmp_path / "a", tmp_path / "b" / "results.jsonl")
+    assert "50.00 ± 14.14 (2)" in shown and "more than one run: 1; those of the later" in shown
+    assert "50.00 (1)" in output(tmp_path / "b", metric="f1")
+
+
+def test_claims_and_markdown(tmp_path, make_row):
+    write_rows(tmp_path / "results.jsonl", [make_row(), make_row("(Real, Syn) + GS", value=0.6)])
+    write_rows(tmp_path / "synthetic.jsonl", [
+        SyntheticRow("mini-snli", "mini-t5", generator, 13, 9, 0.5, 0.2, 0.1, consistency=0.5)
+        for generator in ("FewGen", "DawGen")])
+    shown = output(tmp_path, claims=True, markdown=tmp_path / "tables.md")
+    assert "synthetic data lifts prompt tuning" in shown and "DawGen > FewGen in label consistency" in shown
+    written = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert written.count("| --- |") == 3 and "60.00 (1)" in written
+    assert "lifts" not in output(tmp_path)
+
+
+def test_mistakes_are_one_sentence(tmp_path, make_row):
+    with pytest.raises(UserError, match="No run is named"):
+        output()
+    with pytest.raises(UserError, match=r"results.jsonl: no such file; finish a run there first"):
+        output(tmp_path)
+    write_rows(tmp_path / "results.jsonl", [make_row()])
+    with pytest.raises(UserError, match="no row has the metric 'f1'"):
+        output(tmp_path, metric="f1")

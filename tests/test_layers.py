@@ -1,0 +1,137 @@
+"""Imports point down, and the few places where a rule of the house could be broken by one line.
+
+The rooms, from top to bottom; a module imports its own tier or a lower one:
+
+    train, tests, benchmarks -> stages -> results -> baselines, tuning, generator, synthesis, evaluation, metrics
+    -> surgery, prompts, tasks, data, miniworld -> t5, optim, sharding, checkpoint -> config
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TIERS = (
+    {"config"},
+    {"t5", "optim", "sharding", "checkpoint"},
+    {"surgery", "prompts", "tasks", "data", "miniworld"},
+    {"baselines", "tuning", "generator", "synthesis", "evaluation", "metrics"},
+    {"results"},
+    {"stages"},
+)
+TIER = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
+NEVER = {("surgery", "t5"), ("surgery", "data"), ("data", "t5"), ("data", "surgery")}
+NNX_TRANSFORMS = {"jit", "grad", "value_and_grad", "vmap", "scan", "remat", "Optimizer"}
+FILES = sorted(path for folder in ("dawgen_jax", "train", "configs", "benchmarks")
+               for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(tree, package):
+    """Dotted names that a module imports, relative ones resolved; 'a.b' of 'from a import b'."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def dotted(node):
+    """'a.b.c' of an attribute expression."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def names(source, path):
+    """Every dotted name of a module: imports, and attributes of names."""
+    tree = ast.parse(source)
+    package = list(path.with_suffix("").parts[:-1])
+    return set(imported(tree, package)), {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def room_of(path):
+    """'t5' of dawgen_jax/t5/model.py, 'config' of dawgen_jax/config.py, '' elsewhere."""
+    parts = path.with_suffix("").parts
+    return parts[1] if parts[0] == "dawgen_jax" and parts[1] != "__init__" else ""
+
+
+def faults(source, path):
+    """The rules that a module at ``path`` (relative to the root) breaks."""
+    imports, attributes = names(source, path)
+    room, found = room_of(path), []
+    for name in sorted(imports):
+        top, *rest = name.split(".")
+        if top in ("train", "tests", "benchmarks", "configs") and room:
+            found.append(f"{path} imports {name}: the library never imports programs")
+        if top == "dawgen_jax" and room and rest and rest[0] in TIER:
+            if room not in TIER:
+                found.append(f"{path} is in no tier: place '{room}' in TIERS")
+            elif TIER[rest[0]] > TIER[room] or (room, rest[0]) in NEVER:
+                found.append(f"{path} imports {name}: imports point down only")
+    if any(name.startswith("flax.nnx") for name in imports | attributes) and room != "t5":
+        found.append(f"{path} imports flax.nnx: only dawgen_jax/t5 does")
+    found += [f"{path} uses {name}: plain JAX transforms only" for name in sorted(imports | attributes)
+              if name.split(".")[-2:-1] == ["nnx"] and name.split(".")[-1] in NNX_TRANSFORMS]
+    if path.name == "utils.py":
+        found.append(f"{path}: a module is named after what it does")
+    return found
+
+
+def uses_optax_experimental(source, path):
+    return any(name.startswith("optax.experimental") for name in set.union(*names(source, path)))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_layers(path):
+    assert not faults(path.read_text(encoding="utf-8"), path.relative_to(ROOT))
+
+
+def test_optax_experimental_is_imported_in_one_file_only():
+    users = [path.relative_to(ROOT) for path in FILES
+             if uses_optax_experimental(path.read_text(encoding="utf-8"), path.relative_to(ROOT))]
+    assert len(users) <= 1, users
+
+
+def test_rooms_do_not_import_each_other_in_circles():
+    below = {}
+    for path in FILES:
+        room = room_of(path.relative_to(ROOT))
+        imports, _ = names(path.read_text(encoding="utf-8"), path.relative_to(ROOT))
+        below.setdefault(room, set()).update(
+            name.split(".")[1] for name in imports if name.startswith("dawgen_jax.") and name.split(".")[1] in TIER)
+    while below:
+        free = [room for room, others in below.items() if not (others - {room}) & below.keys()]
+        assert free, f"a circle among {sorted(below)}"
+        for room in free:
+            del below[room]
+
+
+@pytest.mark.parametrize(("path", "source", "fault"), [
+    ("dawgen_jax/t5/model.py", "from dawgen_jax.tasks import Task", "point down"),
+    ("dawgen_jax/t5/model.py", "from .. import tasks", "point down"),
+    ("dawgen_jax/t5/model.py", "def f():\n    import dawgen_jax.results.rows", "point down"),
+    ("dawgen_jax/data/pools.py", "from dawgen_jax import t5", "point down"),
+    ("dawgen_jax/surgery/gramian.py", "from dawgen_jax.data.batches import x", "point down"),
+    ("dawgen_jax/config.py", "from dawgen_jax.optim import x", "point down"),
+    ("dawgen_jax/tuning/loop.py", "from train import cli", "never imports programs"),
+    ("dawgen_jax/attic/x.py", "from dawgen_jax.config import Config", "in no tier"),
+    ("dawgen_jax/tuning/loop.py", "from flax import nnx", "flax.nnx"),
+    ("train/run.py", "import flax\nflax.nnx.Module", "flax.nnx"),
+    ("dawgen_jax/t5/modules.py", "from flax import nnx\nnnx.jit(f)", "plain JAX"),
+    ("dawgen_jax/t5/utils.py", "", "named after what it does"),
+])
+def test_a_fault_is_found(path, source, fault):
+    assert any(fault in found for found in faults(source, pathlib.Path(path)))
+
+
+@pytest.mark.parametrize(("path", "source"), [
+    ("dawgen_jax/t5/modules.py", "from flax import nnx\nnnx.split(m)\nfrom dawgen_jax.config import Config"),
+    ("dawgen_jax/results/rows.py", "from dawgen_jax.data.lines import json_lines"),
+    ("train/run.py", "from dawgen_jax.stages import main"),
+])
+def test_what_is_allowed_passes(path, source):
+    assert faults(source, pathlib.Path(path)) == []
+    assert uses_optax_experimental("import optax.experimental.aggregating", pathlib.Path(path))
+    assert uses_optax_experimental("import optax\noptax.experimental.x", pathlib.Path(path))
