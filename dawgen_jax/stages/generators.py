@@ -25,7 +25,7 @@ from dawgen_jax.config import GeneratorConfig, UserError, digest
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.features import generator_arrays
-from dawgen_jax.data.tokenizer import text_ids, word_start_ids
+from dawgen_jax.data.tokenizer import batch_ids, to_texts, word_start_ids
 from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
 from dawgen_jax.stages import inputs
 from dawgen_jax.stages.inputs import Backbone, Split
@@ -86,7 +86,7 @@ def tune_generators(job: Job, name: str, generator: str) -> list[pathlib.Path]:
 
 def start_prompts(task: Task, backbone: Backbone, length: int, seed: int) -> dict:
     """The label prompts before tuning, from the task's phrases."""
-    prefixes, infixes = (text_ids(backbone.tokenizer, column) for column in zip(*task.phrases, strict=True))
+    prefixes, infixes = (batch_ids(backbone.tokenizer, column) for column in zip(*task.phrases, strict=True))
     return prompts.label_prompts(backbone.theta, prefixes, infixes, word_start_ids(backbone.tokenizer), length,
                                  seed=seed)
 
@@ -98,8 +98,8 @@ def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, spl
     width = start[0]["infix"].shape[1]
     data = [generator_arrays(backbone.tokenizer, task, split.train, width, config) for split in splits]
     init = functools.partial(init_state, config=config, num_steps=num_steps)
-    start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *start)
-    state = jax.vmap(init)(start, jax.vmap(jax.random.key)(jnp.array(seeds)))
+    start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
+    state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
     step = functools.partial(generator_step, config=config, t5=backbone.t5, num_steps=num_steps)
     update = sharding.compile_step(jax.vmap(step, in_axes=(0, None, 0)), job.mesh, batch_axis=1)
     log, begin = MetricsLog(group / "metrics.jsonl"), time.monotonic()
@@ -194,7 +194,7 @@ def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.n
             continue
         source = batch.source[row][(batch.source_mask[row]) & (batch.slots[row] < 0)]
         examples.append({
-            "sentence1": backbone.tokenizer.decode(source, skip_special_tokens=True),
+            "sentence1": to_texts(backbone.tokenizer, [source])[0],
             "label": task.labels[int(batch.label[row])],
             "tokens": backbone.tokenizer.convert_ids_to_tokens(batch.target[row, :length].tolist()),
             "weights": weights[row, :length].tolist(),

@@ -79,8 +79,8 @@ def prompt_step(state: PromptState, theta, batch: ClassifierBatch, *, t5: T5Conf
         "cosine": seen.cosine,
         "conflict": seen.conflicts - before.conflicts,
         "projected_share": seen.projected,
-        "update_norm": optax.global_norm(updates),
-        "prompt_norm": optax.global_norm(params),
+        "update_norm": optax.tree.norm(updates),
+        "prompt_norm": optax.tree.norm(params),
     }
     finite = jnp.isfinite(loss).all() & (seen.nonfinite == before.nonfinite) & jnp.isfinite(params).all()
     ok = state.ok & finite
