@@ -141,8 +141,8 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
     metrics = {
         "loss": loss, "gen": gen, "nll": losses.token_mean(nll, mask), "disc": disc, "disc_virtual": disc_virtual,
-        "dist": dist, "dist_active": dist_active, "grad_norm": optax.global_norm(gradient),
-        "meta_grad_norm": optax.global_norm(meta_gradient), "prompt_norm": optax.global_norm(new.label_prompts),
+        "dist": dist, "dist_active": dist_active, "grad_norm": optax.tree.norm(gradient),
+        "meta_grad_norm": optax.tree.norm(meta_gradient), "prompt_norm": optax.global_norm(new.label_prompts),
         "finite": finite, "token_weights": weights,
     }
     return new, metrics

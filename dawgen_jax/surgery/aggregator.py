@@ -66,8 +66,8 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
     >>> transform = gradient_surgery()
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
     >>> direction, state = transform.update(grads, transform.init(grads[0]))
-    >>> direction.round(4).tolist(), float(state.conflicts)
-    ([-2.8889, 3.2222, 3.2222], 1.0)
+    >>> direction.round(4), float(state.conflicts)
+    (Array([-2.8889,  3.2222,  3.2222], dtype=float32), 1.0)
 
     References:
       Guo, Du, Li, Miao: Generating Synthetic Datasets for Few-shot Prompt Tuning, 2024,

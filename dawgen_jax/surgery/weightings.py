@@ -51,8 +51,8 @@ def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: flo
       [S] weights of the unit gradients.
 
     >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
-    >>> surgery(rows @ rows.T).round(4).tolist()
-    [2.2222, 1.0]
+    >>> surgery(rows @ rows.T).round(4)
+    Array([2.2222, 1.    ], dtype=float32)
 
     References:
       Guo, Du, Li, Miao: Generating Synthetic Datasets for Few-shot Prompt Tuning, 2024,
@@ -161,6 +161,7 @@ def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float
         product = common @ weights
         length = jnp.sqrt(jnp.maximum(weights @ product, 0) + accuracy**2)
         gradient = slope + reach * product / length
+        gradient = gradient - weights @ gradient  # the constraint's multiplier, taken out before it can cancel
         hessian = reach * (common / length - jnp.outer(product, product) / length**3)
         scaled = jnp.outer(weights, weights) * hessian / barrier + jnp.eye(number, dtype=common.dtype)
         step, back = jnp.linalg.solve(scaled, jnp.stack([1 - weights * gradient / barrier, weights], axis=1)).T
