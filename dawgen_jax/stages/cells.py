@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.stages import inputs
 from dawgen_jax.stages.inputs import Backbone
 from dawgen_jax.stages.job import Job
-from dawgen_jax.stages.store import MetricsLog, artefact, finish, partial, write_json
+from dawgen_jax.stages.store import MetricsLog, artefact, discard, finish, partial, write_json
 from dawgen_jax.stages.synthetic import SyntheticSet
 from dawgen_jax.tasks import Task
 from dawgen_jax.tuning.loop import Tuned, compiled_scores, tune
@@ -75,13 +74,13 @@ def run_arm(job: Job, name: str, arm: Arm, synthetic: Sequence[SyntheticSet] | N
         key = _key(job, task, backbone, arm, plan, split, made, test, seed)
         folder = artefact(job.root, "cells", f"{name}-{backbone.label}-{arm}-{seed}", key)
         cells.append(_Cell(seed, split, made, folder, key))
-    if not all(cell.folder.exists() for cell in cells):
-        with job.stage("evaluate zero-shot" if not plan and arm.method != "FT" else f"run {arm}"):
-            runner = _fine_tuned if arm.method == "FT" else _prompted
-            groups = [cells] if config.vmap_seeds and arm.method != "FT" else [[cell] for cell in cells]
-            for group in groups:
-                if not all(cell.folder.exists() for cell in group):
-                    runner(job, task, backbone, arm, plan, group, test)
+    runner = _fine_tuned if arm.method == "FT" else _prompted
+    for group in [cells] if config.vmap_seeds and arm.method != "FT" else [[cell] for cell in cells]:
+        progress = artefact(job.root, "cells", f"{name}-{backbone.label}-{arm}", digest([cell.key for cell in group]))
+        if not all(cell.folder.exists() for cell in group):
+            with job.stage(f"run {arm}"):
+                runner(job, task, backbone, arm, plan, group, test, progress)
+        discard(progress)
     return [cell.folder for cell in cells]
 
 
@@ -113,14 +112,13 @@ def _key(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence[Phas
 
 
 def _prompted(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence[Phase], cells: Sequence[_Cell],
-              test: Sequence[Example]) -> None:
+              test: Sequence[Example], progress: pathlib.Path) -> None:
     """Cells with a soft prompt (or none at all, zero-shot): tuned together, then scored together."""
     config = job.config.classifier
     arrays = functools.partial(classifier_arrays, backbone.tokenizer, task, max_tokens=config.max_tokens,
                                pad_multiple=config.pad_multiple)
     verbalizer = Verbalizer(tuple(label_word_ids(backbone.tokenizer, task).tolist()), sentinel_id(backbone.tokenizer))
-    group = partial(artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}",
-                             digest([cell.key for cell in cells])))
+    group = partial(progress)
     log, begin, title = MetricsLog(group / "metrics.jsonl"), time.monotonic(), f"{task.name} {arm}"
     if plan:
         start = prompts.vocabulary_prompt(
@@ -150,11 +148,10 @@ def _prompted(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence
         rows = _rows(job, task, backbone, arm, cell, predicted[k], data.label, tuned.prompts[k].size, seconds, extras)
         finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k],
                                               prompt=tuned.prompts[k] if plan else None))
-    shutil.rmtree(group)
 
 
 def _fine_tuned(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence[Phase], cells: Sequence[_Cell],
-                test: Sequence[Example]) -> None:
+                test: Sequence[Example], progress: pathlib.Path) -> None:
     """A cell of the FT baseline."""
     config, (cell,), begin = job.config.classifier, cells, time.monotonic()
     plain = dataclasses.replace(task, template="{sentence1} {sentence2}")

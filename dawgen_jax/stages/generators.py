@@ -10,13 +10,13 @@ import dataclasses
 import functools
 import json
 import pathlib
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from dawgen_jax import prompts, sharding
@@ -30,7 +30,8 @@ from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
 from dawgen_jax.stages import inputs
 from dawgen_jax.stages.inputs import Backbone, Split
 from dawgen_jax.stages.job import Job
-from dawgen_jax.stages.store import MetricsLog, artefact, finish, partial, write_json
+from dawgen_jax.stages.store import MetricsLog, artefact, discard, finish, partial, write_json
+from dawgen_jax.t5.config import T5Config
 from dawgen_jax.tasks import Task
 
 __all__ = ["generator_config", "tune_generators"]
@@ -75,12 +76,11 @@ def tune_generators(job: Job, name: str, generator: str) -> list[pathlib.Path]:
     keys = [_key(config, task, split, backbone, seed) for split, seed in zip(splits, seeds, strict=True)]
     folders = [artefact(job.root, "generators", f"{name}-{generator}-{seed}", key)
                for seed, key in zip(seeds, keys, strict=True)]
-    if all(folder.exists() for folder in folders):
-        return folders
-    with job.stage("tune generators"):
-        group = partial(artefact(job.root, "generators", f"{name}-{generator}", digest(keys)))
-        _tune(job, config, task, backbone, splits, folders, group, f"{name} {generator}")
-        shutil.rmtree(group)
+    group = artefact(job.root, "generators", f"{name}-{generator}", digest(keys))
+    if not all(folder.exists() for folder in folders):
+        with job.stage("tune generators"):
+            _tune(job, config, task, backbone, splits, folders, partial(group), f"{name} {generator}")
+    discard(group)
     return folders
 
 
@@ -89,6 +89,13 @@ def start_prompts(task: Task, backbone: Backbone, length: int, seed: int) -> dic
     prefixes, infixes = (batch_ids(backbone.tokenizer, column) for column in zip(*task.phrases, strict=True))
     return prompts.label_prompts(backbone.theta, prefixes, infixes, word_start_ids(backbone.tokenizer), length,
                                  seed=seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_step(config: GeneratorConfig, t5: T5Config, num_steps: int, mesh: Mesh) -> Callable:
+    """The step of K seeds; tasks with the same number of labels share one program."""
+    step = functools.partial(generator_step, config=config, t5=t5, num_steps=num_steps)
+    return sharding.compile_step(jax.vmap(step, in_axes=(0, None, 0)), mesh, batch_axis=1)
 
 
 def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, splits: Sequence[Split],
@@ -100,8 +107,7 @@ def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, spl
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
-    step = functools.partial(generator_step, config=config, t5=backbone.t5, num_steps=num_steps)
-    update = sharding.compile_step(jax.vmap(step, in_axes=(0, None, 0)), job.mesh, batch_axis=1)
+    update = _compiled_step(config, backbone.t5, num_steps, job.mesh)
     log, begin = MetricsLog(group / "metrics.jsonl"), time.monotonic()
     with Checkpoints(group / "checkpoint") as checkpoints:
         restored = checkpoints.restore(state)

@@ -14,12 +14,9 @@ import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
-import numpy as np
-
 from dawgen_jax.config import UserError
 
-__all__ = ["MetricsLog", "artefact", "finish", "partial", "read_json", "write_json"]
+__all__ = ["MetricsLog", "artefact", "discard", "finish", "partial", "read_json", "write_json"]
 
 
 def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path:
@@ -32,6 +29,11 @@ def partial(folder: pathlib.Path) -> pathlib.Path:
     aside = folder.with_name(f".{folder.name}.partial")
     aside.mkdir(parents=True, exist_ok=True)
     return aside
+
+
+def discard(folder: pathlib.Path) -> None:
+    """Remove an artefact's unfinished work, where there is any."""
+    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)
 
 
 def finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
@@ -101,7 +103,3 @@ class MetricsLog:
                 break
         return lines
 
-
-def plain(tree: Any) -> Any:
-    """A pytree of arrays as nested lists of Python numbers."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), tree)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import pathlib
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -28,7 +27,7 @@ from dawgen_jax.results.rows import versions
 from dawgen_jax.stages import inputs
 from dawgen_jax.stages.inputs import Backbone
 from dawgen_jax.stages.job import Job
-from dawgen_jax.stages.store import artefact, finish, partial, read_json, write_json
+from dawgen_jax.stages.store import artefact, discard, finish, partial, read_json, write_json
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.t5.config import T5Config
@@ -86,6 +85,7 @@ def synthesize(job: Job, name: str, generator: str, tuned: Sequence[pathlib.Path
         if not folder.exists():
             with job.stage("synthesize"):
                 _write(job, task, generator, seed, generator_folder, corpus, folder)
+        discard(folder)
         samples = files.read_set(folder)
         sets.append(SyntheticSet(
             folder, [Example(sample.sentence1, sample.sentence2, sample.label) for sample in samples],
@@ -141,7 +141,6 @@ def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pa
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
     finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config))
-    shutil.rmtree(group)
 
 
 def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig) -> None:

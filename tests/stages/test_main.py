@@ -1,0 +1,128 @@
+"""The main job end to end: rows, reuse, two backbones on one synthetic set, interruption, bad input."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dawgen_jax.config import UserError
+from dawgen_jax.results.rows import read_rows
+from dawgen_jax.stages import main, synthetic
+from dawgen_jax.stages.job import Job
+from dawgen_jax.t5.engine import Decoder
+from dawgen_jax.tuning import loop
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    main.run(Job.start(config, root))
+    return root
+
+
+def numbers(root):
+    """What must be equal between two runs: all but wall time."""
+    return [dataclasses.replace(row, wall_seconds=0.0) for row in read_rows(root / "results.jsonl")]
+
+
+def contents(root):
+    """Bytes of the artefacts that hold numbers."""
+    names = ("prompts.safetensors", "prompt.safetensors", "train.jsonl", "train.parquet", "counts.json",
+             "predictions.json", "metrics.jsonl")
+    return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
+
+
+def test_rows_say_what_was_measured(finished, config):
+    rows = read_rows(finished / "results.jsonl")
+    assert len(rows) == 2 * (1 + 3 * 2)  # accuracy and F1 of one zero-shot row and of three arms of two seeds
+    synthetic_rows = [row for row in rows if row.generator]
+    assert {row.variant for row in synthetic_rows} == {"cut"}
+    assert {row.generator_backbone for row in synthetic_rows} == {"random0"} == {row.backbone for row in rows}
+    assert all(row.n_test == 30 and row.config_hash and row.versions["jax"] for row in rows)
+    assert {row.trainable_parameters for row in rows if row.method != "Prompting (zero-shot)"} == {3 * 16}
+    for row in rows:
+        if row.metric == "accuracy":
+            (folder,) = {path.parent for path in finished.glob("cells/*/result.json")
+                         if row.config_hash in path.parent.name}
+            predicted = np.array(json.loads((folder / "predictions.json").read_text()))
+            assert np.bincount(predicted, minlength=3).tolist() == row.extras["predicted_counts"]
+    assert (finished / "report.html").read_text().count("<svg") >= 1
+    assert not list(finished.rglob("*.partial")) and not list(finished.rglob(".*filling"))
+
+
+def test_counts_add_up(finished):
+    for path in finished.glob("synthetic/*/counts.json"):
+        for count in json.loads(path.read_text()).values():
+            assert count["made"] == count["accepted"] + count["surplus"] + sum(count["rejected"].values())
+
+
+def test_a_second_run_and_a_second_backbone_generate_nothing(finished, config, backbones, monkeypatch):
+    before, rows = contents(finished), numbers(finished)
+    monkeypatch.setattr(Decoder, "generate", lambda *_: pytest.fail("generated again"))
+    monkeypatch.setattr(loop, "tune", lambda *_, **__: pytest.fail("tuned again"))
+    main.run(Job.start(config, finished))
+    assert numbers(finished) == rows and contents(finished) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(Decoder, "generate", lambda *_: pytest.fail("generated again"))
+    other = dataclasses.replace(config, arms=("DawGen: (Real, Syn) + GS",),
+                                classifier=dataclasses.replace(config.classifier, backbone=backbones[1]))
+    made = [row for row in main.run(Job.start(other, finished)) if row.backbone == "random1"]
+    assert len(made) == 4 and {row.generator_backbone for row in made} == {"random0"}
+    assert all(row in numbers(finished) for row in rows)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("moment", ["generator", "synthesis", "prompt", "publish"])
+def test_interrupted_and_started_again_ends_with_the_same_bytes(moment, finished, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    arms = dataclasses.replace(config, arms=("DawGen: (Real, Syn) + GS",))
+    calls = {"left": 2}
+
+    def killing(function):
+        def wrapper(*args, **kwargs):
+            result = function(*args, **kwargs)
+            calls["left"] -= 1
+            if not calls["left"]:
+                raise Killed
+            return result
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        if moment == "generator":
+            from dawgen_jax.stages.store import MetricsLog
+            patch.setattr(MetricsLog, "record", killing(MetricsLog.record))
+        elif moment == "synthesis":
+            patch.setattr(synthetic.files, "write_shard", killing(synthetic.files.write_shard))
+        elif moment == "prompt":
+            calls["left"] = 4  # the first two of the generator's log lines, then step 0 and update 2 of the prompt
+            from dawgen_jax.stages.store import MetricsLog
+            patch.setattr(MetricsLog, "record", killing(MetricsLog.record))
+        else:
+            from dawgen_jax.stages import cells
+            patch.setattr(cells, "finish", killing(cells.finish))
+        with pytest.raises(Killed):
+            main.run(Job.start(arms, tmp_path))
+    assert not (tmp_path / "results.jsonl").exists()
+    main.run(Job.start(arms, tmp_path))
+    whole = contents(finished)
+    for name, content in contents(tmp_path).items():
+        assert content == whole[name], name
+
+
+def test_a_set_without_finished_sentences_ends_with_the_way_out(config, tmp_path):
+    rejecting = dataclasses.replace(config, synthesis=dataclasses.replace(config.synthesis, unfinished="reject"),
+                                    arms=("FewGen: Syn only",))
+    with pytest.raises(UserError, match=r"synthesis\.unfinished"):
+        main.run(Job.start(rejecting, tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_update_and_publishes_nothing(config, tmp_path):
+    wild = dataclasses.replace(config, arms=("Prompt Tuning",), classifier=dataclasses.replace(
+        config.classifier, learning_rate=1e38, clip_norm=1e38, weight_decay=1.0, real_steps=6))
+    with pytest.raises(UserError, match=r"not finite at update \d of 6 \(seed"):
+        main.run(Job.start(wild, tmp_path))
+    assert not list(tmp_path.glob("cells/[!.]*"))
