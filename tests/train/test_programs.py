@@ -1,0 +1,79 @@
+"""The programs' face: config files, overrides, and what a user's mistake looks like."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from dawgen_jax.config import Config, UserError
+from train import cli
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if not path.name.startswith("pretrain"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_and_says_its_command(path):
+    assert isinstance(cli.load_config(str(path)), Config)
+    assert f"python -m train.run configs/{path.name}" in path.read_text()
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "short.py"
+    path.write_text("from dawgen_jax.config import Config\n\ndef get_config():\n    return Config(seeds=(1, 2))\n")
+    return str(path)
+
+
+def test_overrides_reach_nested_fields_and_tuples(config_file):
+    config, out = cli.parse([config_file, "--classifier.num-steps", "5", "--arms", "Prompt Tuning", "--seeds", "3",
+                             "--classifier.vmap_seeds", "False", "--out", "somewhere"], "")
+    assert (config.classifier.num_steps, config.arms, config.seeds, out) == (
+        5, ("Prompt Tuning",), (3,), pathlib.Path("somewhere"))
+    assert not config.classifier.vmap_seeds
+    assert cli.parse([config_file], "")[1] == pathlib.Path("runs/short")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--clasifier.num_steps", "3"], "nearest is --classifier.num_steps"),
+    (["--out"], "give the run directory"),
+])
+def test_unknown_words_are_refused_with_the_nearest(config_file, words, message):
+    with pytest.raises(UserError, match=message):
+        cli.parse([config_file, *words], "")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("def get_config(:\n", ":1:"),
+    ("x = 1\n", "no get_config"),
+    ("def get_config():\n    return 3\n", "returned int"),
+    ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(sedes=(1,))\n", "sedes"),
+    ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(seeds=())\n", "Config.seeds"),
+])
+def test_a_broken_config_file_is_named(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        cli.load_config(str(path))
+
+
+def program(*words):
+    """Run a program as a user does."""
+    return subprocess.run([sys.executable, "-m", *words], cwd=REPOSITORY, capture_output=True, text=True,
+                          env=os.environ | {"JAX_PLATFORMS": "cpu"}, timeout=120)
+
+
+def test_a_users_mistake_is_one_sentence_and_status_2(tmp_path):
+    result = program("train.run", "configs/mini.py", "--tasks", "mini-snil", "--out", str(tmp_path / "run"))
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "mini-snil" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_out_of_range_and_help():
+    result = program("train.run", "configs/mini.py", "--classifier.num_steps", "-3")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "ClassifierConfig.num_steps" in result.stdout + result.stderr
+    shown = program("train.run", "configs/mini.py", "--help").stdout
+    assert "--classifier.prompt-length" in shown and "default" in shown
