@@ -46,16 +46,18 @@ def rows_for(mesh: Mesh, rows: int) -> int:
     return -(-rows // mesh.size) * mesh.size
 
 
-def compile_step(step: Callable, mesh: Mesh, *, batch_axis: int) -> Callable:
+def compile_step(step: Callable, mesh: Mesh, *, batch_axis: int, frozen: bool = True) -> Callable:
     """Compile ``step(state, theta, batch) -> (state, metrics)``; the state's buffers are donated.
 
     Args:
       step: pure; everything static is bound already.
       mesh: from :func:`data_mesh`.
       batch_axis: axis of the batch's leaves that holds examples: [S, B, ...] has 1, [K, S, B, ...] has 2.
+      frozen: False for full fine-tuning, ``step(state, batch)``: there theta is in the state and trained.
     """
     whole = replicated(mesh)
-    return jax.jit(step, in_shardings=(whole, whole, batch_sharding(mesh, batch_axis)), out_shardings=whole,
+    arguments = (whole, whole) if frozen else (whole,)
+    return jax.jit(step, in_shardings=(*arguments, batch_sharding(mesh, batch_axis)), out_shardings=whole,
                    donate_argnums=0)
 
 

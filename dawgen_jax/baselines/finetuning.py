@@ -90,17 +90,15 @@ def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: Classif
     Raises:
       UserError: a loss is not finite.
     """
-    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh, 0)
-    score = jax.jit(lambda params, _, batch: head_scores(params, batch, t5=t5)[None],
-                    in_shardings=(whole, whole, split), out_shardings=whole)
+    score = sharding.compile_score(lambda params, _, batch: head_scores(params[0], batch, t5=t5)[None], mesh,
+                                   batch_axis=0)
     evaluate = functools.partial(predict, score, theta=None, size=sharding.rows_for(mesh, eval_batch_size),
                                  multiple=pad_multiple)
     rows = sharding.rows_for(mesh, config.batch_size)
     best = FineTuned(np.empty(0), -1.0, 0, 0.0)
     for rate in config.learning_rates:
         tx = optim.adamw(config, rate)
-        step = jax.jit(functools.partial(fine_tune_step, t5=t5, tx=tx), in_shardings=(whole, split),
-                       out_shardings=whole, donate_argnums=0)
+        step = sharding.compile_step(functools.partial(fine_tune_step, t5=t5, tx=tx), mesh, batch_axis=0, frozen=False)
         params = {"theta": jax.tree.map(jnp.copy, theta), "head": jnp.zeros((t5.d_model, num_labels))}
         state = FineTuneState(jnp.zeros((), jnp.int32), params, tx.init(params))
         for number in tqdm(range(config.num_steps), desc=f"{title}, rate {rate:g}", unit="step", leave=False):

@@ -70,7 +70,7 @@ def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta,
     wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
     wide = batch._replace(tokens=wide[0], mask=wide[1])
     padded = stack(*(pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)))
-    other, other_metrics = step(init_state(start(), transform()), theta, padded)
+    _, other_metrics = step(init_state(start(), transform()), theta, padded)
     np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
     np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-4)
 
