@@ -11,7 +11,7 @@ def get_config() -> PretrainConfig:
     return PretrainConfig(
         name="mini-flan",
         start="dawgen_jax/miniworld/backbones/mini-t5",
-        corpus=CorpusConfig(instructions=True),
-        documents=1_000_000,
+        corpus=CorpusConfig(instructions=True, curriculum=0),
+        documents=200_000,
         learning_rate=1e-3,
     )

@@ -48,17 +48,21 @@ class CorpusConfig:
 
     seed: int = 0
     """Seed of the whole stream."""
-    levels: tuple[float, float, float] = (0.25, 0.35, 0.40)
-    """Shares of levels 0, 1 and 2."""
-    statement_pairs: float = 0.50
+    first_levels: tuple[float, float, float] = (0.80, 0.20, 0.0)
+    """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
+    levels: tuple[float, float, float] = (0.20, 0.50, 0.30)
+    """Their shares after `curriculum` documents; in between they change linearly."""
+    curriculum: int = 240_000
+    """Documents until `levels` are reached; 0 starts with them."""
+    statement_pairs: float = 0.62
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
-    question_pairs: float = 0.09
+    question_pairs: float = 0.07
     """Share of pairs of questions."""
-    question_first: float = 0.09
+    question_first: float = 0.07
     """Share of questions followed by a statement."""
-    polar: float = 0.12
+    polar: float = 0.08
     """Share of statements followed by a polar question and yes, no or unknown."""
-    glossed: float = 0.12
+    glossed: float = 0.08
     """Share of pairs that a glossary precedes."""
     salient: float = 0.40
     """Share of examples whose joining word or answer is masked."""
@@ -66,22 +70,28 @@ class CorpusConfig:
     """Share of examples whose single words are masked; the rest is cut and continued."""
     word_rate: float = 0.3
     """Words masked in such an example."""
-    prefixed: float = 0.65
+    prefixed: float = 0.5
     """Share of inputs that begin with 1 to `max_prefix` random words or the end of another document."""
-    max_prefix: int = 20
+    max_prefix: int = 12
     """Longest prefix in words."""
     instructions: bool = False
     """Verbalised tasks (with a share of this text) instead of text alone."""
     suffixed: float = 0.3
     """Share of cut documents with 1 to 4 words of instructions before the cut, where soft infixes are put later."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Documents in a batch."""
     block_batches: int = 50
     """Batches in a block: made by one process, sorted by length, shuffled, run by one dispatch at most."""
     max_source: int = 48
     """Encoder tokens; prefixes are cut on the left to fit."""
-    max_target: int = 32
+    max_target: int = 16
     """Decoder tokens."""
+
+    def at(self, documents: int) -> CorpusConfig:
+        """This text after so many ``documents``: the level shares of the curriculum's position."""
+        done = min(documents / self.curriculum, 1.0) if self.curriculum else 1.0
+        levels = tuple((1 - done) * a + done * b for a, b in zip(self.first_levels, self.levels, strict=True))
+        return dataclasses.replace(self, first_levels=levels, levels=levels)
 
     def __post_init__(self):
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)
@@ -90,8 +100,8 @@ class CorpusConfig:
             raise ConfigError("CorpusConfig: shares and objectives must be 0 or more, their sum at most 1.")
         if min(self.batch_size, self.block_batches, self.max_prefix) < 1:
             raise ConfigError("CorpusConfig: batch_size, block_batches and max_prefix must be 1 or more.")
-        if self.max_source < 48 or self.max_target < 32:
-            raise ConfigError("CorpusConfig: max_source must be at least 48 and max_target at least 32.")
+        if self.max_source < 48 or self.max_target < 16:
+            raise ConfigError("CorpusConfig: max_source must be at least 48 and max_target at least 16.")
 
 
 class Document(NamedTuple):
@@ -114,6 +124,11 @@ class Document(NamedTuple):
     gloss: tuple[str, ...] = ()
 
 
+def _joint(rng: Random, words: tuple[str, str]) -> str:
+    """The first word of the two mostly: an even choice would only add noise to what is to be learned."""
+    return words[rng.random() < 0.15]
+
+
 def _joined(first: list[str], joint: str, second: list[str], kind: str, relation: str, level: int) -> Document:
     return Document([*first, joint, *second], (len(first), len(first) + 1), kind, relation, level)
 
@@ -131,7 +146,7 @@ def _statements(rng: Random, level: int) -> Document | None:
     first = pairs.premise(rng, clause, wanted, level)
     if first is None:
         return None
-    return _joined(_statement(first), pick(rng, CONNECTIVES[wanted]), _statement(clause), "statements", wanted, level)
+    return _joined(_statement(first), _joint(rng, CONNECTIVES[wanted]), _statement(clause), "statements", wanted, level)
 
 
 def _questions(rng: Random, level: int) -> Document | None:
@@ -141,7 +156,7 @@ def _questions(rng: Random, level: int) -> Document | None:
     first = pairs.question_like(rng, clause, kind, wanted == "same", level)
     if first is None:
         return None
-    joint = pick(rng, QUESTION_PAIRS[wanted])
+    joint = _joint(rng, QUESTION_PAIRS[wanted])
     return _joined(render(first), joint, render(pairs.ask(clause, kind)), "questions", wanted, level)
 
 
@@ -160,7 +175,7 @@ def _question_first(rng: Random, level: int) -> Document | None:
     if found is None:
         return None
     wanted = "known" if known else "open"
-    joint = pick(rng, ANSWERING[wanted])
+    joint = _joint(rng, ANSWERING[wanted])
     return _joined(render(found[1]), joint, _statement(found[0]), "question_first", wanted, level)
 
 
@@ -298,6 +313,7 @@ def pad_block(rng: Random, examples: list[tuple[list[int], list[int]]], config: 
 def block(config: CorpusConfig, index: int) -> Block:
     """Block ``index`` of the stream."""
     rng = Random(f"{config.seed}/{index}")
+    config = config.at(index * config.batch_size * config.block_batches)
     other, examples = document(rng, config).words, []
     for _ in range(config.batch_size * config.block_batches):
         doc = document(rng, config)

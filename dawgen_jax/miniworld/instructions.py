@@ -124,6 +124,7 @@ def _encode(rng: Random, asked: list[str], reply: list[str], other: list[str],
 def block(config: CorpusConfig, index: int) -> Block:
     """Block ``index`` of the mixture; laid out as :func:`dawgen_jax.miniworld.corpus.block` does."""
     rng = Random(f"{config.seed}/instructions/{index}")
+    config = config.at(index * config.batch_size * config.block_batches)
     other, examples = document(rng, config).words, []
     for _ in range(config.batch_size * config.block_batches):
         if rng.random() < _TEXT_SHARE:

@@ -71,7 +71,7 @@ class PretrainConfig:
     """Decoder layers."""
     num_heads: int = 4
     """Heads."""
-    documents: int = 4_000_000
+    documents: int = 800_000
     """Documents to train on, each once."""
     minutes: float = 0.0
     """If greater than 0, `documents` is set once, after 20 seconds, to what this wall time will hold; the card says
@@ -89,7 +89,7 @@ class PretrainConfig:
     dispatch: int = 50
     """Batches scanned in one dispatch; a divisor of corpus.block_batches. Small on a CPU, where narrow batches then
     are padded less."""
-    eval_examples: int = 400
+    eval_examples: int = 200
     """Held-out documents of each kind and level."""
     eval_every: int = 20
     """Blocks between two evaluations."""
@@ -182,7 +182,7 @@ class Probe(NamedTuple):
 
 def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
     """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds."""
-    mask_only = dataclasses.replace(config, salient=1.0, words=0.0, prefixed=0.0)
+    mask_only = dataclasses.replace(config.at(config.curriculum), salient=1.0, words=0.0, prefixed=0.0)
     family = {word: words for words in _FAMILIES for word in words}
     rng, wanted = Random("held-out"), {}
     kinds = [f"statements_{level}" for level in range(3)]
@@ -207,7 +207,7 @@ def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
         rows = wanted[name][:size]
         source = np.zeros((size, config.max_source), np.int32)
         for i, (ids, _) in enumerate(rows):
-            source[i, : len(ids)] = ids[: config.max_source]
+            source[i, : len(ids)] = ids
         probes[name] = Probe(source, np.array([good for _, good in rows], np.int32))
     return probes
 
@@ -270,9 +270,9 @@ def _load_state(path: pathlib.Path, like: TrainState, identity: str) -> tuple[Tr
 
 
 def _trim(array: np.ndarray) -> np.ndarray:
-    """Columns behind the longest row are cut, up to a multiple of 16, so that few shapes are compiled."""
+    """Columns behind the longest row are cut, up to a multiple of 8, so that few shapes are compiled."""
     longest = int((array != 0).any(axis=(0, 1)).nonzero()[0].max()) + 1
-    return array[..., : -(-longest // 16) * 16]
+    return array[..., : -(-longest // 8) * 8]
 
 
 def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Callable[[str], None] = print) -> dict:
