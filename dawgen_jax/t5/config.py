@@ -144,7 +144,7 @@ class T5Config:
             activation = "gelu_new"
         layers = values.get("num_layers", layers)
         tied = values.get("tie_word_embeddings", True)
-        # mt5 never scales. umt5 follows its flag, as transformers 4 does; transformers 5 overwrites that flag with True.
+        # mt5 never scales. umt5 follows its flag, as in transformers 4; transformers 5 overwrites that with True.
         scale = model_type != "mt5" and values.get("scale_decoder_outputs", tied)
         eos = values.get("eos_token_id", 1)
         start = values.get("decoder_start_token_id")

@@ -1,8 +1,10 @@
-"""Cached decoding on the device: slots, filling them with work, and one loop that runs until enough are free.
+"""Cached decoding on the device: slots, filling them with encoded work, and one loop that runs until enough are free.
 
-A slot holds one sample: its encoder's keys and values, computed once when it is filled, and a preallocated cache of
-its own. All slots step together but each stands at its own position, so that a finished one is filled again while the
-others go on. What a row computes does not depend on the other rows.
+A slot holds one sample: keys and values of its encoder output, computed once, and a preallocated cache of its own
+tokens. All slots step together but each stands at its own position, so that a finished one is filled again while the
+others go on. What a row computes depends on no other row.
+
+``theta`` is here the unstacked form (:func:`dawgen_jax.t5.model.unstack`).
 """
 
 from __future__ import annotations
@@ -17,10 +19,9 @@ from flax import struct
 
 from dawgen_jax.t5 import model
 from dawgen_jax.t5.config import T5Config
-from dawgen_jax.t5.modules import wide
 from dawgen_jax.t5.sampling import Sampling, next_tokens
 
-__all__ = ["Rows", "Slots", "advance", "empty", "fill", "prepare", "score"]
+__all__ = ["EmbedFn", "Encoded", "Rows", "Slots", "advance", "empty", "encode", "place", "score"]
 
 
 class Rows(NamedTuple):
@@ -43,6 +44,13 @@ EmbedFn = Callable[[Any, Any, Rows], tuple[jax.Array, jax.Array]]
 """(theta, prompts, rows) -> (embeddings [R, T', H], mask bool [R, T']): puts soft prompts into the encoder's input."""
 
 
+class Encoded(NamedTuple):
+    """What the decoder reads of R encoded rows: keys and values [R, heads, T', d_kv] a layer, and mask bool [R, T']."""
+
+    cross: list[tuple[jax.Array, jax.Array]]
+    mask: jax.Array
+
+
 @struct.dataclass
 class Slots:
     """The state of B slots.
@@ -50,15 +58,14 @@ class Slots:
     Attributes:
       active: bool [B] a sample is being decoded.
       finished: bool [B] the last sample ended with the end of sequence.
-      healthy: bool [B] its logits were finite.
+      healthy: bool [B] its scores were finite.
       position: int32 [B] tokens generated.
       tokens: int32 [B, U] these tokens.
       keys: random key [B] of the sample.
       sampling: settings [B].
-      seen: bool [B, V] penalised tokens ([B, 0] where the decoder has no penalty).
+      seen: bool [B, V] penalised tokens ([B, 0] without a penalty).
       cache: for each layer keys and values [B, heads, U, d_kv] of the slot's own tokens.
-      cross: for each layer keys and values [B, heads, T', d_kv] of its encoder output.
-      cross_mask: bool [B, T'].
+      encoded: of the slots' sources.
     """
 
     active: jax.Array
@@ -69,17 +76,8 @@ class Slots:
     keys: jax.Array
     sampling: Sampling
     seen: jax.Array
-    cache: list
-    cross: list
-    cross_mask: jax.Array
-
-
-def prepare(theta, *, config: T5Config):
-    """The decoder's parameters as the loop reads them: one tree a layer, in the compute dtype."""
-    decoder = jax.tree.map(lambda leaf: leaf.astype(config.dtype), theta["decoder"])
-    layers = [jax.tree.map(lambda leaf, i=i: leaf[i], decoder["layers"]) for i in range(config.num_decoder_layers)]
-    shared = {name: leaf for name, leaf in theta.items() if name in ("embedding", "head")}
-    return {**shared, "layers": layers, "norm": decoder["norm"], "bias": theta["decoder"].get("bias")}
+    cache: list[tuple[jax.Array, jax.Array]]
+    encoded: Encoded
 
 
 def empty(source: int, *, config: T5Config, slots: int, new_tokens: int, penalty: bool) -> Slots:
@@ -92,7 +90,6 @@ def empty(source: int, *, config: T5Config, slots: int, new_tokens: int, penalty
         ]
 
     zeros = jnp.zeros(slots, jnp.int32)
-    sampling = Sampling(*(jnp.full(slots, value) for value in Sampling(top_p=1.0)))
     return Slots(
         active=zeros > 0,
         finished=zeros > 0,
@@ -100,121 +97,102 @@ def empty(source: int, *, config: T5Config, slots: int, new_tokens: int, penalty
         position=zeros,
         tokens=jnp.zeros((slots, new_tokens), jnp.int32),
         keys=jax.random.split(jax.random.key(0), slots),
-        sampling=sampling,
+        sampling=Sampling(*(jnp.full(slots, value) for value in Sampling())),
         seen=jnp.zeros((slots, config.vocab_size if penalty else 0), bool),
         cache=pairs(new_tokens),
-        cross=pairs(source),
-        cross_mask=jnp.zeros((slots, source), bool),
+        encoded=Encoded(pairs(source), jnp.zeros((slots, source), bool)),
     )
 
 
-def fill(
-    state: Slots,
-    theta,
-    prepared,
-    prompts,
-    rows: Rows,
-    where: jax.Array,
-    keys: jax.Array,
-    sampling: Sampling,
-    penalised: jax.Array,
-    *,
-    config: T5Config,
-    embed_fn: EmbedFn,
+def encode(theta, prompts, rows: Rows, *, config: T5Config, embed_fn: EmbedFn) -> Encoded:
+    """Run the encoder once and project its output to every decoder layer's cross-attention keys and values."""
+    embeddings, mask = embed_fn(theta, prompts, rows)
+    encoded = model.encode(theta, embeddings, mask, config=config)
+    layers = (model.merge("decoder", parameters, config=config) for parameters in theta["decoder"]["layers"])
+    return Encoded([layer.cross.keys_values(encoded) for layer in layers], mask)
+
+
+def place(
+    state: Slots, encoded: Encoded, where: jax.Array, keys: jax.Array, sampling: Sampling, penalised: jax.Array
 ) -> Slots:
-    """Encode ``rows`` and start them in the slots ``where``.
+    """Start encoded rows in slots.
 
     Args:
       state: the slots.
-      theta: parameters.
-      prepared: from :func:`prepare`.
-      prompts: handed to ``embed_fn``.
-      rows: R encoder inputs of any width up to the slots'.
-      where: int32 [R] slot of each row; B or more drops it (rows that only fill the rectangle).
+      encoded: R rows of any width up to the slots'.
+      where: int32 [R] slot of each row; B or more leaves the row out.
       keys: random key [R] of each sample.
       sampling: settings [R].
-      penalised: int32 [R, N] penalised tokens from the start; V or more is none.
-      config: the model.
-      embed_fn: see :data:`EmbedFn`.
+      penalised: int32 [R, N] tokens that are penalised from the start; V or more is none.
     """
-    embeddings, mask = embed_fn(theta, prompts, rows)
-    encoded = model.encode(theta, embeddings, mask, config=config)
 
     def put(old, new):
-        return old.at[where].set(new.astype(old.dtype), mode="drop")
-
-    def padded(old, new, axis):
         widths = [(0, 0)] * new.ndim
-        widths[axis] = (0, old.shape[axis] - new.shape[axis])
-        return put(old, jnp.pad(new, widths))
+        if new.ndim > 1:
+            axis = new.ndim - 2 if new.ndim == 4 else 1
+            widths[axis] = (0, old.shape[axis] - new.shape[axis])
+        return old.at[where].set(jnp.pad(new, widths).astype(old.dtype), mode="drop")
 
-    cross = []
-    for parameters, old in zip(prepared["layers"], state.cross, strict=True):
-        pair = model.merge("decoder", parameters, config=config).cross.keys_values(encoded)
-        cross.append(tuple(padded(cache, new, 2) for cache, new in zip(old, pair, strict=True)))
+    yes = jnp.ones(where.shape, bool)
     seen = state.seen
     if seen.shape[1]:
-        count = where.shape[0]
-        fresh = jnp.zeros((count, seen.shape[1]), bool)
-        seen = put(seen, fresh.at[jnp.arange(count)[:, None], penalised].set(True, mode="drop"))
-    flags = jnp.ones_like(where, bool)
+        fresh = jnp.zeros((len(where), seen.shape[1]), bool)
+        seen = put(seen, fresh.at[jnp.arange(len(where))[:, None], penalised].set(True, mode="drop"))
     return state.replace(
-        active=put(state.active, flags),
-        finished=put(state.finished, ~flags),
-        healthy=put(state.healthy, flags),
+        active=put(state.active, yes),
+        finished=put(state.finished, ~yes),
+        healthy=put(state.healthy, yes),
         position=put(state.position, jnp.zeros_like(where)),
         keys=state.keys.at[where].set(keys, mode="drop"),
         sampling=jax.tree.map(put, state.sampling, sampling),
         seen=seen,
-        cross=cross,
-        cross_mask=padded(state.cross_mask, mask, 1),
+        encoded=jax.tree.map(put, state.encoded, encoded),
     )
 
 
-def _hidden(prepared, state: Slots, tokens: jax.Array, *, config: T5Config) -> tuple[jax.Array, list]:
-    """The decoder's hidden states [B, H] at the slots' positions for inputs ``tokens`` [B], and the new cache."""
+def _hidden(theta, state: Slots, tokens: jax.Array, *, config: T5Config) -> tuple[jax.Array, list]:
+    """Hidden states [B, H] at the slots' positions for decoder inputs ``tokens`` [B], and the new cache."""
     length = state.tokens.shape[1]
-    x = model.embed(prepared, tokens[:, None], config=config)
-    place = jnp.minimum(state.position, length - 1)
-    visible = (jnp.arange(length)[None] <= place[:, None])[:, None, None, :]
-    cross_mask = state.cross_mask[:, None, None, :]
+    x = model.embed(theta, tokens[:, None], config=config)
+    here = jnp.minimum(state.position, length - 1)
+    visible = (jnp.arange(length)[None] <= here[:, None])[:, None, None, :]
+    cross_mask = state.encoded.mask[:, None, None, :]
 
     def bias(table):
         grid = model.relative_bias(table, np.arange(length), length, config=config, bidirectional=False)
-        return jnp.take(grid.swapaxes(0, 1), place, axis=0)[:, :, None, :]
+        return jnp.take(grid.swapaxes(0, 1), here, axis=0)[:, :, None, :]
 
-    write = jax.vmap(lambda cache, new, place: jax.lax.dynamic_update_slice(cache, new, (0, place, 0)))
-    shared = None if config.per_layer_bias else bias(prepared["bias"])
+    write = jax.vmap(lambda cache, new, here: jax.lax.dynamic_update_slice(cache, new, (0, here, 0)))
+    shared = None if config.per_layer_bias else bias(theta["decoder"]["bias"])
     caches = []
-    for parameters, cache, cross in zip(prepared["layers"], state.cache, state.cross, strict=True):
+    for parameters, cache, cross in zip(theta["decoder"]["layers"], state.cache, state.encoded.cross, strict=True):
         layer = model.merge("decoder", parameters, config=config)
         y = layer.attention_norm(x)
-        cache = tuple(write(old, new, place) for old, new in zip(cache, layer.attention.keys_values(y), strict=True))
-        own = bias(parameters["bias"]) if config.per_layer_bias else shared
-        x = x + layer.attention(y, *cache, visible, own)
+        new = layer.attention.keys_values(y)
+        cache = write(cache[0], new[0], here), write(cache[1], new[1], here)
+        x = x + layer.attention(y, *cache, visible, bias(parameters["bias"]) if config.per_layer_bias else shared)
         x = x + layer.cross(layer.cross_norm(x), *cross, cross_mask)
         x = x + layer.feed_forward(layer.feed_forward_norm(x))
         caches.append(cache)
-    return model.merge("norm", prepared["norm"], config=config)(x)[:, 0], caches
+    return model.merge("norm", theta["decoder"]["norm"], config=config)(x)[:, 0], caches
 
 
-def _step(prepared, state: Slots, banned: jax.Array, exempt: jax.Array, *, config: T5Config) -> Slots:
-    """One token for every slot."""
+def _step(theta, state: Slots, *, banned: jax.Array, exempt: jax.Array, draw: bool, config: T5Config) -> Slots:
+    """One token for every active slot."""
     rows, length = state.tokens.shape
-    before = jnp.take_along_axis(state.tokens, jnp.maximum(state.position - 1, 0)[:, None], axis=1)[:, 0]
-    inputs = jnp.where(state.position == 0, config.decoder_start_id, before)
-    hidden, cache = _hidden(prepared, state, inputs, config=config)
-    logits = model.logits(prepared, hidden, config=config)
+    last = jnp.take_along_axis(state.tokens, jnp.maximum(state.position - 1, 0)[:, None], axis=1)[:, 0]
+    inputs = jnp.where(state.position == 0, config.decoder_start_id, last)
+    hidden, cache = _hidden(theta, state, inputs, config=config)
     tokens, healthy = next_tokens(
-        logits,
+        model.logits(theta, hidden, config=config),
         state.sampling,
         keys=jax.vmap(jax.random.fold_in)(state.keys, state.position),
         position=state.position,
         banned=banned,
         eos_id=config.eos_id,
         seen=state.seen if state.seen.shape[1] else None,
+        draw=draw,
     )
-    tokens = jnp.where(state.active, tokens, config.pad_id)
     here = (jnp.arange(length)[None] == state.position[:, None]) & state.active[:, None]
     seen = state.seen
     if seen.shape[1]:
@@ -222,9 +200,8 @@ def _step(prepared, state: Slots, banned: jax.Array, exempt: jax.Array, *, confi
         seen = seen.at[jnp.arange(rows), repeated].set(True, mode="drop")
     finished = state.active & (tokens == config.eos_id)
     position = state.position + state.active
-    ended = finished | (position >= state.sampling.max_new_tokens)
     return state.replace(
-        active=state.active & ~ended,
+        active=state.active & ~finished & (position < state.sampling.max_new_tokens),
         finished=state.finished | finished,
         healthy=state.healthy & (healthy | ~state.active),
         position=position,
@@ -235,22 +212,23 @@ def _step(prepared, state: Slots, banned: jax.Array, exempt: jax.Array, *, confi
 
 
 def advance(
-    state: Slots, prepared, free: jax.Array, *, banned: np.ndarray, exempt: np.ndarray, config: T5Config
+    state: Slots, theta, free: jax.Array, *, banned: np.ndarray, exempt: np.ndarray, draw: bool, config: T5Config
 ) -> Slots:
     """Step until at least ``free`` slots are free.
 
     Args:
       state: the slots.
-      prepared: from :func:`prepare`.
+      theta: parameters.
       free: int32; B runs all rows to their ends.
       banned: bool [V] never chosen.
       exempt: bool [V] never penalised.
+      draw: False where every row is greedy.
       config: the model.
     """
     banned, exempt = jnp.asarray(banned), jnp.asarray(exempt)
     return jax.lax.while_loop(
         lambda state: jnp.sum(~state.active) < free,
-        lambda state: _step(prepared, state, banned, exempt, config=config),
+        lambda state: _step(theta, state, banned=banned, exempt=exempt, draw=draw, config=config),
         state,
     )
 
@@ -279,9 +257,10 @@ def score(
 
     def position(pair):
         hidden, target = pair
-        scores = model.logits(theta, hidden, config=config).astype(wide(config.dtype))
+        scores = model.logits(theta, hidden, config=config)
         gold = jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0]
         return gold - jax.nn.logsumexp(scores, axis=-1)
 
+    # One position at a time: [R, V] scores instead of [R, U, V].
     values = jax.lax.map(position, (hidden.swapaxes(0, 1), targets.swapaxes(0, 1))).swapaxes(0, 1)
     return jnp.where(target_mask, values, 0)

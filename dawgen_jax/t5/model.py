@@ -34,6 +34,7 @@ __all__ = [
     "logits",
     "merge",
     "relative_bias",
+    "unstack",
 ]
 
 _LAYERS = {"encoder": EncoderLayer, "decoder": DecoderLayer}
@@ -42,11 +43,10 @@ _LAYERS = {"encoder": EncoderLayer, "decoder": DecoderLayer}
 @functools.cache
 def _graphs(config: T5Config) -> dict[str, nnx.GraphDef]:
     """What is static in a layer of each stack and in a norm."""
-    with jax.ensure_compile_time_eval():
-        graphs = {
-            side: nnx.eval_shape(lambda layer=layer: layer(config, rngs=nnx.Rngs(0))) for side, layer in _LAYERS.items()
-        }
-        graphs["norm"] = nnx.eval_shape(lambda: RMSNorm(config))
+    graphs = {
+        side: nnx.eval_shape(lambda layer=layer: layer(config, rngs=nnx.Rngs(0))) for side, layer in _LAYERS.items()
+    }
+    graphs["norm"] = nnx.eval_shape(lambda: RMSNorm(config))
     return {name: nnx.split(module)[0] for name, module in graphs.items()}
 
 
@@ -91,6 +91,24 @@ def abstract(config: T5Config):
     return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
 
 
+def unstack(theta, *, config: T5Config):
+    """``theta`` with each stack's layers as a list of trees in the compute dtype, which all functions here take too.
+
+    For programs that run often on few tokens (decoding): there, slicing the stacked arrays on every call would cost
+    more than the layers.
+    """
+
+    def split(side: str, layers: int):
+        stacked = jax.tree.map(lambda leaf: leaf.astype(config.dtype), theta[side]["layers"])
+        return {**theta[side], "layers": [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(layers)]}
+
+    return {
+        **theta,
+        "encoder": split("encoder", config.num_layers),
+        "decoder": split("decoder", config.num_decoder_layers),
+    }
+
+
 def embed(theta, tokens: jax.Array, *, config: T5Config) -> jax.Array:
     """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
     return jnp.take(theta["embedding"], tokens, axis=0, mode="clip").astype(config.dtype)
@@ -118,9 +136,13 @@ def _run(stack, x: jax.Array, mask: jax.Array, *extra, side: str, config: T5Conf
         own = bias(parameters["bias"]) if config.per_layer_bias else shared
         return merge(side, parameters, config=config)(x, mask, own, *extra), None
 
-    layers = config.num_layers if side == "encoder" else config.num_decoder_layers
-    body = jax.checkpoint(body, prevent_cse=False) if config.remat else body
-    x, _ = jax.lax.scan(body, x, stack["layers"], unroll=min(config.scan_unroll, layers) or layers)
+    if isinstance(stack["layers"], list):
+        for parameters in stack["layers"]:
+            x, _ = body(x, parameters)
+    else:
+        layers = config.num_layers if side == "encoder" else config.num_decoder_layers
+        body = jax.checkpoint(body, prevent_cse=False) if config.remat else body
+        x, _ = jax.lax.scan(body, x, stack["layers"], unroll=min(config.scan_unroll, layers) or layers)
     return merge("norm", stack["norm"], config=config)(x)
 
 

@@ -123,6 +123,7 @@ def next_tokens(
     banned: jax.Array,
     eos_id: int,
     seen: jax.Array | None = None,
+    draw: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Choose one token a row.
 
@@ -136,6 +137,7 @@ def next_tokens(
       banned: bool [V] tokens that are never chosen; at least one token but the end of sequence must be left.
       eos_id: end of sequence.
       seen: bool [B, V] penalised tokens, or None where no row has a penalty.
+      draw: False where every row is greedy: the rest is not compiled.
 
     Returns:
       (tokens int32 [B], healthy bool [B]: False where the logits hold NaN or no finite score).
@@ -143,7 +145,9 @@ def next_tokens(
     scores = logits if seen is None else penalise(logits, seen, sampling.repetition_penalty)
     early = (position < sampling.min_new_tokens)[:, None] & (jnp.arange(logits.shape[-1]) == eos_id)[None]
     scores = jnp.where(banned[None] | early, -jnp.inf, scores)
-    tokens = jax.lax.cond(
-        jnp.any(sampling.temperature > 0), lambda: _sample(scores, sampling, keys), lambda: greedy(scores)
-    )
+    if draw:
+        drawn = jnp.any(sampling.temperature > 0)
+        tokens = jax.lax.cond(drawn, lambda: _sample(scores, sampling, keys), lambda: greedy(scores))
+    else:
+        tokens = greedy(scores)
     return tokens, jnp.isfinite(jnp.max(scores, axis=-1))
