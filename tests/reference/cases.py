@@ -31,7 +31,7 @@ def theta(config: T5Config) -> dict:
 
     def fill(path, leaf):
         noise = random.standard_normal(leaf.shape)
-        return 1 + 0.2 * noise if "scale" in jax.tree_util.keystr(path) else 0.4 * noise
+        return 1 + 0.2 * noise if "scale" in jax.tree_util.keystr(path) else 0.3 * noise
 
     return jax.tree.map_with_path(fill, model.abstract(config))
 
@@ -70,9 +70,11 @@ def generator_batches(steps: int = 3) -> list[GeneratorBatch]:
 
 def classifier_batches(steps: int = 3) -> list[ClassifierBatch]:
     random, batches = np.random.RandomState(12), []
-    for _ in range(steps):
+    for step in range(steps):
         tokens, mask = _text(random, (2, 4, 6), random.randint(3, 7, (2, 4)))
         label = random.randint(0, 3, (2, 4)).astype(np.int32)
+        if step == 1:  # the same text under other labels: a conflict for sure
+            tokens[1], mask[1], label[1] = tokens[0], mask[0], (label[0] + 1) % 3
         weight = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.float32)
         batches.append(ClassifierBatch(tokens, mask, label, weight))
     return batches

@@ -1,0 +1,70 @@
+"""One random backbone in both frameworks, and medians of alternating runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from dawgen_jax.t5 import convert, model
+from dawgen_jax.t5.config import T5Config
+
+SMALL = T5Config(vocab_size=32128, d_model=512, d_kv=64, d_ff=1024, num_layers=8, num_decoder_layers=8, num_heads=6)
+"""T5-v1.1-small with an untied head."""
+LARGE = T5Config(vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24, num_decoder_layers=24,
+                 num_heads=16, scan_unroll=1)
+"""T5-v1.1-large (t5-large-lm-adapt, flan-t5-large), one layer compiled."""
+MINI = T5Config(vocab_size=1024, d_model=192, d_kv=32, d_ff=384, num_layers=4, num_decoder_layers=4, num_heads=6)
+"""About the size of the embedded backbones."""
+
+
+def torch_peer(config: T5Config, theta, **options):
+    """The same weights as ``transformers``' T5, frozen, in eval mode."""
+    import transformers
+    with tempfile.TemporaryDirectory() as folder:
+        convert.save(folder, config, theta)
+        peer = transformers.T5ForConditionalGeneration.from_pretrained(folder, **options).eval()
+    return peer.requires_grad_(False)
+
+
+def random_theta(config: T5Config):
+    """Random weights with T5's initialisation."""
+    return jax.jit(lambda key: model.init(config, key))(jax.random.key(0))
+
+
+def alternate(functions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Median seconds of each function over ``runs`` rounds in which all run in turn, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(runs + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def compile_seconds(function: Callable, *arguments) -> tuple[float, object]:
+    """Seconds of lowering and compiling with a cold cache, and the compiled program."""
+    jax.clear_caches()
+    with jax.enable_compilation_cache(False):
+        start = time.perf_counter()
+        compiled = jax.jit(function).lower(*arguments).compile()
+        return time.perf_counter() - start, compiled
+
+
+def report(figures: dict) -> None:
+    """Print the figures, last and on one line, as JSON."""
+    device = jax.devices()[0]
+    machine = {"device": f"{device.platform} {device.device_kind}", "cpus": os.cpu_count(),
+               "python": platform.python_version(), "jax": jax.__version__}
+    plain = jax.tree.map(lambda value: round(float(value), 4) if isinstance(value, float | np.floating) else value,
+                         figures)
+    print(json.dumps({**plain, **machine}))

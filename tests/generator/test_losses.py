@@ -1,0 +1,116 @@
+"""Losses and token weights in closed form and under transformations that must not matter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dawgen_jax.generator import losses, scores, weight_net
+from dawgen_jax.t5 import model
+from tests.generator import toy
+
+MASK = jnp.array([[True, True, False], [True, False, False]])
+
+
+def test_disc_closed_form():
+    shares = np.array([0.2, 0.3, 0.5])
+    log_prob = jnp.log(jnp.asarray(shares * 0.1, jnp.float32))[:, None, None]
+    np.testing.assert_allclose(losses.disc(log_prob, "ratio"), [[-0.2]], rtol=1e-6)
+    np.testing.assert_allclose(losses.disc(log_prob, "ce_logprob"), [[-np.log(0.2)]], rtol=1e-6)
+    # Wrong labels are interchangeable; the gold one is not.
+    np.testing.assert_allclose(losses.disc(log_prob[jnp.array([0, 2, 1])], "ratio"), [[-0.2]], rtol=1e-6)
+    np.testing.assert_allclose(losses.disc(log_prob[jnp.array([1, 0, 2])], "ratio"), [[-0.3]], rtol=1e-6)
+    extreme = losses.disc(jnp.array([-1e4, 0.0])[:, None, None], "ce_logprob")
+    np.testing.assert_allclose(extreme, [[1e4]])
+
+
+def test_uniform_weights_give_the_token_mean_and_sequence_nll_the_sum():
+    log_prob = -jnp.arange(1.0, 7).reshape(1, 2, 3)
+    nll = losses.nll(log_prob)
+    batch, sentence = (jnp.sum(weight_net.uniform_weights(MASK, norm) * nll) for norm in ("batch", "sentence"))
+    np.testing.assert_allclose(batch, (1 + 2 + 4) / 3, rtol=1e-6)
+    np.testing.assert_allclose(batch, losses.token_mean(nll, MASK), rtol=1e-6)
+    np.testing.assert_allclose(sentence, (1.5 + 4) / 2, rtol=1e-6)
+    np.testing.assert_allclose(losses.sequence_nll(log_prob, MASK), [3, 4])
+
+
+@pytest.mark.parametrize("norm", ["batch", "sentence"])
+def test_token_weights_sum_to_one_and_take_no_gradient_from_their_input(norm):
+    omega = weight_net.init(jax.random.key(0))
+    assert omega["w1"].shape == (100,) and float(jnp.abs(omega["w2"]).max()) <= 0.1
+    values = jax.random.normal(jax.random.key(1), (2, 3))
+    weights = weight_net.token_weights(omega, values, MASK, norm)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
+    assert not weights[~MASK].any()
+    if norm == "sentence":
+        np.testing.assert_allclose(weights.sum(axis=1), [0.5, 0.5], rtol=1e-6)
+    slope = jax.grad(lambda values: jnp.sum(weight_net.token_weights(omega, values, MASK, norm) ** 2))(values)
+    assert not slope.any()
+    # A row of padding changes nothing.
+    more = weight_net.token_weights(omega, jnp.pad(values, ((0, 1), (0, 2))), jnp.pad(MASK, ((0, 1), (0, 2))), norm)
+    np.testing.assert_allclose(more[:2, :3], weights, rtol=1e-6)
+    assert not weight_net.token_weights(omega, values, jnp.zeros_like(MASK), norm).any()
+
+
+def hand_made():
+    """Sentences 0 and 1 of label 0 at a right angle, 2 and 3 of label 1 in line; wrong prompts point to axis 2."""
+    gold = np.array([[1, 0, 0], [0, 2, 0], [0, 0, 1], [0, 0, 3.0]])
+    wrong = np.tile([0, 0, 5.0], (4, 1))
+    return jnp.asarray(np.stack([gold, wrong]), jnp.float32), jnp.array([0, 0, 1, 1]), jnp.ones(4, bool)
+
+
+def test_dist_by_hand():
+    pooled, label, valid = hand_made()
+    values, active, paired = losses.dist(pooled, label, valid, reading="B")
+    np.testing.assert_allclose(values, [1, 1, 1, 1], rtol=1e-6)  # 1 - 0 + 0; 1 - 1 + 1
+    values, active, paired = losses.dist(pooled, label, valid, reading="A")
+    np.testing.assert_allclose(values, [1, 1, 0, 0], atol=1e-6)  # 1 - 1 + 0 is just inactive
+    np.testing.assert_allclose(active, [1, 1, 0, 0])
+    values, _, _ = losses.dist(pooled, label, valid, reading="A", similarity="swapped_distance")
+    np.testing.assert_allclose(values[0], np.mean([max(0, 1 + np.sqrt(5) - d) for d in (2**0.5, 10**0.5)]), rtol=1e-6)
+    values, _, paired = losses.dist(pooled, label, jnp.array([True, True, True, False]), reading="B")
+    np.testing.assert_array_equal(paired, [True, True, False, False])
+    np.testing.assert_array_equal(values[2:], 0)
+
+
+@pytest.mark.parametrize("reading", ["A", "B"])
+@pytest.mark.parametrize("similarity", ["cosine", "swapped_distance"])
+def test_dist_has_finite_gradients_at_equal_and_zero_states(reading, similarity):
+    pooled, label, valid = hand_made()
+    pooled = pooled.at[0, 1].set(pooled[0, 0]).at[:, 3].set(0)
+
+    def loss(pooled):
+        return losses.dist(pooled, label, valid, reading=reading, similarity=similarity)[0].sum()
+
+    assert np.isfinite(toy.jit(jax.grad(loss))(pooled)).all()
+
+
+def test_pool_is_a_weighted_mean_of_supervised_states():
+    hidden = jnp.arange(12.0).reshape(1, 2, 3, 2)
+    pooled = losses.pool(hidden, jnp.array([[1.0, 3, 9], [2, 5, 5]]), MASK)
+    np.testing.assert_allclose(pooled, [[[1.5, 2.5], [6, 7]]])
+    assert not losses.pool(hidden, jnp.ones((2, 3)), jnp.zeros_like(MASK)).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 2**23])
+def test_fused_log_prob_is_log_softmax_with_its_gradient(monkeypatch, at_once):
+    monkeypatch.setattr(scores, "LOGITS_AT_ONCE", at_once)
+    theta = toy.theta()
+    hidden = jax.random.normal(jax.random.key(0), (2, 3, 5, toy.T5.d_model))
+    target = jax.random.randint(jax.random.key(1), (3, 5), 0, toy.T5.vocab_size)
+
+    def plain(hidden):
+        log_probs = jax.nn.log_softmax(model.logits(theta, hidden, config=toy.T5))
+        return jnp.take_along_axis(log_probs, jnp.broadcast_to(target, (2, 3, 5))[..., None], axis=-1)[..., 0]
+
+    def fused(hidden):
+        return scores.log_prob(theta, hidden, target, t5=toy.T5)
+
+    weights = jax.random.normal(jax.random.key(2), (2, 3, 5))
+    np.testing.assert_allclose(toy.jit(fused)(hidden), plain(hidden), rtol=1e-5, atol=1e-5)
+    ours, expected = (toy.jit(jax.grad(lambda hidden, f=f: jnp.sum(weights * f(hidden))))(hidden)
+                      for f in (fused, plain))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    tangent = jax.random.normal(jax.random.key(3), hidden.shape)
+    ours, expected = (toy.jit(lambda hidden, f=f: jax.jvp(f, (hidden,), (tangent,))[1])(hidden) for f in (fused, plain))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)

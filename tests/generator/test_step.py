@@ -1,0 +1,150 @@
+"""Identities of the whole generator step: FewGen, L_gen, padding, labels, seeds, devices, traces, non-finite input."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dawgen_jax import sharding
+from dawgen_jax.config import GeneratorConfig
+from dawgen_jax.data.batches import GeneratorBatch
+from dawgen_jax.generator import losses, scores
+from dawgen_jax.generator.step import generator_step, init_state
+from tests.generator import toy
+
+CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")
+NUM_STEPS = 6
+
+
+def start(config=CONFIG, seed=0):
+    return init_state(toy.label_prompts(seed), jax.random.key(seed), config=config, num_steps=NUM_STEPS)
+
+
+@functools.cache
+def step(config=CONFIG):
+    return toy.jit(functools.partial(generator_step, config=config, t5=toy.T5, num_steps=NUM_STEPS))
+
+
+@pytest.fixture(scope="module")
+def theta():
+    return toy.theta()
+
+
+def close(actual, expected, tolerance=1e-5):
+    chex.assert_trees_all_close(jax.tree.map(np.asarray, actual), jax.tree.map(np.asarray, expected),
+                                rtol=tolerance, atol=tolerance)
+
+
+def test_uniform_weights_are_plain_l_gen(theta):
+    config = GeneratorConfig(weighting="uniform", dist_weight=0.0, learning_rate=0.01, clip_norm=1e9)
+    batch, state = toy.batch(), start(config)
+    after, metrics = step(config)(state, theta, batch)
+
+    def token_mean(Q):
+        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=toy.T5)
+        return losses.token_mean(losses.nll(scores.log_prob(theta, hidden, batch.target, t5=toy.T5)), batch.target_mask)
+
+    loss, gradient = toy.jit(jax.value_and_grad(token_mean))(state.label_prompts)
+    np.testing.assert_allclose([metrics["loss"], metrics["nll"]], [loss, loss], rtol=1e-5)
+    close(jax.tree.map(lambda m: 10 * m, after.opt_state[1][0].mu), gradient)
+    chex.assert_trees_all_equal(after.weight_net, state.weight_net)
+
+
+def test_distance_weight_zero_is_fewgen_and_the_gradient_is_linear_in_it(theta):
+    batch, gradients, nets = toy.batch(), [], []
+    for weight in (0.0, 1.0, 2.0):
+        config = dataclasses.replace(CONFIG, dist_weight=weight)
+        state, metrics = step(config)(start(config), theta, batch)
+        np.testing.assert_allclose(metrics["loss"], metrics["gen"] + weight * metrics["dist"], rtol=1e-6)
+        clip = jnp.maximum(1, metrics["grad_norm"] / config.clip_norm)
+        gradients.append(jax.tree.map(lambda m, clip=clip: 10 * m * clip, state.opt_state[1][0].mu))
+        nets.append(state.weight_net)
+    close(gradients[1], jax.tree.map(lambda a, b: (a + b) / 2, gradients[0], gradients[2]))
+    close(nets[0], nets[1], 1e-6)
+
+    def weighted(Q):  # L_wGen alone
+        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=toy.T5)
+        values = losses.nll(scores.log_prob(theta, hidden, batch.target, t5=toy.T5))
+        return jnp.sum(metrics["token_weights"] * values)
+
+    close(gradients[0], toy.jit(jax.grad(weighted))(toy.label_prompts()))
+
+
+def test_padding_tokens_and_rows_never_matter(theta):
+    batch = toy.batch()
+    _, metrics = step()(start(), theta, batch)
+    random = np.random.default_rng(1)
+
+    def noise(tokens, mask):
+        return np.where(mask, tokens, random.integers(2, 30, tokens.shape)).astype(np.int32)
+
+    wide = {name: np.pad(getattr(batch, name), [(0, 0), (0, 2)], constant_values=fill) for name, fill in
+            (("source", 0), ("source_mask", False), ("slots", -1), ("target", 0), ("target_mask", False))}
+    wide = GeneratorBatch(**wide, label=batch.label)
+    wide = wide._replace(source=noise(wide.source, wide.source_mask), target=noise(wide.target, wide.target_mask))
+    extra = toy.batch(5, source=8, target=7)
+    extra = extra._replace(target_mask=np.zeros_like(extra.target_mask))
+    padded = GeneratorBatch(*(np.concatenate(pair) for pair in zip(wide, extra, strict=True)))
+    _, wide_metrics = step()(start(), theta, padded)
+    close(wide_metrics["token_weights"][:6, :5], metrics["token_weights"])
+    assert not wide_metrics["token_weights"][6:].any() and not wide_metrics["token_weights"][:, 5:].any()
+    for name in ("loss", "gen", "nll", "disc", "disc_virtual", "dist", "dist_active", "grad_norm", "meta_grad_norm"):
+        np.testing.assert_allclose(wide_metrics[name], metrics[name], rtol=2e-4, err_msg=name)
+
+
+def test_swapping_two_labels_swaps_two_prompts(theta):
+    batch = toy.batch()
+    swap = np.array([1, 0, 2])
+    state = start()
+    swapped = state.replace(label_prompts=jax.tree.map(lambda leaf: leaf[swap], state.label_prompts))
+    after, metrics = step()(state, theta, batch)
+    other, other_metrics = step()(swapped, theta, batch._replace(label=swap[batch.label].astype(np.int32)))
+    close(other_metrics, metrics, 1e-4)
+    gradient, other_gradient = (s.opt_state[1][0].mu for s in (after, other))
+    close(other_gradient, jax.tree.map(lambda leaf: leaf[swap], gradient))
+
+
+def test_seeds_in_one_program_and_eight_devices_agree_with_separate_runs(theta):
+    batches = [toy.batch(seed, labels=(0, 1, 2, 0, 1, 2, 0, 1)) for seed in (1, 2)]
+    both = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+    update = functools.partial(generator_step, config=CONFIG, t5=toy.T5, num_steps=NUM_STEPS)
+    seeds = jax.vmap(update, in_axes=(0, None, 0))
+    ends = []
+    for devices in (1, 8):
+        chex.clear_trace_counter()
+        mesh = sharding.data_mesh(devices)
+        compiled = sharding.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), mesh, batch_axis=1)
+        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1))
+        state = jax.device_put(state, sharding.replicated(mesh))
+        for _ in range(3):
+            state, metrics = compiled(state, theta, both)
+        ends.append((jax.tree.map(np.asarray, state), np.asarray(metrics["loss"])))
+    close(ends[0], ends[1])
+    for seed, batch in enumerate(batches):
+        state = start(seed=seed)
+        for _ in range(3):
+            state, metrics = step()(state, theta, batch)
+        close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], ends[0][0]), state)
+        np.testing.assert_allclose(metrics["loss"], ends[0][1][seed], rtol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["theta", "prompt", "omega"])
+def test_anything_not_finite_leaves_the_state_as_it_was(theta, where):
+    state = start()
+    state, metrics = step()(state, theta, toy.batch())
+    assert metrics["finite"] and state.step == 1
+    broken = theta
+    if where == "theta":
+        broken = theta | {"head": theta["head"].at[7].set(jnp.nan)}
+    elif where == "prompt":
+        prompts = state.label_prompts
+        state = state.replace(label_prompts=prompts | {"prompt": prompts["prompt"].at[1, 0, 0].set(jnp.inf)})
+    else:
+        state = state.replace(weight_net=state.weight_net | {"b1": state.weight_net["b1"].at[0].set(jnp.nan)})
+    after, metrics = step()(state, broken, toy.batch())
+    assert not metrics["finite"]
+    chex.assert_trees_all_equal(after, state)
