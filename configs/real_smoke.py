@@ -41,6 +41,6 @@ def get_config() -> Config:
                         max_test=200),
         generator=GeneratorConfig(backbone=backbone, prompt_length=10, num_steps=20, log_every=5),
         synthesis=SynthesisConfig(samples_per_label=20, max_new_tokens=12, unfinished="cut", batch_size=16),
-        classifier=ClassifierConfig(backbone=backbone, prompt_length=10, real_steps=20, real_eval_every=10, num_steps=20,
-                                    batch_size=4, eval_every=10),
+        classifier=ClassifierConfig(backbone=backbone, prompt_length=10, real_steps=20, real_eval_every=10,
+                                    num_steps=20, batch_size=4, eval_every=10),
     )

@@ -1,7 +1,7 @@
 """The paper's main table on T5-large (google/t5-large-lm-adapt): seven tasks, 16 shots, 5 seeds.
 
-Expected (published, accuracy, mean of 5 seeds, average of the seven tasks): zero-shot 37.04, prompt tuning 43.49, DawGen
-with gradient surgery 62.35. Not run by this project: the weights were not to be had where it is developed.
+Expected (published, accuracy, mean of 5 seeds, average of the seven tasks): zero-shot 37.04, prompt tuning 43.49,
+DawGen with gradient surgery 62.35. Not run by this project: the weights were not to be had where it is developed.
 
 Cost: about ten updates a second on one accelerator of 80 GB in bfloat16 is an estimate, not a measurement; one (task,
 seed) cell of an arm with synthetic data is then about five minutes.

@@ -28,8 +28,8 @@ def test_float16_is_refused_with_the_reason():
         BackboneConfig(dtype="float16")
 
 
-@pytest.mark.parametrize("text", ["Prompt Tuning", "FewGen: Syn only", "DawGen: (Real, Syn) + GS", "Prompt Tuning @full",
-                                  "Prompt Tuning #same-T", "DawGen: Real -> Syn"])
+@pytest.mark.parametrize("text", ["Prompt Tuning", "FewGen: Syn only", "DawGen: (Real, Syn) + GS",
+                                  "Prompt Tuning @full", "Prompt Tuning #same-T", "DawGen: Real -> Syn"])
 def test_arms_round_trip(text):
     assert str(Arm.parse(text)) == text
 

@@ -3,11 +3,10 @@
     python -m train.synthesize configs/mini.py [--out DIR] [--field.sub value ...]
 """
 
-from dawgen_jax.stages.synthetic import synthesize
-
 from dawgen_jax.stages import main as stages
 from dawgen_jax.stages.generators import tune_generators
 from dawgen_jax.stages.job import Job
+from dawgen_jax.stages.synthetic import synthesize
 from train import cli
 
 

@@ -114,10 +114,14 @@ def test_interrupted_and_started_again_ends_with_the_same_bytes(moment, finished
 
 
 def test_a_set_without_finished_sentences_ends_with_the_way_out(config, tmp_path):
-    rejecting = dataclasses.replace(config, synthesis=dataclasses.replace(config.synthesis, unfinished="reject"),
-                                    arms=("FewGen: Syn only",))
-    with pytest.raises(UserError, match=r"synthesis\.unfinished"):
-        main.run(Job.start(rejecting, tmp_path))
+    # Sentences of one token cannot be both finished and not empty.
+    (tmp_path / "first.txt").write_text("a boy runs .\na girl sings .\n")
+    rejecting = dataclasses.replace(
+        config, arms=("FewGen: Syn only",), data=dataclasses.replace(config.data, corpus=str(tmp_path / "first.txt")),
+        synthesis=dataclasses.replace(config.synthesis, unfinished="reject", max_new_tokens=1))
+    with pytest.raises(UserError, match=r"no sample of label 'entailment' was accepted \(2 made, .*synthesis\.unfinished"):
+        main.run(Job.start(rejecting, tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("synthetic/[!.]*"))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_update_and_publishes_nothing(config, tmp_path):
