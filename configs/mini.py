@@ -25,5 +25,6 @@ def get_config() -> Config:
                                   max_target_tokens=24),
         synthesis=SynthesisConfig(samples_per_label=150, max_new_tokens=20),
         classifier=ClassifierConfig(prompt_length=8, learning_rate=0.1, real_steps=100, real_eval_every=10,
-                                    num_steps=300, batch_size=8, eval_every=25, max_tokens=48, pad_multiple=16, eval_batch_size=100),
+                                    num_steps=300, batch_size=8, eval_every=25, max_tokens=48, pad_multiple=16,
+                                    eval_batch_size=100),
     )

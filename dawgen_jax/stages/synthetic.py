@@ -39,6 +39,7 @@ __all__ = ["SyntheticSet", "synthesize"]
 
 log = logging.getLogger(__name__)
 _WIDTH = 32  # source widths that are compiled are multiples of this
+_HOPELESS = 512  # first sentences after which a label without an accepted sample is given up
 
 
 class SyntheticSet(NamedTuple):
@@ -118,6 +119,8 @@ def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pa
     with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
               leave=False) as bar:
         while start < len(corpus) and not selector.enough():
+            if start >= _HOPELESS and not all(selector.accepted().values()):
+                break  # and selection ends with the reason
             labels = [label for label in task.labels if not selector.enough(label)]
             missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
             stop = start + min(config.shard_size, max(missing, config.batch_size))
