@@ -23,7 +23,7 @@ def separable(examples: int, seed: int) -> ClassifierBatch:
 def test_it_learns_and_the_given_weights_stay():
     theta = tiny.theta()
     before = jax.tree.map(np.array, theta)
-    config = FineTuningConfig(learning_rates=(1e-6, 2e-2), num_steps=40, batch_size=8, eval_every=20)
+    config = FineTuningConfig(learning_rates=(1e-6, 2e-2), num_steps=150, batch_size=12, eval_every=50)
     tuned = finetuning.fine_tune(theta, separable(24, 0), separable(24, 1), separable(30, 2), num_labels=3,
                                  config=config, t5=tiny.T5, mesh=sharding.data_mesh(1), seed=0, eval_batch_size=16,
                                  pad_multiple=8, title="test")

@@ -45,9 +45,9 @@ def test_sick_goes_through_all_stages(config, tmp_path):
 
 
 def test_mrpc_from_ready_splits_rejects_unfinished_sentences_by_default(config, tmp_path):
-    sentence = ("The committee that met on Monday said in a letter of two pages that it would not change any of its rules "
+    sentence = ("The committee that met on Monday said in a letter of two pages that it will change no rule "
                 "before {} .")
-    (tmp_path / "first.txt").write_text("".join(sentence.format(day) + "\n" for day in ("Friday", "Sunday")))
+    (tmp_path / "first.txt").write_text("\n".join(map(sentence.format, ("Friday", "Sunday"))))
     rejecting = dataclasses.replace(
         config, tasks=("MRPC",), data=dataclasses.replace(config.data, corpus=str(tmp_path / "first.txt")),
         synthesis=dataclasses.replace(config.synthesis, unfinished="reject"))
