@@ -52,13 +52,13 @@ class CorpusConfig:
     """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
     levels: tuple[float, float, float] = (0.20, 0.50, 0.30)
     """Their shares after `curriculum` documents; in between they change linearly."""
-    curriculum: int = 240_000
+    curriculum: int = 120_000
     """Documents until `levels` are reached; 0 starts with them."""
-    statement_pairs: float = 0.62
+    statement_pairs: float = 0.64
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
-    question_pairs: float = 0.07
+    question_pairs: float = 0.06
     """Share of pairs of questions."""
-    question_first: float = 0.07
+    question_first: float = 0.06
     """Share of questions followed by a statement."""
     polar: float = 0.08
     """Share of statements followed by a polar question and yes, no or unknown."""

@@ -47,7 +47,7 @@ _STYLES = {
     "mini-rte": _Style((0.1, 0.6, 0.3), 0.1, _HALVES, 4000),
     "mini-sick": _Style((0.15, 0.65, 0.2), 0.1, (0.29, 0.565, 0.145), 10400),
 }
-_VALIDATION, _TEST, _FIRST = 600, 1500, 8000
+_VALIDATION, _TEST, _FIRST = 600, 1500, 4000
 _ROUNDS = 9
 
 
@@ -151,7 +151,7 @@ def pools(name: str, seed: int = 0) -> Pools:
 
 @functools.lru_cache(maxsize=16)
 def first_sentences(name: str, seed: int = 0) -> list[str]:
-    """8,000 distinct first sentences of a mini task, unlabelled, drawn apart from its pools."""
+    """4,000 distinct first sentences of a mini task, unlabelled, drawn apart from its pools."""
     rng, found = Random(f"{name}/{seed}/first"), {}
     while len(found) < _FIRST:
         drawn = _draw(rng, name)

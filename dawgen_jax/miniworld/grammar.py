@@ -150,9 +150,9 @@ def _take_place(words: list[str], found: dict[str, str]) -> bool:
 def parse(words: list[str] | str) -> Sentence | None:
     """The sentence whose words these are, or None: exactly what ``render`` can write is understood.
 
-    >>> parse("in the park two kids swim .").clause.count
+    >>> parse("in the park two kids sleep .").clause.count
     'two'
-    >>> parse("a boy swim .") is None
+    >>> parse("a boy sleep .") is None
     True
     """
     tokens = words.split() if isinstance(words, str) else list(words)

@@ -45,7 +45,7 @@ from dawgen_jax.miniworld.vocabulary import (
 from dawgen_jax.t5 import convert, model
 from dawgen_jax.t5.config import T5Config
 
-__all__ = ["PretrainConfig", "TrainState", "evaluate", "held_out", "init_state", "loss", "pretrain",
+__all__ = ["PretrainConfig", "TrainState", "blocks", "evaluate", "held_out", "init_state", "loss", "pretrain",
            "save_backbone", "train_batches"]
 
 
@@ -229,7 +229,7 @@ def evaluate(first_word: Callable, theta, probes: dict[str, Probe]) -> dict[str,
 # The loop --------------------------------------------------------------------------------------------------------
 
 
-def _blocks(config: CorpusConfig, first: int, workers: int) -> Iterator[corpus.Block]:
+def blocks(config: CorpusConfig, first: int, workers: int) -> Iterator[corpus.Block]:
     """Blocks from ``first`` on, made ahead by ``workers`` processes (0: here)."""
     make = instructions.block if config.instructions else corpus.block
     if not workers:
@@ -307,7 +307,7 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Calla
     probes = held_out(config.corpus, config.eval_examples)
     first = done = int(state.step) // config.corpus.block_batches
     scores, losses, saved, timed = {}, [], time.monotonic(), None
-    for made in _blocks(config.corpus, first, workers):
+    for made in blocks(config.corpus, first, workers):
         if total and done >= total:
             break
         num_steps = jnp.asarray(total * config.corpus.block_batches or 2**30, jnp.int32)

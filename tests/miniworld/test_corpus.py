@@ -17,7 +17,15 @@ from dawgen_jax.miniworld.pairs import LEVELS, RELATIONS, premise, random_clause
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 from dawgen_jax.miniworld.tasks import TASKS
 from dawgen_jax.miniworld.vocabulary import (
-    ANSWERING, CONNECTIVES, EOS, IDS, NUM_SENTINELS, QUESTION_PAIRS, SENTINELS, TOKENS, save_tokenizer,
+    ANSWERING,
+    CONNECTIVES,
+    EOS,
+    IDS,
+    NUM_SENTINELS,
+    QUESTION_PAIRS,
+    SENTINELS,
+    TOKENS,
+    save_tokenizer,
 )
 
 CONFIG = CorpusConfig(curriculum=0, batch_size=8, block_batches=10)
@@ -54,7 +62,7 @@ def test_joining_words_follow_from_the_meanings():
             said, asked = parse(words[:stop]), parse(words[stop:doc.salient[0]])
             says = answer(said, asked)
             reply = words[slice(*doc.salient)]
-            assert reply == [says or "unknown"] or says == "known" and " ".join(reply) in " ".join(words[:stop])
+            assert reply == [says or "unknown"] or (says == "known" and " ".join(reply) in " ".join(words[:stop]))
         seen.add((doc.kind, doc.relation))
     assert {("statements", name) for name in RELATIONS} <= seen
     assert {kind for kind, _ in seen} == {"statements", "questions", "question_first", "polar", "part", "glossed"}
@@ -125,7 +133,8 @@ def test_every_word_that_can_be_written_has_an_id_and_occurs():
                     continue
                 if slot == "verb":
                     word = table[lemma]
-                    clause = clause._replace(object="ball" if word.participle else "", object_adjective="", passive=False)
+                    thing = "ball" if word.participle else ""
+                    clause = clause._replace(object=thing, object_adjective="", passive=False)
                 clause = clause._replace(**{slot: lemma})
                 if clause.negated:
                     clause = clause._replace(count="")

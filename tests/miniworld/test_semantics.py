@@ -97,7 +97,7 @@ def test_relation_of_swapped_and_equal_pairs():
     ("a boy runs in the park .", "no child moves outside .", "contradiction"),
     ("no boy runs .", "a child moves .", "neutral"),
     ("a big boy runs .", "a happy boy runs .", "neutral"),
-    ("three boys run .", "many boys run .", "entailment"),
+    ("three boys run .", "some boys run .", "entailment"),
     ("one boy runs .", "some boys run .", "contradiction"),
     ("a boy holds a ball .", "a boy works .", "entailment"),
 ])
@@ -142,7 +142,7 @@ def test_answers_agree_with_the_model_checker():
 
 
 def test_same_question_is_same_scenes_and_same_part():
-    assert same_question(parse("who runs in the wood ?"), parse("in the forest who sprints ?"))
+    assert same_question(parse("who runs outside ?"), parse("outdoors who sprints ?"))
     assert not same_question(parse("who runs ?"), parse("does a boy run ?"))
     assert not same_question(parse("who runs ?"), parse("who moves ?"))
 
@@ -159,7 +159,7 @@ def test_every_sentence_parses_back_and_others_do_not():
             again = parse(text(question))
             assert again.kind == question.kind and meaning(again) == meaning(question)
     for wrong in ("", ".", "a boy run .", "a boys run .", "two boy run .", "a boy runs", "a boy runs ?", "boy runs .",
-                  "a boy holds .", "a boy runs a ball .", "a adult runs .", "an boy runs .", "a boy runs . .",
+                  "a boy holds .", "a boy runs a ball .", "a animal runs .", "an boy runs .", "a boy runs . .",
                   "does a boy runs ?", "no two boys run .", "in the park a boy runs in the park .", "a boy a boy .",
                   "a ball is run by a boy .", "where does a boy run in the park ?", "what does a boy run ?"):
         assert parse(wrong) is None, wrong

@@ -1,0 +1,124 @@
+"""The seven mini tasks: labels, balance, leaks, cues of one sentence, and the hashes of the released pools."""
+
+import collections
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from dawgen_jax import miniworld
+from dawgen_jax.miniworld import TASKS, consistency, first_sentences, pools
+
+HASHES = {
+    "mini-qqp": {"train": "ca042c1e902d", "validation": "2b768d481d99", "test": "09609ee12385"},
+    "mini-mrpc": {"train": "4b168647b6eb", "validation": "d6d33c220e69", "test": "436d43f5b504"},
+    "mini-mnli": {"train": "4610fdb358a4", "validation": "adf632a488da", "test": "80e7b299549d"},
+    "mini-snli": {"train": "fc0031751d25", "validation": "6a9ca92776d7", "test": "f5c7b73b9ac9"},
+    "mini-qnli": {"train": "f905ad248fb2", "validation": "4dd7c58c9f50", "test": "0ba900417299"},
+    "mini-rte": {"train": "ba997edcd694", "validation": "37eb58e579b9", "test": "07522ae4ed3b"},
+    "mini-sick": {"train": "0ab8cfce00ae", "validation": "22b4278e2199", "test": "51368b8618cd"},
+}
+NAMES = tuple(TASKS)
+
+
+def fingerprint(split):
+    return hashlib.sha256(json.dumps([list(example) for example in split]).encode()).hexdigest()[:12]
+
+
+def bag_of_words_accuracy(train, test, field):
+    """Accuracy of multinomial logistic regression on the words of one sentence."""
+    vocabulary, labels = {}, sorted({example.label for example in train})
+    for example in train:
+        for word in getattr(example, field).split():
+            vocabulary.setdefault(word, len(vocabulary))
+
+    def arrays(split):
+        x = np.zeros((len(split), len(vocabulary) + 1))
+        x[:, -1] = 1
+        for row, example in zip(x, split, strict=True):
+            row[[vocabulary[word] for word in getattr(example, field).split() if word in vocabulary]] = 1
+        return x, np.array([labels.index(example.label) for example in split])
+
+    (x, y), (x_test, y_test) = arrays(train), arrays(test)
+
+    def objective(flat):
+        weights = flat.reshape(x.shape[1], -1)
+        scores = x @ weights
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        value = -np.log(p[np.arange(len(y)), y]).mean() + 1e-3 * (flat**2).sum()
+        p[np.arange(len(y)), y] -= 1
+        return value, (x.T @ p / len(y)).ravel() + 2e-3 * flat
+
+    found = minimize(objective, np.zeros(x.shape[1] * len(labels)), jac=True, method="L-BFGS-B",
+                     options={"maxiter": 60})
+    return float(np.mean((x_test @ found.x.reshape(x.shape[1], -1)).argmax(axis=1) == y_test))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pools_of(name):
+    made, task = pools(name), TASKS[name]
+    splits = {split: getattr(made, split) for split in ("train", "validation", "test")}
+    assert len(splits["test"]) >= 1000 and len(splits["validation"]) >= 500
+    counts = collections.Counter(example.label for example in splits["train"])
+    assert set(counts) == set(task.labels) and min(counts.values()) >= 1500
+    for split, examples in splits.items():
+        for example in examples:
+            assert consistency(name, example.sentence1, example.sentence2) == example.label
+            assert example.sentence1 != example.sentence2
+        assert fingerprint(examples) == HASHES[name][split], f"{name}/{split}"
+    found = [(example.sentence1, example.sentence2) for examples in splits.values() for example in examples]
+    assert len(found) == len(set(found))
+    majority = max(collections.Counter(example.label for example in splits["test"]).values()) / len(splits["test"])
+    second = bag_of_words_accuracy(splits["train"], splits["test"], "sentence2")
+    print(f"{name}: majority {majority:.3f}, sentence 2 alone {second:.3f}")
+    assert second <= majority + 0.05
+
+
+def test_shares_are_those_of_the_originals():
+    shares = {name: collections.Counter(e.label for e in pools(name).test) for name in ("mini-mrpc", "mini-sick")}
+    assert shares["mini-mrpc"] == {"equivalent": 1000, "not_equivalent": 500}
+    assert shares["mini-sick"]["neutral"] > shares["mini-sick"]["entailment"] > shares["mini-sick"]["contradiction"]
+
+
+def test_first_sentences_are_distinct_and_of_the_right_kind():
+    for name in ("mini-snli", "mini-qnli"):
+        found = first_sentences(name)
+        assert len(found) == len(set(found)) == 4000
+        assert all(sentence.endswith("?" if name == "mini-qnli" else ".") for sentence in found)
+
+
+def test_another_seed_gives_other_pairs():
+    assert fingerprint(pools("mini-rte", 1).test) != fingerprint(pools("mini-rte").test)
+
+
+@pytest.mark.parametrize("task, first, second, label", [
+    ("mini-snli", "a boy runs .", "a kid moves.", "entailment"),
+    ("mini-snli", "a boy runs .", "A boy sprints .", "entailment"),
+    ("mini-sick", "a boy runs .", "a boy sleeps .", "contradiction"),
+    ("mini-mnli", "a child runs .", "a boy runs .", "neutral"),
+    ("mini-rte", "a boy runs .", "a boy sleeps .", "not_entailment"),
+    ("mini-rte", "a boy runs .", "a child runs .", "entailment"),
+    ("mini-mrpc", "a boy runs .", "a boy sprints .", "equivalent"),
+    ("mini-mrpc", "a boy runs .", "a boy moves .", "not_equivalent"),
+    ("mini-qqp", "who runs ?", "who sprints ?", "duplicate"),
+    ("mini-qqp", "who runs ?", "who moves ?", "not_duplicate"),
+    ("mini-qnli", "who runs ?", "a boy sprints .", "entailment"),
+    ("mini-qnli", "where does a boy run ?", "a boy sprints .", "not_entailment"),
+    ("mini-qnli", "who runs ?", "who runs ?", None),
+    ("mini-qqp", "who runs ?", "a boy runs .", None),
+    ("mini-snli", "a boy runs .", "so a boy runs .", None),
+    ("mini-snli", "a boy runs .", "", None),
+])
+def test_consistency_by_hand(task, first, second, label):
+    assert consistency(task, first, second) == label
+
+
+def test_tasks_are_complete():
+    assert NAMES == ("mini-qqp", "mini-mrpc", "mini-mnli", "mini-snli", "mini-qnli", "mini-rte", "mini-sick")
+    for task in TASKS.values():
+        sizes = {len(task.labels), len(task.label_words), len(task.phrases), len(task.repetition_penalty)}
+        assert len(sizes) == 1 and task.test_split == "test" and "<mask>" in task.template
+    assert miniworld.BACKBONES.name == "backbones"

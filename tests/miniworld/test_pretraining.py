@@ -1,0 +1,109 @@
+"""The pre-training loop on a tiny model: it learns, goes on where it was killed, and writes a loadable backbone."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.miniworld import corpus
+from dawgen_jax.miniworld.corpus import CorpusConfig
+from dawgen_jax.miniworld.pretraining import (
+    PretrainConfig,
+    blocks,
+    evaluate,
+    held_out,
+    loss,
+    pretrain,
+    save_backbone,
+)
+from dawgen_jax.miniworld.vocabulary import IDS, SENTINELS
+from dawgen_jax.t5 import convert, model
+
+TINY = PretrainConfig(
+    corpus=CorpusConfig(batch_size=8, block_batches=8, curriculum=0), d_model=16, d_kv=8, d_ff=16, num_layers=1,
+    num_decoder_layers=1, num_heads=2, documents=256, dispatch=8, warmup_steps=4, learning_rate=1e-2, eval_examples=4,
+    eval_every=2, checkpoint_seconds=1e-9)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    facts = pretrain(TINY, out, 0, log=lambda line: None)
+    save_backbone(out / "backbone", TINY, facts)
+    return out, facts
+
+
+def test_the_loss_falls_and_is_logged(trained):
+    out, facts = trained
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"] and facts["documents"] == 256 and facts["step"] == 32
+    assert {"statements_0", "statements_2", "prefixed_2", "glossed"} <= set(facts)
+
+
+def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        if "step 16" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(TINY, tmp_path, 0, log=kill)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    facts = pretrain(TINY, tmp_path, 0, log=lambda line: None)
+    jax.tree.map(np.testing.assert_array_equal, facts["theta"], trained[1]["theta"])
+
+
+def test_another_configuration_does_not_go_on(trained):
+    with pytest.raises(UserError, match="another configuration"):
+        pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0, log=lambda line: None)
+
+
+def test_the_backbone_is_a_hugging_face_directory(trained):
+    out, facts = trained
+    config, theta = convert.load(out / "backbone")
+    assert config == TINY.t5
+    assert AutoTokenizer.from_pretrained(out / "backbone").convert_tokens_to_ids("boy") == IDS["boy"]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), theta, facts["theta"])
+    card = (out / "backbone" / "README.md").read_text()
+    assert "256" in card and "apache-2.0" in card and not list(out.glob("*.partial"))
+
+
+def test_processes_give_the_stream_of_one():
+    config = dataclasses.replace(TINY.corpus, block_batches=2)
+    alone, pooled = blocks(config, 1, 0), blocks(config, 1, 2)
+    for _ in range(3):
+        jax.tree.map(np.testing.assert_array_equal, next(alone), next(pooled))
+    pooled.close()
+
+
+def test_padding_changes_no_loss():
+    theta = model.init(TINY.t5, jax.random.key(0))
+    made = corpus.block(TINY.corpus, 0)
+    source, target = made.source[0].astype(np.int32), made.target[0].astype(np.int32)
+    wide = np.pad(source, ((0, 0), (0, 8))), np.pad(target, ((0, 0), (0, 8)))
+    value = loss(theta, source, target, config=TINY.t5)
+    np.testing.assert_allclose(value, loss(theta, *wide, config=TINY.t5), rtol=1e-5)
+
+
+def test_probes_ask_for_one_masked_word():
+    probes = held_out(TINY.corpus, 5)
+    for probe in probes.values():
+        assert ((probe.source == IDS[SENTINELS[0]]).sum(axis=1) == 1).all()
+    right = np.concatenate([probe.good[:, 0] for probe in probes.values()])
+    assert set(evaluate(lambda theta, source: right, None, probes).values()) == {1.0}
+
+
+def test_published_sizes_stay_below_the_limit():
+    parameters = sum(x.size for x in jax.tree.leaves(model.abstract(PretrainConfig().t5)))
+    assert 1_000_000 < parameters < 4_000_000
+
+
+def test_dispatch_must_divide_a_block():
+    with pytest.raises(ConfigError, match="dispatch"):
+        dataclasses.replace(TINY, dispatch=3)
