@@ -206,9 +206,8 @@ def compile_large() -> dict:
         init = functools.partial(init_state, config=config, num_steps=NUM_STEPS)
         state = jax.eval_shape(init, make_prompts(t5), jax.random.key(0))
         step = functools.partial(generator_step, config=config, t5=t5, num_steps=NUM_STEPS)
-        seconds, compiled = peers.compile_seconds(step, state, model.abstract(t5), make_batch(t5))
-        figures["checkpointed" if remat else "plain"] = {
-            "seconds": seconds, "temporary_gib": compiled.memory_analysis().temp_size_in_bytes / 2**30}
+        figures["checkpointed" if remat else "plain"] = peers.compile_cost(
+            step, state, model.abstract(t5), make_batch(t5))
     return figures
 
 

@@ -51,13 +51,14 @@ def alternate(functions: dict[str, Callable[[], object]], runs: int) -> dict[str
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def compile_seconds(function: Callable, *arguments) -> tuple[float, object]:
-    """Seconds of lowering and compiling with a cold cache, and the compiled program."""
+def compile_cost(function: Callable, *arguments) -> dict[str, float]:
+    """Lowering and compiling with a cold cache: seconds, CPU seconds, and GiB of temporary memory of the program."""
     jax.clear_caches()
-    with jax.enable_compilation_cache(False):
-        start = time.perf_counter()
-        compiled = jax.jit(function).lower(*arguments).compile()
-        return time.perf_counter() - start, compiled
+    jax.config.update("jax_enable_compilation_cache", False)
+    start, cpu = time.perf_counter(), time.process_time()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
+            "temporary_gib": compiled.memory_analysis().temp_size_in_bytes / 2**30}
 
 
 def report(figures: dict) -> None:

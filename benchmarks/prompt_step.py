@@ -161,9 +161,7 @@ def compile_large() -> dict:
     t5 = peers.LARGE
     step, tx = make_step(t5)
     state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, t5.d_model), jnp.float32))
-    seconds, compiled = peers.compile_seconds(step, state, model.abstract(t5), make_batch(t5, 16, 96))
-    memory = compiled.memory_analysis()
-    return {"seconds": seconds, "temporary_gib": memory.temp_size_in_bytes / 2**30}
+    return peers.compile_cost(step, state, model.abstract(t5), make_batch(t5, 16, 96))
 
 
 def main() -> None:

@@ -122,4 +122,8 @@ def _chunked(function, hidden: jax.Array, t5: T5Config):
     tokens = max(LOGITS_AT_ONCE // (hidden.shape[1] * t5.vocab_size), 1)
     if tokens >= hidden.shape[0]:
         return function(hidden)
-    return jax.lax.map(function, hidden, batch_size=tokens)
+
+    def one(part):  # the head has another layout for [rows, H], made for a few rows
+        return jax.tree.map(lambda value: value[0], function(part[None]))
+
+    return jax.lax.map(one, hidden, batch_size=tokens)
