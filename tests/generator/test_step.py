@@ -14,6 +14,7 @@ from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator.step import generator_step, init_state
+from dawgen_jax.t5 import model
 from tests.generator import toy
 
 CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")
@@ -148,3 +149,19 @@ def test_anything_not_finite_leaves_the_state_as_it_was(theta, where):
     after, metrics = step()(state, broken, toy.batch())
     assert not metrics["finite"]
     chex.assert_trees_all_equal(after, state)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("form", ["ce_logprob", "ce_rawlogit"])
+def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(form, remat):
+    t5 = dataclasses.replace(toy.T5, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,
+                             num_decoder_layers=24, num_heads=16, dtype="bfloat16", scan_unroll=1, remat=remat)
+    config = GeneratorConfig(disc=form)
+    prompts = {name: jax.ShapeDtypeStruct((3, rows, 1024), jnp.float32)
+               for name, rows in (("prompt", 20), ("infix", 4))}
+    state = jax.eval_shape(functools.partial(init_state, config=config, num_steps=9), prompts, jax.random.key(0))
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
+    update = functools.partial(generator_step, config=config, t5=t5, num_steps=9)
+    after, metrics = jax.eval_shape(update, state, theta, toy.batch())
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    assert {metrics[name].dtype for name in ("loss", "disc", "dist", "token_weights")} == {jnp.dtype("float32")}
