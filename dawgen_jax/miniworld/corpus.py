@@ -48,12 +48,14 @@ class CorpusConfig:
 
     seed: int = 0
     """Seed of the whole stream."""
-    first_levels: tuple[float, float, float] = (0.80, 0.20, 0.0)
+    first_levels: tuple[float, float, float] = (1.0, 0.0, 0.0)
     """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
     levels: tuple[float, float, float] = (0.20, 0.50, 0.30)
-    """Their shares after `curriculum` documents; in between they change linearly."""
-    curriculum: int = 120_000
-    """Documents until `levels` are reached; 0 starts with them."""
+    """Their shares at the end of the curriculum; in between they change linearly, and prefixes come in likewise."""
+    settle: int = 32_000
+    """Documents before the curriculum begins: short ones without prefixes."""
+    curriculum: int = 96_000
+    """Documents from there until `levels` and `prefixed` are reached; 0 starts with them."""
     statement_pairs: float = 0.64
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
     question_pairs: float = 0.06
@@ -88,10 +90,10 @@ class CorpusConfig:
     """Decoder tokens."""
 
     def at(self, documents: int) -> CorpusConfig:
-        """This text after so many ``documents``: the level shares of the curriculum's position."""
-        done = min(documents / self.curriculum, 1.0) if self.curriculum else 1.0
+        """This text after so many ``documents``: level shares and prefixes of that position in the curriculum."""
+        done = min(max(documents - self.settle, 0) / self.curriculum, 1.0) if self.curriculum else 1.0
         levels = tuple((1 - done) * a + done * b for a, b in zip(self.first_levels, self.levels, strict=True))
-        return dataclasses.replace(self, first_levels=levels, levels=levels)
+        return dataclasses.replace(self, first_levels=levels, levels=levels, prefixed=done * self.prefixed)
 
     def __post_init__(self):
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)

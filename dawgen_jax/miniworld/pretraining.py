@@ -45,8 +45,8 @@ from dawgen_jax.miniworld.vocabulary import (
 from dawgen_jax.t5 import convert, model
 from dawgen_jax.t5.config import T5Config
 
-__all__ = ["PretrainConfig", "TrainState", "blocks", "evaluate", "held_out", "init_state", "loss", "pretrain",
-           "save_backbone", "train_batches"]
+__all__ = ["PretrainConfig", "TrainState", "blocks", "evaluate", "first_word", "held_out", "init_state", "loss",
+           "pretrain", "save_backbone", "train_batches"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Probe(NamedTuple):
 
 def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
     """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds."""
-    mask_only = dataclasses.replace(config.at(config.curriculum), salient=1.0, words=0.0, prefixed=0.0)
+    mask_only = dataclasses.replace(config.at(config.settle + config.curriculum), salient=1.0, words=0.0, prefixed=0.0)
     family = {word: words for words in _FAMILIES for word in words}
     rng, wanted = Random("held-out"), {}
     kinds = [f"statements_{level}" for level in range(3)]
@@ -212,15 +212,15 @@ def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
     return probes
 
 
-def _first_word(theta, source: jax.Array, *, config: T5Config) -> jax.Array:
+def first_word(theta, source: jax.Array, *, config: T5Config) -> jax.Array:
     """The likeliest token [N] after <extra_id_0>."""
     target = jnp.full((source.shape[0], 2), IDS["<extra_id_0>"], jnp.int32)
     return jnp.argmax(_next_tokens(theta, source, target, config=config)[:, 1], axis=-1)
 
 
-def evaluate(first_word: Callable, theta, probes: dict[str, Probe]) -> dict[str, float]:
-    """Share of right words by probe; ``first_word`` is the (compiled) function of (theta, source)."""
-    guessed = np.asarray(first_word(theta, np.concatenate([probe.source for probe in probes.values()])))
+def evaluate(guess: Callable, theta, probes: dict[str, Probe]) -> dict[str, float]:
+    """Share of right words by probe; ``guess`` is :func:`first_word`, compiled: a function of (theta, source)."""
+    guessed = np.asarray(guess(theta, np.concatenate([probe.source for probe in probes.values()])))
     parts = np.split(guessed, np.cumsum([len(probe.source) for probe in probes.values()])[:-1])
     return {name: float(np.mean((part[:, None] == probe.good).any(axis=1)))
             for (name, probe), part in zip(probes.items(), parts, strict=True)}
@@ -303,7 +303,7 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Calla
         spent, total = facts["seconds"], total or facts["total"]
         log(f"going on from step {int(state.step)} in {checkpoint}")
     step = jax.jit(functools.partial(train_batches, config=config), donate_argnums=0)
-    first_word = jax.jit(functools.partial(_first_word, config=config.t5))
+    guess = jax.jit(functools.partial(first_word, config=config.t5))
     probes = held_out(config.corpus, config.eval_examples)
     first = done = int(state.step) // config.corpus.block_batches
     scores, losses, saved, timed = {}, [], time.monotonic(), None
@@ -333,7 +333,7 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Calla
             if not np.isfinite(value):
                 raise UserError(f"the loss is {value} before step {int(state.step)}: lower learning_rate; "
                                 f"{checkpoint} holds the last good state.")
-            scores, losses = evaluate(first_word, state.theta, probes), []
+            scores, losses = evaluate(guess, state.theta, probes), []
             seconds = spent + time.monotonic() - began
             line = {"step": int(state.step), "documents": done * size, "seconds": round(seconds, 1),
                     "loss": round(value, 4), **{name: round(score, 3) for name, score in scores.items()}}
