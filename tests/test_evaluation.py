@@ -1,5 +1,7 @@
 """Scoring: order, padding, devices."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -14,11 +16,11 @@ from tests import tiny
 def test_predictions_do_not_depend_on_batches_or_devices():
     theta, data = tiny.theta(), tiny.classifier_set(21, 3, width=12)
     prompts = np.random.default_rng(0).normal(size=(2, 4, 16)).astype(np.float32)
-    whole = np.stack([losses.class_scores(prompt, theta, data, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
-                      for prompt in prompts]).argmax(-1)
-    for devices, size in ((1, 5), (8, 8), (1, 64)):
+    one = functools.partial(losses.class_scores, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
+    whole = np.asarray(jax.jit(jax.vmap(one, in_axes=(0, None, None)))(prompts, theta, data)).argmax(-1)
+    for devices, size in ((1, 5), (8, 8)):
         score = compiled_scores(tiny.T5, tiny.VERBALIZER, sharding.data_mesh(devices), shared=True)
-        got = evaluation.predict(score, prompts, theta, data, size=size, multiple=4)
+        got = evaluation.predict(score, prompts, theta, data, size=size, multiple=8)
         np.testing.assert_array_equal(got, whole)
 
 

@@ -38,21 +38,31 @@ def theta():
     return tiny.theta()
 
 
+def step_with(tx):
+    return functools.partial(prompt_step, t5=tiny.T5, verbalizer=tiny.VERBALIZER, tx=tx)
+
+
 @pytest.fixture(scope="module")
 def step():
-    return functools.partial(prompt_step, t5=tiny.T5, verbalizer=tiny.VERBALIZER, tx=transform())
+    return jax.jit(step_with(transform()))
 
 
 def test_class_scores_are_the_label_words_logits_of_the_full_model(theta):
     from dawgen_jax import prompts
     from dawgen_jax.t5 import model
     batch, prompt = tiny.classifier_set(4, 0), start()
-    scores = losses.class_scores(prompt, theta, batch, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
-    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, t5=tiny.T5)
-    encoded = model.encode(theta, embeddings, mask, config=tiny.T5)
-    # OpenPrompt's three decoder tokens: start, mask, end of sequence; scored at the mask.
-    decoder = jnp.tile(jnp.array([[0, tiny.VERBALIZER.mask_id, 1]]), (4, 1))
-    full = model.logits(theta, model.decode(theta, decoder, encoded, mask, config=tiny.T5), config=tiny.T5)[:, 1]
+    score = functools.partial(losses.class_scores, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
+    scores = jax.jit(score)(prompt, theta, batch)
+
+    @jax.jit
+    def full_logits():
+        embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, t5=tiny.T5)
+        encoded = model.encode(theta, embeddings, mask, config=tiny.T5)
+        # OpenPrompt's three decoder tokens: start, mask, end of sequence; scored at the mask.
+        decoder = jnp.tile(jnp.array([[0, tiny.VERBALIZER.mask_id, 1]]), (4, 1))
+        return model.logits(theta, model.decode(theta, decoder, encoded, mask, config=tiny.T5), config=tiny.T5)[:, 1]
+
+    full = full_logits()
     np.testing.assert_allclose(scores, full[:, np.array(tiny.VERBALIZER.label_ids)], rtol=1e-5, atol=1e-5)
 
 
@@ -79,10 +89,9 @@ def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta,
 def test_without_conflict_surgery_is_the_sum(theta, name):
     batch = stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 1))  # equal sources agree
     tx = transform(name)
-    state, metrics = prompt_step(init_state(start(), tx), theta, batch, t5=tiny.T5, verbalizer=tiny.VERBALIZER, tx=tx)
+    state, metrics = jax.jit(step_with(tx))(init_state(start(), tx), theta, batch)
     single = transform("sum")
-    alone, _ = prompt_step(init_state(start(), single), theta, stack(tiny.classifier_set(4, 1)), t5=tiny.T5,
-                           verbalizer=tiny.VERBALIZER, tx=single)
+    alone, _ = jax.jit(step_with(single))(init_state(start(), single), theta, stack(tiny.classifier_set(4, 1)))
     np.testing.assert_allclose(metrics["cosine"], 1, rtol=1e-5)
     assert metrics["conflict"] == 0
     # Adafactor's first step does not see the factor 2 but through its epsilon and the clip.
@@ -116,9 +125,8 @@ def test_eight_devices_one_device_and_vmapped_seeds_agree(theta, step):
     np.testing.assert_allclose(outcomes[1][0], outcomes[0][0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(outcomes[1][1], outcomes[0][1], rtol=1e-5)
     alone = init_state(start(1), transform())
-    single = jax.jit(step)
     for _ in range(3):
-        alone, _ = single(alone, theta, batches[1])
+        alone, _ = step(alone, theta, batches[1])
     np.testing.assert_allclose(outcomes[0][0][1], alone.params, rtol=1e-4, atol=1e-5)
 
 
