@@ -26,7 +26,7 @@ from dawgen_jax.t5.sampling import Sampling
 
 __all__ = ["Decoder", "Sample", "Work"]
 
-_GROUP_TOKENS = 512
+_GROUP_TOKENS = 256
 """Source tokens that are encoded together: enough to keep matrix products efficient."""
 
 
@@ -170,11 +170,13 @@ class Decoder:
         work = iter(work)
         stream = _Stream(self, self.unstack(theta), prompts, key)
         while True:
-            for item in itertools.islice(work, self.lookahead - stream.waiting):
+            room = self.lookahead - stream.waiting
+            fresh = list(itertools.islice(work, room))
+            for item in fresh:
                 stream.add(self._checked(item))
             if not stream.busy:
                 return
-            yield from stream.run()
+            yield from stream.run(ending=len(fresh) < room)
 
     def score(self, theta, prompts, pairs: Iterable[tuple[Work, Sample]], labels: int) -> Iterator[np.ndarray]:
         """Log-probabilities of samples under every label's prompt, by one teacher-forced pass.
@@ -289,12 +291,18 @@ class _Stream:
     def add(self, work: Work) -> None:
         self.queues[self.decoder.width(len(work.source))].append(work)
 
-    def run(self) -> Iterator[Sample]:
-        """Fill the free slots, decode until enough are free again, and hand out what has ended."""
+    def run(self, *, ending: bool) -> Iterator[Sample]:
+        """Fill the free slots, decode until enough are free again, and hand out what has ended.
+
+        Args:
+          ending: no more work will come.
+        """
         decoder = self.decoder
         free = [slot for slot, work in enumerate(self.occupants) if work is None]
         while free and self.waiting:
-            free = self._place(free)
+            if self.group is None:
+                self.group = self._encode(ending)
+            free = self._place(self.group, free)
         wanted = decoder.refill if self.waiting else decoder.slots
         state = self.state = decoder.advance(self.state, self.theta, np.int32(wanted))
         active, finished, healthy, position, tokens = jax.device_get(
@@ -312,16 +320,16 @@ class _Stream:
             text = tokens[slot, : position[slot] - finished[slot]].copy()
             yield Sample(work.label, work.index, text, bool(finished[slot]))
 
-    def _encode(self) -> _Group:
-        """Encode a group from a full queue: that with the longest budgets, so that the last slots end together."""
+    def _encode(self, ending: bool) -> _Group:
+        """Encode a group: of the widths that fill one (of all, at the end), that whose work has the longest budget.
+
+        Long budgets first let the last slots end together.
+        """
         decoder = self.decoder
         longest = functools.partial(sorted, key=lambda work: -work.sampling.max_new_tokens)
-        queues = {width: longest(queue) for width, queue in self.queues.items()}
-        full = [width for width, queue in queues.items() if len(queue) >= decoder.group(width)]
-        ready = full or [width for width, queue in queues.items() if queue]
-        width = max(
-            ready, key=lambda width: (queues[width][: decoder.group(width)][-1].sampling.max_new_tokens, -width)
-        )
+        queues = {width: longest(queue) for width, queue in self.queues.items() if queue}
+        full = [] if ending else [width for width, queue in queues.items() if len(queue) >= decoder.group(width)]
+        width = max(full or queues, key=lambda width: (queues[width][0].sampling.max_new_tokens, len(queues[width])))
         count, queue = decoder.group(width), queues[width]
         self.queues[width] = collections.deque(queue[count:])
         work = queue[:count]
@@ -337,11 +345,8 @@ class _Stream:
         keys = _keys(self.key, *(np.asarray(c, np.int32) for c in zip(*(item[:2] for item in padded), strict=True)))
         return _Group(work, encoded, keys, sampling, penalised, 0)
 
-    def _place(self, free: list[int]) -> list[int]:
-        """Start waiting work in the slots ``free`` and return those that stay free."""
-        if self.group is None:
-            self.group = self._encode()
-        group = self.group
+    def _place(self, group: _Group, free: list[int]) -> list[int]:
+        """Start work of ``group`` in the slots ``free`` and return those that stay free."""
         count = min(len(free), len(group.work) - group.done)
         where = np.full(len(group.penalised), self.decoder.slots, np.int32)
         where[group.done : group.done + count] = free[:count]

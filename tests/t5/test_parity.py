@@ -50,7 +50,8 @@ def jax_outputs(theta, config):
         inputs = model.embed(theta, jnp.asarray(TARGET), config=config)
         causal = jnp.tril(jnp.ones((STEPS, STEPS), bool))[None, None]
         other = model.merge("decoder", first["decoder"], config=config)(
-            inputs, causal, bias("decoder", STEPS)[None], encoded, mask)
+            inputs, causal, bias("decoder", STEPS)[None], encoded, mask
+        )
         return {"encoder block": one, "decoder block": other}
 
     (_, outputs), gradient = jax.value_and_grad(loss_fn, has_aux=True)(jnp.asarray(SOFT))
@@ -66,10 +67,19 @@ def torch_outputs(oracle):
     inputs = torch.nn.functional.pad(torch.tensor(TARGET), (1, 0))[:, :-1]
     out = oracle(inputs_embeds=embeddings, attention_mask=mask, decoder_input_ids=inputs, labels=labels)
     out.loss.backward()
-    blocks = oracle(input_ids=torch.tensor(SOURCE), attention_mask=torch.tensor(MASK).long(),
-                    decoder_input_ids=torch.tensor(TARGET), output_hidden_states=True)
-    values = {"embeddings": embeddings, "encoded": out.encoder_last_hidden_state, "logits": out.logits, "loss": out.loss,
-              "gradient": prompt.grad}
+    blocks = oracle(
+        input_ids=torch.tensor(SOURCE),
+        attention_mask=torch.tensor(MASK).long(),
+        decoder_input_ids=torch.tensor(TARGET),
+        output_hidden_states=True,
+    )
+    values = {
+        "embeddings": embeddings,
+        "encoded": out.encoder_last_hidden_state,
+        "logits": out.logits,
+        "loss": out.loss,
+        "gradient": prompt.grad,
+    }
     # The last hidden state is normed, so the first block shows where there are two.
     if len(blocks.encoder_hidden_states) > 2:
         values["encoder block"] = blocks.encoder_hidden_states[1]
@@ -101,11 +111,15 @@ def test_agrees_with_pytorch(kind, tmp_path):
     assert source is not None
     decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False)
     budget = Sampling(max_new_tokens=STEPS)
-    samples = {s.index: s for s in decoder.generate(theta, None, [Work(0, i, x, None, budget) for i, x in
-                                                                  enumerate(source)], jax.random.key(0))}
+    samples = {
+        s.index: s
+        for s in decoder.generate(
+            theta, None, [Work(0, i, x, None, budget) for i, x in enumerate(source)], jax.random.key(0)
+        )
+    }
     for i in range(3):
         text = np.append(samples[i].tokens, [1] * samples[i].finished)
-        differ = np.flatnonzero(text != tokens[i, :len(text)])
+        differ = np.flatnonzero(text != tokens[i, : len(text)])
         assert not len(differ) or gaps[i, differ[0]] < 1e-4, (kind, i, text, tokens[i])
         assert len(text) == STEPS or text[-1] == 1
 
