@@ -75,13 +75,20 @@ def reference(decoder, theta, prompts):
     return run(decoder, theta, prompts)
 
 
-def scores_of(theta, prompts, work: Work, tokens: np.ndarray) -> np.ndarray:
-    """Scores [U + 1, V] of each next token, without a cache."""
-    rows = jnp.concatenate([prompts[work.label], model.embed(theta, jnp.asarray(work.source), config=CONFIG)])[None]
-    mask = jnp.ones(rows.shape[:2], bool)
+@jax.jit
+def teacher_forced(theta, prompts, source, length, label, tokens):
+    rows = jnp.concatenate([prompts[label], model.embed(theta, source, config=CONFIG)])[None]
+    mask = (jnp.arange(rows.shape[1]) < ROWS + length)[None]
     encoded = model.encode(theta, rows, mask, config=CONFIG)
-    hidden = model.decode(theta, jnp.asarray(np.append(0, tokens))[None], encoded, mask, config=CONFIG)
-    return np.asarray(model.logits(theta, hidden, config=CONFIG)[0])
+    hidden = model.decode(theta, tokens[None], encoded, mask, config=CONFIG)
+    return model.logits(theta, hidden, config=CONFIG)[0]
+
+
+def scores_of(theta, prompts, work: Work, tokens: np.ndarray) -> np.ndarray:
+    """Scores [U + 1, V] of each next token after 0..U tokens, without a cache."""
+    source = np.pad(work.source, (0, 16 - len(work.source)))
+    inputs = np.pad(tokens, (1, BUDGET - len(tokens)))
+    return np.asarray(teacher_forced(theta, prompts, source, len(work.source), work.label, inputs))[: len(tokens) + 1]
 
 
 def test_greedy_and_penalised_rows_are_those_of_a_plain_loop(theta, prompts, reference):
@@ -141,13 +148,18 @@ def test_minimum_banned_and_penalised_ids_hold(theta, prompts):
 
 def test_end_of_sequence_is_never_penalised(theta, prompts):
     """A penalised end of sequence would never end: its logit is untouched even though the source holds it."""
-    biased = {**theta, "head": theta["head"].at[1].set(50 * theta["head"][1])}
-    work = [Work(i % 2, i, np.append(source, 1), None, Sampling(repetition_penalty=1.5, max_new_tokens=8))
-            for i, source in enumerate(SOURCES[:8])]  # fmt: skip
-    plain = [item._replace(sampling=Sampling(max_new_tokens=1)) for item in work]
-    decoder = build()
-    ended = {i for i, sample in run(decoder, biased, prompts, plain).items() if sample.finished}
-    assert ended and ended <= {i for i, sample in run(decoder, biased, prompts, work).items() if sample.finished}
+    decoder, ended = build(), set()
+    for size in (50, -50):
+        biased = {**theta, "head": theta["head"].at[1].set(size * theta["head"][1])}
+        work = [
+            Work(i % 2, i, np.append(source, 1), None, Sampling(repetition_penalty=1.5, max_new_tokens=8))
+            for i, source in enumerate(SOURCES[:8])
+        ]
+        plain = [item._replace(sampling=Sampling(max_new_tokens=1)) for item in work]
+        at_once = {i for i, sample in run(decoder, biased, prompts, plain).items() if sample.finished}
+        assert at_once <= {i for i, sample in run(decoder, biased, prompts, work).items() if not len(sample.tokens)}
+        ended |= at_once
+    assert ended
 
 
 def test_log_probabilities_under_every_label(decoder, theta, prompts, reference):
@@ -174,7 +186,7 @@ def test_long_sources_are_cut_before_the_soft_rows_and_counted(theta, prompts):
     np.testing.assert_array_equal(seen[0][0][0], [3, 4, 5, 10, 11, 12])
     np.testing.assert_array_equal(seen[0][1][0], [-1, -1, -1, 0, 1, -1])
     with pytest.raises(UserError, match="exceed the source budget 6"):
-        run(decoder, theta, prompts, [Work(0, 0, np.arange(3, 13), np.arange(10))])
+        run(decoder, theta, prompts, [Work(0, 0, np.arange(3, 13), np.arange(10), WORK[0].sampling)])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +218,7 @@ def test_impossible_decoders_and_broken_backbones_are_refused(decoder, theta, pr
         with pytest.raises(ConfigError, match=message):
             build(**options)
     with pytest.raises(UserError, match="its source is empty"):
-        run(decoder, theta, prompts, [Work(0, 0, np.zeros(0, int))])
+        run(decoder, theta, prompts, [Work(0, 0, np.zeros(0, int), None, WORK[0].sampling)])
     for options, setting in (
         ({"penalty": False}, {"repetition_penalty": 1.5}),
         ({"draw": False}, {"temperature": 1.0}),

@@ -36,9 +36,15 @@ def write(folder: pathlib.Path, kind: str, *, seed: int = 0, **fields) -> transf
     """
     name, untied, own = KINDS[kind]
     shape = {
-        "vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 3,
+        "vocab_size": 99,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 3,
         "decoder_start_token_id": 0,
-    }  # fmt: skip
+    }
     model_class = getattr(transformers, f"{name}ForConditionalGeneration")
     torch.manual_seed(seed)
     with contextlib.redirect_stderr(io.StringIO()):

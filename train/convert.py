@@ -1,0 +1,80 @@
+"""Turn a checkpoint that exists only as pytorch_model.bin into safetensors, once.
+
+    python -m train.convert SRC DST [float32|bfloat16|float16]
+
+The pickle is read by PyTorch with ``weights_only`` (extra 'parity'), which runs no code from it. Tokenizer files are
+copied; a lone spiece.model is turned into tokenizer.json.
+"""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from dawgen_jax.config import UserError
+from dawgen_jax.t5 import convert
+from train import cli
+
+
+def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of every pytorch_model*.bin in ``source`` as float32.
+
+    Raises:
+      UserError: PyTorch is not installed, or a file is missing or holds more than tensors.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            "train.convert reads pytorch_model.bin with PyTorch: pip install 'dawgen-jax[parity]'."
+        ) from None
+    files = sorted(source.glob("pytorch_model*.bin"))
+    if not files:
+        raise UserError(f"{source}: has no pytorch_model.bin; a directory with safetensors needs no conversion.")
+    tensors = {}
+    for file in files:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{file}: is refused by PyTorch's weights_only loader ({reason}); copy it again.") from None
+        tensors |= {name: tensor.float().numpy() for name, tensor in state.items()}
+    return tensors
+
+
+def main(argv: list[str]) -> None:
+    """Convert and check by loading the result."""
+    if len(argv) not in (2, 3):
+        raise UserError("Usage: python -m train.convert SRC DST [float32|bfloat16|float16]")
+    source, target = map(pathlib.Path, argv[:2])
+    dtype = argv[2] if len(argv) == 3 else "float32"
+    if (target / "config.json").exists():
+        raise UserError(f"{target}: holds a checkpoint already; name another directory.")
+    if not (source / "config.json").is_file():
+        raise UserError(f"{source / 'config.json'}: no such file; give a Hugging Face directory.")
+    tensors = read_bin(source)
+    tied = np.array_equal(tensors.get("lm_head.weight"), tensors.get("shared.weight"))
+    if json.loads((source / "config.json").read_text()).get("tie_word_embeddings", True) and tied:
+        # Old files repeat a tied head; without it the loader sees that it is tied.
+        del tensors["lm_head.weight"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        aside = pathlib.Path(folder)
+        tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        save_file(tensors, aside / "model.safetensors")
+        shutil.copyfile(source / "config.json", aside / "config.json")
+        config, theta = convert.load(aside)
+    convert.save(target, config, theta, dtype=dtype, tokenizer_from=source)
+    if (source / "spiece.model").is_file() and not (target / "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(target).save_pretrained(target)
+    print(f"{target}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
+
+
+if __name__ == "__main__":
+    cli.guard(main)
