@@ -17,6 +17,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
+SKIPS_WITHOUT_SHARED = 0
+"""Skipped tests of the whole suite where the shared data is missing; none is skipped where it is there."""
+
 SHARED = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 
 
@@ -25,6 +28,15 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("shared"):
                 item.add_marker(pytest.mark.skip(reason=f"needs shared data ({SHARED}); set DAWGEN_SHARED"))
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = len(reporter.stats.get("skipped", []))
+    allowed = 0 if (SHARED / "data").is_dir() else SKIPS_WITHOUT_SHARED
+    if not session.config.invocation_params.args and skipped != allowed:
+        reporter.write_line(f"{skipped} tests were skipped, but {allowed} are recorded in tests/conftest.py.", red=True)
+        session.exitstatus = 1
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dawgen_jax.config import GENERATORS, Arm
 from dawgen_jax.results.report import write_report
-from dawgen_jax.results.rows import Row, merge, read_cell, read_rows, write_rows
+from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables, to_rich
 from dawgen_jax.stages.cells import run_arm
 from dawgen_jax.stages.generators import tune_generators
@@ -31,24 +31,38 @@ def run(job: Job) -> list[Row]:
     Returns:
       All rows of the run directory.
     """
-    arms, cells = job.config.parsed_arms, []
+    arms, cells, made = job.config.parsed_arms, [], []
     for name in job.config.tasks:
         sets = {generator: synthesize(job, name, generator, tune_generators(job, name, generator))
                 for generator in generators_of(arms)}
+        made += [synthetic.folder for group in sets.values() for synthetic in group]
         for arm in arms:
             cells += run_arm(job, name, arm, sets.get(arm.generator))
-    return publish(job, cells)
+    return publish(job, cells, made)
 
 
-def publish(job: Job, cells: Sequence[pathlib.Path]) -> list[Row]:
-    """Rewrite results.jsonl from the cells of this run and the rows that earlier runs left there; write the report."""
-    path = job.root / "results.jsonl"
-    earlier = read_rows(path) if path.exists() else []
-    rows = merge(earlier, *(read_cell(cell / "result.json") for cell in cells))
-    write_rows(path, rows)
+def publish(job: Job, cells: Sequence[pathlib.Path], made: Sequence[pathlib.Path]) -> list[Row]:
+    """Rewrite results.jsonl and synthetic.jsonl and the report.
+
+    Args:
+      job: configuration, directory.
+      cells: of this run; rows that earlier runs left in the directory are kept where no cell replaces them.
+      made: the synthetic sets of this run, likewise.
+    """
+    rows = _publish(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
+    _publish(job.root / "synthetic.jsonl", SyntheticRow,
+             [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in made])
     write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
     with job.stage("write report"):
         write_report(job.root)
+    return rows
+
+
+def _publish(path: pathlib.Path, kind: type, groups: list[list]) -> list:
+    earlier = read_rows(path, kind) if path.exists() else []
+    rows = merge(earlier, *groups)
+    if rows:
+        write_rows(path, rows)
     return rows
 
 

@@ -1,7 +1,8 @@
 """Stage 2: write a labelled synthetic set with a tuned generator.
 
-An artefact ``synthetic/TASK-GENERATOR-SEED-HASH/`` holds train.jsonl, train.parquet, counts.json, README.md and
-meta.json. The set belongs to the generator's backbone alone: any number of classifier backbones learn from it.
+An artefact ``synthetic/TASK-GENERATOR-SEED-HASH/`` holds train.jsonl, train.parquet, counts.json, README.md, meta.json
+and quality.jsonl (the measures of ``results.quality``; label consistency where the mini world's semantics tells it).
+The set belongs to the generator's backbone alone: any number of classifier backbones learn from it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dawgen_jax import prompts
+from dawgen_jax import miniworld, prompts
 from dawgen_jax.config import SynthesisConfig, digest
 from dawgen_jax.data.features import source_arrays
 from dawgen_jax.data.pools import Example
 from dawgen_jax.data.tokenizer import banned_ids, to_texts
-from dawgen_jax.results.rows import versions
+from dawgen_jax.miniworld import consistency
+from dawgen_jax.results import quality
+from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.stages import inputs
 from dawgen_jax.stages.inputs import Backbone
 from dawgen_jax.stages.job import Job
@@ -143,11 +146,23 @@ def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pa
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
-    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config))
+    row = _quality(job, task, generator, seed, backbone, selection)
+    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config, row=row))
 
 
-def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig) -> None:
+def _quality(job: Job, task: Task, generator: str, seed: int, backbone: Backbone, selection: Selection) -> SyntheticRow:
+    """The measures of a set against the task's training pool and the shots its generator was tuned on."""
+    true_label = functools.partial(consistency, task.name) if task.name in miniworld.TASKS else None
+    samples = [Example(sample.sentence1, sample.sentence2, sample.label) for sample in selection.samples]
+    measured = quality.measure(samples, inputs.load_pools(task.name, job.config.data.root).train,
+                               inputs.load_split(task.name, job.config.data, seed).train, consistency=true_label)
+    return SyntheticRow(task=task.name, backbone=backbone.label, generator=generator, seed=seed, **measured)
+
+
+def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig,
+          row: SyntheticRow) -> None:
     files.write_set(folder, task, selection, meta | {"settings": config.__dict__})
+    write_rows(folder / "quality.jsonl", [row])
     write_json(folder / "meta.json", meta)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dawgen_jax.config import UserError
-from dawgen_jax.results.rows import read_rows
+from dawgen_jax.results.rows import SyntheticRow, read_rows
 from dawgen_jax.stages import main, synthetic
 from dawgen_jax.stages.job import Job
 from dawgen_jax.t5.engine import Decoder
@@ -49,6 +49,13 @@ def test_rows_say_what_was_measured(finished, config):
             assert np.bincount(predicted, minlength=3).tolist() == row.extras["predicted_counts"]
     assert (finished / "report.html").read_text().count("<svg") >= 1
     assert not list(finished.rglob("*.partial")) and not list(finished.rglob(".*filling"))
+
+
+def test_every_set_is_measured(finished):
+    rows = read_rows(finished / "synthetic.jsonl", SyntheticRow)
+    made = {(name, seed) for name in ("FewGen", "DawGen") for seed in (13, 21)}
+    assert {(row.generator, row.seed) for row in rows} == made
+    assert all(row.n == 18 and row.consistency is not None for row in rows)
 
 
 def test_counts_add_up(finished):
