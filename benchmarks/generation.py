@@ -1,0 +1,336 @@
+"""How fast is synthetic text decoded, beside PyTorch ``transformers`` and CTranslate2 on the same weights?
+
+    python -m benchmarks.generation [--runs 3] [--samples 256] [--only speed flat load accelerator]
+
+speed: greedy decoding, T5-v1.1-small shape with an untied head, real first sentences of mixed length (needs the shared
+data folder, DAWGEN_SHARED), every row ending at its own budget out of 10, 18, ..., 50 tokens (least = largest length),
+float32. Peers run one call a budget, sorted by length (PyTorch also in arrival order, all rows of a batch to its
+largest budget); only useful tokens count, and outputs are compared up to a first difference at a gap between two
+scores below 1e-4. flat: seconds and peak memory of 10 x the samples. load: peak memory of reading a T5-large-shaped
+checkpoint. accelerator: tokens per second of T5-large in bfloat16 at batch 256, and its share of the bound that the
+measured copy bandwidth sets. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import resource
+import tempfile
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import peers
+from dawgen_jax.t5 import convert, decode, model
+from dawgen_jax.t5.engine import Decoder, Work
+from dawgen_jax.t5.sampling import Sampling
+
+BUDGETS = (10, 18, 26, 34, 42, 50)
+WIDTHS = (16, 24, 32, 40, 48, 64, 96)
+SHARED = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
+
+
+def first_sentences(count: int) -> list[list[int]]:
+    """Token ids of released first sentences, equally many of four tasks, in turn."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "tokenizer")
+    tasks = []
+    for task in ("QQP", "MRPC", "MNLI", "RTE"):
+        sentences: dict[str, None] = {}
+        for file in sorted((SHARED / "data" / "synthetic_fewgen" / task).glob("*/gen-train.jsonl.gz")):
+            with gzip.open(file, "rt", encoding="utf-8") as lines:
+                sentences |= dict.fromkeys(json.loads(line)["sentence1"] for line in lines)
+        tasks.append(list(sentences))
+    mixed = [sentence for group in zip(*tasks, strict=False) for sentence in group]
+    return tokenizer(list(itertools.islice(itertools.cycle(mixed), count)))["input_ids"]
+
+
+def make_decoder(config, **options) -> Decoder:
+    def embed_fn(theta, prompts, rows):
+        return model.embed(theta, rows.source, config=config), rows.mask
+
+    return Decoder(config, embed_fn, max_new_tokens=max(BUDGETS), penalty=False, draw=False, **options)
+
+
+def make_work(sources, budgets) -> list[Work]:
+    return [
+        Work(0, i, source, None, Sampling(min_new_tokens=budget, max_new_tokens=budget))
+        for i, (source, budget) in enumerate(zip(sources, budgets, strict=True))
+    ]
+
+
+def run_ours(decoder: Decoder, theta, work) -> dict[int, np.ndarray]:
+    return {sample.index: sample.tokens for sample in decoder.generate(theta, None, work, jax.random.key(0))}
+
+
+def run_torch(peer, sources, budgets, batches) -> dict[int, np.ndarray]:
+    """One call of ``generate`` a batch of row numbers, each to the batch's largest budget."""
+    import torch
+
+    out = {}
+    for batch in batches:
+        length, budget = max(len(sources[i]) for i in batch), max(budgets[i] for i in batch)
+        tokens = np.zeros((len(batch), length), np.int64)
+        for row, i in enumerate(batch):
+            tokens[row, : len(sources[i])] = sources[i]
+        with torch.no_grad():
+            made = peer.generate(
+                torch.tensor(tokens), attention_mask=torch.tensor(tokens != 0).long(), do_sample=False, num_beams=1,
+                max_new_tokens=budget, min_new_tokens=budget)  # fmt: skip
+        out |= {i: row[1 : 1 + budgets[i]].numpy() for i, row in zip(batch, made, strict=True)}
+    return out
+
+
+def ctranslate2_peer(config, theta, threads: tuple[int, int]):
+    """The same weights in CTranslate2 float32; ``threads`` are (between batches, within a batch)."""
+    import ctranslate2
+
+    with tempfile.TemporaryDirectory() as folder:
+        convert.save(f"{folder}/hf", config, theta, tokenizer_from=SHARED / "tokenizer")
+        ctranslate2.converters.TransformersConverter(f"{folder}/hf").convert(f"{folder}/ct2")
+        return ctranslate2.Translator(
+            f"{folder}/ct2", device="cpu", compute_type="float32", inter_threads=threads[0], intra_threads=threads[1]
+        )
+
+
+def run_ctranslate2(translator, tokenizer, sources, budgets, batches) -> dict[int, np.ndarray]:
+    out = {}
+    for batch in batches:
+        budget = budgets[batch[0]]
+        made = translator.translate_batch(
+            [tokenizer.convert_ids_to_tokens(sources[i]) for i in batch], beam_size=1, max_decoding_length=budget,
+            min_decoding_length=budget, max_batch_size=-(-len(batch) // translator.num_translators))  # fmt: skip
+        out |= {
+            i: np.asarray(tokenizer.convert_tokens_to_ids(row.hypotheses[0]))
+            for i, row in zip(batch, made, strict=True)
+        }
+    return out
+
+
+def unlike(config, theta, sources, first, second) -> tuple[int, int]:
+    """(rows that differ, those among them whose first difference is no near tie)."""
+
+    @jax.jit
+    def gap(source, tokens, place, one, other):
+        mask = jnp.ones(source.shape, bool)
+        encoded = model.encode(theta, model.embed(theta, source, config=config), mask, config=config)
+        hidden = model.decode(theta, tokens, encoded, mask, config=config)
+        scores = model.logits(theta, hidden, config=config)[0, place]
+        return jnp.abs(scores[one] - scores[other])
+
+    differing = wrong = 0
+    for i, tokens in first.items():
+        if np.array_equal(tokens, second[i]):
+            continue
+        differing += 1
+        places = np.flatnonzero(tokens[: len(second[i])] != second[i][: len(tokens)])
+        if not len(places):
+            wrong += 1
+            continue
+        place = places[0]
+        inputs = np.zeros((1, max(BUDGETS)), np.int32)
+        inputs[0, 1 : place + 1] = tokens[:place]
+        wrong += int(gap(np.asarray(sources[i])[None], inputs, place, tokens[place], second[i][place]) >= 1e-4)
+    return differing, wrong
+
+
+def speed(samples: int, runs: int) -> dict:
+    import torch
+    from transformers import AutoTokenizer
+
+    config, cores = peers.SMALL, os.cpu_count()
+    theta = peers.random_theta(config)
+    theta["head"] = theta["head"].at[config.pad_id].set(0)  # padding never wins in the peers, which do not ban it
+    sources = first_sentences(samples)
+    budgets = [BUDGETS[i % len(BUDGETS)] for i in range(samples)]
+    by_budget = [[i for i in range(samples) if budgets[i] == budget] for budget in BUDGETS]
+    by_budget = [sorted(batch, key=lambda i: len(sources[i])) for batch in by_budget]
+    halves = [half for batch in by_budget for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]) if half]
+    arrival = [list(range(start, min(start + 43, samples))) for start in range(0, samples, 43)]
+    torch.set_num_threads(cores)
+    peer = peers.torch_peer(config, theta)
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "tokenizer")
+    decoders = {slots: make_decoder(config, slots=slots, widths=WIDTHS) for slots in (64, 128)}
+    work = make_work(sources, budgets)
+    threads = dict.fromkeys([(1, cores), (cores, 1)])
+    translators = {pair: ctranslate2_peer(config, theta, pair) for pair in threads}
+    calls = {
+        **{f"ours, {slots} slots": lambda d=d: run_ours(d, theta, work) for slots, d in decoders.items()},
+        "torch, a call a budget": lambda: run_torch(peer, sources, budgets, by_budget),
+        "torch, half a budget": lambda: run_torch(peer, sources, budgets, halves),
+        "torch, unsorted": lambda: run_torch(peer, sources, budgets, arrival),
+        **{
+            f"ctranslate2, {pair[0]} x {pair[1]} threads": lambda t=t: run_ctranslate2(
+                t, tokenizer, sources, budgets, by_budget
+            )
+            for pair, t in translators.items()
+        },
+    }
+    outputs = {name: call() for name, call in calls.items()}
+    traces = {slots: dict(decoder.traces) for slots, decoder in decoders.items()}
+    seconds = peers.alternate(calls, runs)
+    assert traces == {slots: dict(decoder.traces) for slots, decoder in decoders.items()}, "recompiled after warm-up"
+    useful = sum(budgets)
+    figures = {f"{name}: tokens/s": useful / value for name, value in seconds.items()}
+    best = {
+        kind: max(figures[f"{name}: tokens/s"] for name in calls if name.startswith(kind) and "unsorted" not in name)
+        for kind in ("ours", "torch", "ctranslate2")
+    }
+    first = outputs["ours, 64 slots"]
+    for name, other in outputs.items():
+        differing, wrong = unlike(config, theta, sources, first, other)
+        figures[f"{name}: rows that differ, not at near ties"] = [differing, wrong]
+    lengths = np.asarray([len(source) for source in sources])
+    return {
+        "ratio_to_torch": best["ours"] / best["torch"],
+        "ratio_to_ctranslate2": best["ours"] / best["ctranslate2"],
+        "useful_tokens": useful,
+        "source_tokens": int(lengths.sum()),
+        "longest_source": int(lengths.max()),
+        **figures,
+    }
+
+
+class PeakMemory:
+    """Largest anonymous resident memory of the process while the context is open, in bytes, over that before."""
+
+    def __enter__(self):
+        self.before = self.now()
+        self.peak, self._stop = self.before, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        self.growth = self.peak - self.before
+
+    def _watch(self):
+        while not self._stop.wait(0.002):
+            self.peak = max(self.peak, self.now())
+
+    @staticmethod
+    def now() -> int:
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+
+def flat(samples: int, runs: int) -> dict:
+    """Seconds and peak memory of a stream and of one ten times as long."""
+    config = peers.MINI
+    theta = peers.random_theta(config)
+    decoder = make_decoder(config, slots=64, widths=(32, 64))
+    draw = np.random.default_rng(0)
+
+    def stream(count):
+        for i in range(count):
+            budget = BUDGETS[i % len(BUDGETS)]
+            source = draw.integers(3, config.vocab_size, draw.integers(8, 60))
+            yield Work(0, i, source, None, Sampling(min_new_tokens=budget, max_new_tokens=budget))
+
+    def consume(count):
+        return sum(len(sample.tokens) for sample in decoder.generate(theta, None, stream(count), jax.random.key(0)))
+
+    seconds = peers.alternate({"one": lambda: consume(samples), "ten": lambda: consume(10 * samples)}, runs)
+    growth = {}
+    for name, count in (("one", samples), ("ten", 10 * samples)):
+        with PeakMemory() as memory:
+            consume(count)
+        growth[name] = memory.growth / 2**20
+    return {"ten_times_the_samples_cost": seconds["ten"] / seconds["one"], "flat_seconds": seconds,
+            "flat_peak_mib": growth}  # fmt: skip
+
+
+def write_large(folder: str) -> None:
+    """A T5-large-shaped checkpoint in float16."""
+    theta = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float16), model.abstract(peers.LARGE))
+    convert.save(folder, peers.LARGE, theta)
+
+
+def load() -> dict:
+    """Growth of peak memory over theta's own bytes while a T5-large-shaped checkpoint is read, in largest leaves."""
+    shapes = jax.tree.leaves(model.abstract(peers.LARGE))
+    largest, total = max(leaf.size * 4 for leaf in shapes), sum(leaf.size * 4 for leaf in shapes)
+    with tempfile.TemporaryDirectory() as folder:
+        # Written by another process, whose freed memory would otherwise serve the load unseen.
+        writer = multiprocessing.get_context("spawn").Process(target=write_large, args=(folder,))
+        writer.start()
+        writer.join()
+        jax.block_until_ready(jax.device_put(np.zeros(8)))
+        start = time.perf_counter()
+        with PeakMemory() as memory:
+            loaded = convert.load(folder)
+        seconds = time.perf_counter() - start
+    del loaded
+    return {"load_seconds": seconds, "load_theta_gib": total / 2**30,
+            "load_growth_over_theta_in_largest_leaves": (memory.growth - total) / largest}  # fmt: skip
+
+
+def accelerator(runs: int, slots: int = 256, source: int = 128, steps: int = 64) -> dict:
+    """T5-large, bfloat16: tokens per second and the share of what the memory bandwidth allows."""
+    import dataclasses
+
+    config = dataclasses.replace(peers.LARGE, dtype="bfloat16")
+    theta = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.init(config, key)))(
+        jax.random.key(0)
+    )
+    theta = jax.jit(lambda theta: model.unstack(theta, config=config))(theta)
+    state = decode.empty(source, config=config, slots=slots, new_tokens=steps, penalty=False)
+    full = jnp.full(slots, steps)
+    settings = state.sampling._replace(min_new_tokens=full, max_new_tokens=full)
+    mask = jnp.ones_like(state.encoded.mask)
+    state = state.replace(sampling=settings, encoded=state.encoded._replace(mask=mask))
+    none = np.zeros(config.vocab_size, bool)
+
+    @jax.jit
+    def run(state, theta):
+        state = state.replace(active=~state.active)
+        return decode.advance(state, theta, np.int32(slots), banned=none, exempt=none, draw=False, config=config).tokens
+
+    block = jnp.zeros(2**29, jnp.bfloat16)
+    copy = jax.jit(lambda block: block + 1)
+    seconds = peers.alternate({"decode": lambda: run(state, theta), "copy": lambda: copy(block)}, runs)
+    bandwidth = 2 * block.nbytes / seconds["copy"]
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves((theta["decoder"], theta["head"])))
+    caches = sum(leaf.nbytes for leaf in jax.tree.leaves((state.cache, state.encoded.cross)))
+    bound = (weights + caches) / bandwidth
+    return {"large_tokens_per_second": slots * steps / seconds["decode"], "copy_gb_per_second": bandwidth / 1e9,
+            "share_of_bandwidth_bound": bound * steps / seconds["decode"]}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--only", nargs="+", default=["speed", "flat", "load", "accelerator"])
+    options = parser.parse_args()
+    figures: dict = {}
+    for name in options.only:
+        if name == "accelerator" and jax.devices()[0].platform == "cpu":
+            figures["accelerator"] = "none here"
+            continue
+        if name == "speed" and not SHARED.is_dir():
+            figures["speed"] = f"needs the shared data folder (no {SHARED}); set DAWGEN_SHARED"
+            continue
+        found = {"speed": lambda: speed(options.samples, options.runs), "flat": lambda: flat(256, options.runs),
+                 "load": load, "accelerator": lambda: accelerator(options.runs)}[name]()  # fmt: skip
+        for key, value in found.items():
+            print(f"{key:60}", value, flush=True)
+        figures |= found
+    figures["peak_rss_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peers.report(figures)
+
+
+if __name__ == "__main__":
+    main()
