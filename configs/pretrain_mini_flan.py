@@ -13,5 +13,5 @@ def get_config() -> PretrainConfig:
         start="dawgen_jax/miniworld/backbones/mini-t5",
         corpus=CorpusConfig(instructions=True, curriculum=0),
         documents=200_000,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
     )

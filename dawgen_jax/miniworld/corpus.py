@@ -50,21 +50,22 @@ class CorpusConfig:
     """Seed of the whole stream."""
     first_levels: tuple[float, float, float] = (1.0, 0.0, 0.0)
     """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
-    levels: tuple[float, float, float] = (0.20, 0.50, 0.30)
-    """Their shares at the end of the curriculum; in between they change linearly, and prefixes come in likewise."""
+    levels: tuple[float, float, float] = (0.45, 0.45, 0.10)
+    """Their shares at the end of the curriculum; in between they change linearly."""
     settle: int = 32_000
     """Documents before the curriculum begins: short ones without prefixes."""
-    curriculum: int = 96_000
-    """Documents from there until `levels` and `prefixed` are reached; 0 starts with them."""
-    statement_pairs: float = 0.64
+    curriculum: int = 72_000
+    """Documents from there until `levels` are reached, and from there until `prefixed` is: what is learned on short
+    documents is lost again if long ones and prefixes come at once. 0 starts with both."""
+    statement_pairs: float = 0.74
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
     question_pairs: float = 0.06
     """Share of pairs of questions."""
-    question_first: float = 0.06
+    question_first: float = 0.05
     """Share of questions followed by a statement."""
-    polar: float = 0.08
+    polar: float = 0.06
     """Share of statements followed by a polar question and yes, no or unknown."""
-    glossed: float = 0.08
+    glossed: float = 0.04
     """Share of pairs that a glossary precedes."""
     salient: float = 0.40
     """Share of examples whose joining word or answer is masked."""
@@ -91,9 +92,10 @@ class CorpusConfig:
 
     def at(self, documents: int) -> CorpusConfig:
         """This text after so many ``documents``: level shares and prefixes of that position in the curriculum."""
-        done = min(max(documents - self.settle, 0) / self.curriculum, 1.0) if self.curriculum else 1.0
-        levels = tuple((1 - done) * a + done * b for a, b in zip(self.first_levels, self.levels, strict=True))
-        return dataclasses.replace(self, first_levels=levels, levels=levels, prefixed=done * self.prefixed)
+        position = (documents - self.settle) / self.curriculum if self.curriculum else 2.0
+        longer, prefixed = (min(max(position - start, 0.0), 1.0) for start in (0, 1))
+        levels = tuple((1 - longer) * a + longer * b for a, b in zip(self.first_levels, self.levels, strict=True))
+        return dataclasses.replace(self, first_levels=levels, levels=levels, prefixed=prefixed * self.prefixed)
 
     def __post_init__(self):
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)

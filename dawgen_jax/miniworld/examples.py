@@ -39,13 +39,13 @@ class _Style(NamedTuple):
 
 _THIRDS, _HALVES = (1 / 3,) * 3, (0.5, 0.5)
 _STYLES = {
-    "mini-qqp": _Style((0.1, 0.75, 0.15), 0.0, (0.63, 0.37), 4500),
-    "mini-mrpc": _Style((0.05, 0.8, 0.15), 0.0, (1 / 3, 2 / 3), 4800),
-    "mini-mnli": _Style((0.0, 0.5, 0.5), 0.1, _THIRDS, 4500),
-    "mini-snli": _Style((0.2, 0.7, 0.1), 0.0, _THIRDS, 4500),
-    "mini-qnli": _Style((0.2, 0.65, 0.15), 0.0, _HALVES, 4000),
-    "mini-rte": _Style((0.1, 0.6, 0.3), 0.1, _HALVES, 4000),
-    "mini-sick": _Style((0.15, 0.65, 0.2), 0.1, (0.29, 0.565, 0.145), 10400),
+    "mini-qqp": _Style((0.1, 0.8, 0.1), 0.0, (0.63, 0.37), 4500),
+    "mini-mrpc": _Style((0.05, 0.85, 0.1), 0.0, (1 / 3, 2 / 3), 4800),
+    "mini-mnli": _Style((0.1, 0.6, 0.3), 0.1, _THIRDS, 4500),
+    "mini-snli": _Style((0.2, 0.8, 0.0), 0.0, _THIRDS, 4500),
+    "mini-qnli": _Style((0.2, 0.8, 0.0), 0.0, _HALVES, 4000),
+    "mini-rte": _Style((0.1, 0.8, 0.1), 0.1, _HALVES, 4000),
+    "mini-sick": _Style((0.15, 0.75, 0.1), 0.1, (0.29, 0.565, 0.145), 10400),
 }
 _VALIDATION, _TEST, _FIRST = 600, 1500, 4000
 _ROUNDS = 9

@@ -71,16 +71,16 @@ class PretrainConfig:
     """Decoder layers."""
     num_heads: int = 4
     """Heads."""
-    documents: int = 800_000
+    documents: int = 256_000
     """Documents to train on, each once."""
     minutes: float = 0.0
     """If greater than 0, `documents` is set once, after 20 seconds, to what this wall time will hold; the card says
     what came out, and a run with that number of documents gives the same backbone."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 7e-4
     """Peak of the trapezoid."""
     warmup_steps: int = 500
     """Linear warm-up."""
-    decay: float = 0.4
+    decay: float = 0.5
     """Share of all steps in the final linear decay."""
     weight_decay: float = 0.01
     """Decoupled, on matrices."""
@@ -182,7 +182,8 @@ class Probe(NamedTuple):
 
 def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
     """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds."""
-    mask_only = dataclasses.replace(config.at(config.settle + config.curriculum), salient=1.0, words=0.0, prefixed=0.0)
+    end = config.at(config.settle + 2 * config.curriculum)
+    mask_only = dataclasses.replace(end, salient=1.0, words=0.0, prefixed=0.0)
     family = {word: words for words in _FAMILIES for word in words}
     rng, wanted = Random("held-out"), {}
     kinds = [f"statements_{level}" for level in range(3)]

@@ -111,7 +111,8 @@ def test_blocks_depend_on_seed_and_index_alone():
 def test_the_curriculum_goes_from_short_to_long():
     config = CorpusConfig(settle=200, curriculum=1000, first_levels=(1.0, 0.0, 0.0), levels=(0.0, 0.0, 1.0))
     assert config.at(200).levels == (1.0, 0.0, 0.0) and config.at(200).prefixed == 0
-    assert config.at(700).levels == (0.5, 0.0, 0.5) and config.at(700).prefixed == config.prefixed / 2
+    assert config.at(700).levels == (0.5, 0.0, 0.5) and config.at(700).prefixed == 0
+    assert config.at(1700).prefixed == config.prefixed / 2
     assert config.at(10**9).levels == (0.0, 0.0, 1.0)
     rng = Random(0)
     assert {document(rng, config.at(0)).level for _ in range(50)} == {0}

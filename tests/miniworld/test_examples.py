@@ -12,13 +12,13 @@ from dawgen_jax import miniworld
 from dawgen_jax.miniworld import TASKS, consistency, first_sentences, pools
 
 HASHES = {
-    "mini-qqp": {"train": "ca042c1e902d", "validation": "2b768d481d99", "test": "09609ee12385"},
-    "mini-mrpc": {"train": "4b168647b6eb", "validation": "d6d33c220e69", "test": "436d43f5b504"},
-    "mini-mnli": {"train": "4610fdb358a4", "validation": "adf632a488da", "test": "80e7b299549d"},
-    "mini-snli": {"train": "fc0031751d25", "validation": "6a9ca92776d7", "test": "f5c7b73b9ac9"},
-    "mini-qnli": {"train": "f905ad248fb2", "validation": "4dd7c58c9f50", "test": "0ba900417299"},
-    "mini-rte": {"train": "ba997edcd694", "validation": "37eb58e579b9", "test": "07522ae4ed3b"},
-    "mini-sick": {"train": "0ab8cfce00ae", "validation": "22b4278e2199", "test": "51368b8618cd"},
+    "mini-qqp": {"train": "a57c28dfa212", "validation": "6ff37794fed6", "test": "e6d9e47a3a08"},
+    "mini-mrpc": {"train": "c203495e9c52", "validation": "a2f13628b4e8", "test": "1c5dab04d87c"},
+    "mini-mnli": {"train": "81b0263c2705", "validation": "2d4c6b46d266", "test": "d72a9ef7dac0"},
+    "mini-snli": {"train": "b92532405473", "validation": "658e388812ee", "test": "7267d2c71cf3"},
+    "mini-qnli": {"train": "c7c056beca1f", "validation": "4bb80511f8f7", "test": "aef1189b1dfa"},
+    "mini-rte": {"train": "963207b3fc2d", "validation": "8d49cd91de91", "test": "ed86831600b2"},
+    "mini-sick": {"train": "f7874853930e", "validation": "b76f9302095e", "test": "2f291fa1d1a0"},
 }
 NAMES = tuple(TASKS)
 
