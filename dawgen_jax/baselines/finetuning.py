@@ -101,6 +101,7 @@ def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: Classif
         step = sharding.compile_step(functools.partial(fine_tune_step, t5=t5, tx=tx), mesh, batch_axis=0, frozen=False)
         params = {"theta": jax.tree.map(jnp.copy, theta), "head": jnp.zeros((t5.d_model, num_labels))}
         state = FineTuneState(jnp.zeros((), jnp.int32), params, tx.init(params))
+        state = jax.device_put(state, sharding.replicated(mesh))
         for number in tqdm(range(config.num_steps), desc=f"{title}, rate {rate:g}", unit="step", leave=False):
             index = batches.epoch_batches(len(train.label), config.batch_size, seed, number)
             batch = pad_rows(ClassifierBatch(*(leaf[index] for leaf in train)), rows)

@@ -113,6 +113,8 @@ def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, spl
         restored = checkpoints.restore(state)
         if restored:
             state = restored[1]
+        # Placed as the step gives it back, or the step would be compiled once for each placement.
+        state = jax.device_put(state, sharding.replicated(job.mesh))
         first = int(np.asarray(state.step)[0])
         log.forget(first)
         pending: list[dict] = []

@@ -159,6 +159,8 @@ def tune(prompt: np.ndarray, theta, sources: dict[str, Sequence[ClassifierBatch]
             restored = checkpoints.restore(progress)
             if restored:
                 progress = restored[1]
+            # Placed as the step gives it back, or the step would be compiled once for each placement.
+            progress = progress._replace(state=jax.device_put(progress.state, sharding.replicated(mesh)))
             forget(done + int(progress.state.step[0]))
             data = [sources[name] for name in phase.sources]
             best = _run_phase(step, scores, theta, data, dev_batch, phase, progress, done, config=config,

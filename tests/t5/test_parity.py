@@ -91,7 +91,8 @@ def torch_outputs(oracle):
 @pytest.mark.parametrize("kind", torch_t5.KINDS)
 def test_agrees_with_pytorch(kind, tmp_path):
     oracle = torch_t5.write(tmp_path, kind)
-    config, theta = convert.load(tmp_path)
+    # A rolled scan compiles one layer of each stack; two kinds show that the unrolled one is the same.
+    config, theta = convert.load(tmp_path, scan_unroll=0 if kind in ("v1.0", "umt5") else 1)
     assert config.tied_head == (not torch_t5.KINDS[kind][1])
     ours, theirs = jax.jit(jax_outputs, static_argnums=1)(theta, config), torch_outputs(oracle)
     for name, wanted in theirs.items():
@@ -109,7 +110,7 @@ def test_agrees_with_pytorch(kind, tmp_path):
     # Left padding is written with a token of its own: the decoder takes ragged sources.
     source = np.where(MASK, SOURCE, 98)[:3] if (SOURCE[:3] != 98).all() else None
     assert source is not None
-    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False)
+    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False, draw=False)
     budget = Sampling(max_new_tokens=STEPS)
     samples = {
         s.index: s
@@ -129,7 +130,7 @@ def test_bfloat16_stays_near_float32(tmp_path):
     torch_t5.write(tmp_path, "v1.1")
     outputs = {}
     for dtype in ("float32", "bfloat16"):
-        config, theta = convert.load(tmp_path, dtype=dtype, compute_dtype=dtype)
+        config, theta = convert.load(tmp_path, dtype=dtype, compute_dtype=dtype, scan_unroll=1)
         outputs[dtype] = jax.jit(jax_outputs, static_argnums=1)(theta, config)
     exact, rounded = outputs["float32"], outputs["bfloat16"]
     assert rounded["logits"].dtype == jnp.float32 and rounded["encoded"].dtype == jnp.bfloat16
