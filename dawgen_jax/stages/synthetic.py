@@ -105,10 +105,10 @@ def embed_rows(theta, label_prompts: dict, rows, *, t5: T5Config):
 
 @functools.lru_cache(maxsize=4)
 def _decoder(t5: T5Config, mesh, slots: int, widths: tuple[int, ...], max_new_tokens: int, banned: tuple[int, ...],
-             penalty: bool) -> Decoder:
+             penalty: bool, draw: bool) -> Decoder:
     """One compiled decoder for all sets with the same shapes."""
     return Decoder(t5, functools.partial(embed_rows, t5=t5), slots=slots, widths=widths,
-                   max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, mesh=mesh)
+                   max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, draw=draw, mesh=mesh)
 
 
 def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pathlib.Path, corpus: list[str],
@@ -174,7 +174,7 @@ def _shard(job: Job, task: Task, backbone: Backbone, label_prompts: dict, labels
     width = -(-(job.config.generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
     decoder = _decoder(backbone.t5, job.mesh, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
                        config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.t5.vocab_size).tolist()),
-                       any(penalty != 1.0 for penalty in penalties))
+                       any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
     positions = [task.labels.index(label) for label in labels]
     lengths = rows.source_mask.sum(axis=1)
 
