@@ -14,7 +14,8 @@ differentiated where only gold rows matter; the wrong prompts' rows are differen
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -80,56 +81,22 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
       ``disc`` (L_disc at Q), ``disc_virtual`` (at Q'; uniform weights: at Q), ``dist``, ``dist_active`` (share of
       active hinges), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``, ``finite``; ``token_weights`` [B, U].
     """
-    Q, omega, mask, form = state.label_prompts, state.weight_net, batch.target_mask, config.disc
+    Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
     tx, weight_tx = _optimisers(config, num_steps)
-    pull_wrong = config.dist_weight > 0 and config.dist_reading == "B"
+    scored = _score(Q, theta, batch, config=config, t5=t5)
+    nll = losses.nll(scored.log_prob)
 
-    def gold(Q):
-        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=t5)
-        return scores.log_prob(theta, hidden, batch.target, t5=t5), hidden
-
-    def wrong(Q):
-        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), t5=t5)
-
-    # 1. One linearisation of the gold rows serves two pull-backs and one push-forward.
-    (log_prob, gold_hidden), push = jax.linearize(gold, Q)
-    pull = jax.linear_transpose(push, Q)
-    wrong_hidden, wrong_pull = jax.vjp(wrong, Q) if pull_wrong else (wrong(Q), None)
-    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=form, t5=t5)
-    own = scores.gold_logit(theta, gold_hidden, batch.target, t5=t5) if form == "ce_rawlogit" else log_prob
-    values = losses.disc(jnp.concatenate([own, rest]), form)
-    hidden = jnp.concatenate([gold_hidden, wrong_hidden])
-    nll = losses.nll(log_prob)
-
-    disc = disc_virtual = losses.token_mean(values, mask)
+    disc = disc_virtual = losses.token_mean(scored.values, mask)
     weights = weight_net.uniform_weights(mask, config.weight_norm, nll.dtype)
     new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
     if config.weighting == "meta":
-        weights = weight_net.token_weights(omega, values, mask, config.weight_norm)
-        # 2. and 3.
-        (inner,) = pull((-weights[None], jnp.zeros_like(gold_hidden)))
-        virtual = meta.virtual_step(Q, inner, config.meta_learning_rate)
-        disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=form, t5=t5,
-                                                       chunks=_chunks(config, batch, Q))
-        slopes = -push(v)[0][0]
-        meta_gradient = meta.weight_gradient(omega, values, mask, slopes, norm=config.weight_norm,
-                                             rate=config.meta_learning_rate)
+        weights = weight_net.token_weights(omega, scored.values, mask, config.weight_norm)
+        disc_virtual, meta_gradient = _meta_gradient(Q, omega, weights, scored, theta, batch, config=config, t5=t5)
         updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, omega)
         new_omega = optax.apply_updates(omega, updates)
-        weights = weight_net.token_weights(new_omega, values, mask, config.weight_norm)
+        weights = weight_net.token_weights(new_omega, scored.values, mask, config.weight_norm)
 
-    # 4.
-    def dist_loss(hidden):
-        pooled = losses.pool(hidden, weights, mask)
-        hinges, active, paired = losses.dist(pooled, batch.label, mask.any(axis=1), reading=config.dist_reading,
-                                             similarity=config.dist_similarity, margin=config.dist_margin)
-        return losses.example_mean(hinges, paired), losses.example_mean(active, paired)
-
-    (dist, dist_active), dist_slope = jax.value_and_grad(dist_loss, has_aux=True)(hidden)
-    gold_slope = config.dist_weight * dist_slope[:1] if config.dist_weight > 0 else jnp.zeros_like(gold_hidden)
-    (gradient,) = pull((-weights[None], gold_slope))
-    if pull_wrong:
-        gradient = jax.tree.map(jnp.add, gradient, wrong_pull(config.dist_weight * dist_slope[1:])[0])
+    gradient, dist, dist_active = _real_gradient(weights, scored, batch, config=config)
     gen = jnp.sum(weights * jnp.where(mask, nll, 0))
     loss = gen + config.dist_weight * dist
     updates, opt_state = tx.update(gradient, state.opt_state, Q)
@@ -146,6 +113,75 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
         "finite": finite, "token_weights": weights,
     }
     return new, metrics
+
+
+class _Scored(NamedTuple):
+    """A batch under all label prompts Q, and the maps that differentiate it; gold rows are rolled to the front.
+
+    Attributes:
+      log_prob: log p of each target token under its gold label's prompt, [1, B, U].
+      values: disc values, [B, U].
+      hidden: last decoder states under each prompt, [L, B, U, H], gold first.
+      push: dQ -> (d log_prob, d hidden of the gold rows); linear.
+      pull: its transpose.
+      wrong_pull: cotangent of the other prompts' hidden states -> that of Q; None where L_dist does not reach them.
+    """
+
+    log_prob: jax.Array
+    values: jax.Array
+    hidden: jax.Array
+    push: Callable
+    pull: Callable
+    wrong_pull: Callable | None
+
+
+def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, t5: T5Config) -> _Scored:
+    """1. One linearisation of the gold rows serves two pull-backs and one push-forward."""
+    def gold(Q):
+        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=t5)
+        return scores.log_prob(theta, hidden, batch.target, t5=t5), hidden
+
+    def wrong(Q):
+        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), t5=t5)
+
+    pulls_wrong = config.dist_weight > 0 and config.dist_reading == "B"
+    (log_prob, gold_hidden), push = jax.linearize(gold, Q)
+    wrong_hidden, wrong_pull = jax.vjp(wrong, Q) if pulls_wrong else (wrong(Q), None)
+    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=config.disc, t5=t5)
+    raw = config.disc == "ce_rawlogit"
+    own = scores.gold_logit(theta, gold_hidden, batch.target, t5=t5) if raw else log_prob
+    return _Scored(log_prob, losses.disc(jnp.concatenate([own, rest]), config.disc),
+                   jnp.concatenate([gold_hidden, wrong_hidden]), push, jax.linear_transpose(push, Q), wrong_pull)
+
+
+def _meta_gradient(Q, omega, weights: jax.Array, scored: _Scored, theta, batch: GeneratorBatch, *,
+                   config: GeneratorConfig, t5: T5Config):
+    """2. and 3. L_disc at Q', and its gradient with respect to omega through the virtual step."""
+    (inner,) = scored.pull((-weights[None], jnp.zeros_like(scored.hidden[:1])))
+    virtual = meta.virtual_step(Q, inner, config.meta_learning_rate)
+    disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=config.disc, t5=t5,
+                                                   chunks=_chunks(config, batch, Q))
+    slopes = -scored.push(v)[0][0]
+    return disc_virtual, meta.weight_gradient(omega, scored.values, batch.target_mask, slopes,
+                                              norm=config.weight_norm, rate=config.meta_learning_rate)
+
+
+def _real_gradient(weights: jax.Array, scored: _Scored, batch: GeneratorBatch, *, config: GeneratorConfig):
+    """4. grad(sum W NLL + lambda L_dist), W held fixed; L_dist; its share of active hinges."""
+    mask = batch.target_mask
+
+    def dist_loss(hidden):
+        pooled = losses.pool(hidden, weights, mask)
+        hinges, active, paired = losses.dist(pooled, batch.label, mask.any(axis=1), reading=config.dist_reading,
+                                             similarity=config.dist_similarity, margin=config.dist_margin)
+        return losses.example_mean(hinges, paired), losses.example_mean(active, paired)
+
+    (dist, dist_active), slope = jax.value_and_grad(dist_loss, has_aux=True)(scored.hidden)
+    gold_slope = config.dist_weight * slope[:1] if config.dist_weight > 0 else jnp.zeros_like(slope[:1])
+    (gradient,) = scored.pull((-weights[None], gold_slope))
+    if scored.wrong_pull is not None:
+        gradient = jax.tree.map(jnp.add, gradient, scored.wrong_pull(config.dist_weight * slope[1:])[0])
+    return gradient, dist, dist_active
 
 
 def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:
