@@ -11,7 +11,6 @@ compiling a T5-large-shaped step from shapes alone. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 
@@ -199,7 +198,7 @@ def seeds(runs: int, number: int = 5) -> dict:
     return {"seconds": seconds, "ratio": seconds[str(number)] / seconds["1"]}
 
 
-def compile_large() -> dict:
+def compile_large(_: int) -> dict:
     config, figures = GeneratorConfig(), {}
     for remat in (False, True):
         t5 = dataclasses.replace(peers.LARGE, remat=remat)
@@ -211,18 +210,5 @@ def compile_large() -> dict:
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    questions = {"speed": speed, "seeds": seeds, "compile": lambda runs: compile_large()}
-    parser.add_argument("--only", nargs="*", choices=questions, default=list(questions))
-    arguments = parser.parse_args()
-    figures = {}
-    for name in arguments.only:
-        figures[name] = questions[name](arguments.runs)
-        print(name, figures[name], flush=True)
-    peers.report(figures)
-
-
 if __name__ == "__main__":
-    main()
+    peers.main(__doc__, {"speed": speed, "seeds": seeds, "compile": compile_large}, runs=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -59,6 +60,18 @@ def compile_cost(function: Callable, *arguments) -> dict[str, float]:
     compiled = jax.jit(function).lower(*arguments).compile()
     return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
             "temporary_gib": compiled.memory_analysis().temp_size_in_bytes / 2**30}
+
+
+def main(doc: str, questions: dict[str, Callable[[int], dict]], *, runs: int) -> None:
+    """Answer the questions that --only names (all by default) over --runs runs each, and report."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=runs)
+    parser.add_argument("--only", nargs="*", choices=questions, default=list(questions))
+    arguments, figures = parser.parse_args(), {}
+    for name in arguments.only:
+        figures[name] = questions[name](arguments.runs)
+        print(name, figures[name], flush=True)
+    report(figures)
 
 
 def report(figures: dict) -> None:

@@ -11,7 +11,6 @@ and compiling a T5-large-shaped step from shapes alone. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import functools
 import os
@@ -157,25 +156,13 @@ def seeds(runs: int, number: int = 5) -> dict:
     return {"seconds": seconds, "ratio": seconds[str(number)] / seconds["1"]}
 
 
-def compile_large() -> dict:
+def compile_large(_: int) -> dict:
     t5 = peers.LARGE
     step, tx = make_step(t5)
     state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, t5.d_model), jnp.float32))
     return peers.compile_cost(step, state, model.abstract(t5), make_batch(t5, 16, 96))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7)
-    questions = {"speed": speed, "padding": padding, "seeds": seeds, "compile": lambda runs: compile_large()}
-    parser.add_argument("--only", nargs="*", choices=questions, default=list(questions))
-    arguments = parser.parse_args()
-    figures = {}
-    for name in arguments.only:
-        figures[name] = questions[name](arguments.runs)
-        print(name, figures[name], flush=True)
-    peers.report(figures)
-
-
 if __name__ == "__main__":
-    main()
+    peers.main(__doc__, {"speed": speed, "padding": padding, "seeds": seeds, "compile": compile_large},
+               runs=7)

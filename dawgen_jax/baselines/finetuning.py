@@ -70,6 +70,20 @@ def fine_tune_step(state: FineTuneState, batch: ClassifierBatch, *, t5: T5Config
     return FineTuneState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), loss
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled_scores(t5: T5Config, mesh: Mesh):
+    return sharding.compile_score(lambda params, _, batch: head_scores(params[0], batch, t5=t5)[None], mesh,
+                                  batch_axis=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_step(config: FineTuningConfig, rate: float, t5: T5Config, mesh: Mesh):
+    """The step, one program for all seeds and tasks, and its optimiser."""
+    tx = optim.adamw(config, rate)
+    step = functools.partial(fine_tune_step, t5=t5, tx=tx)
+    return sharding.compile_step(step, mesh, batch_axis=0, frozen=False), tx
+
+
 def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: ClassifierBatch, *, num_labels: int,
               config: FineTuningConfig, t5: T5Config, mesh: Mesh, seed: int, eval_batch_size: int, pad_multiple: int,
               title: str) -> FineTuned:
@@ -90,15 +104,12 @@ def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: Classif
     Raises:
       UserError: a loss is not finite.
     """
-    score = sharding.compile_score(lambda params, _, batch: head_scores(params[0], batch, t5=t5)[None], mesh,
-                                   batch_axis=0)
-    evaluate = functools.partial(predict, score, theta=None, size=sharding.rows_for(mesh, eval_batch_size),
-                                 multiple=pad_multiple)
+    evaluate = functools.partial(predict, _compiled_scores(t5, mesh), theta=None,
+                                 size=sharding.rows_for(mesh, eval_batch_size), multiple=pad_multiple)
     rows = sharding.rows_for(mesh, config.batch_size)
     best = FineTuned(np.empty(0), -1.0, 0, 0.0)
     for rate in config.learning_rates:
-        tx = optim.adamw(config, rate)
-        step = sharding.compile_step(functools.partial(fine_tune_step, t5=t5, tx=tx), mesh, batch_axis=0, frozen=False)
+        step, tx = _compiled_step(config, rate, t5, mesh)
         params = {"theta": jax.tree.map(jnp.copy, theta), "head": jnp.zeros((t5.d_model, num_labels))}
         state = FineTuneState(jnp.zeros((), jnp.int32), params, tx.init(params))
         state = jax.device_put(state, sharding.replicated(mesh))
