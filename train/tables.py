@@ -16,7 +16,7 @@ from rich.markup import escape
 from dawgen_jax.config import UserError
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
-from dawgen_jax.results.tables import result_tables, to_markdown, to_rich
+from dawgen_jax.results.tables import conflict_table, quality_table, result_tables, to_markdown, to_rich
 from train import cli
 
 
@@ -29,7 +29,7 @@ class Arguments:
     metric: Literal["accuracy", "f1"] = "accuracy"
     """What to tabulate."""
     claims: bool = False
-    """Also test the paper's claims over the pairs of (task, seed)."""
+    """Also test the paper's claims over the pairs of (task, seed), and tabulate synthetic sets and conflicts."""
     markdown: Path | None = None
     """Write the same tables to this Markdown file."""
 
@@ -49,7 +49,9 @@ def show(arguments: Arguments, console: Console) -> None:
         raise UserError(f"{', '.join(map(str, files))}: no row has the metric '{arguments.metric}'.")
     if arguments.claims:
         quality = [file.with_name("synthetic.jsonl") for file in files]
-        tables += claims(rows, merge(*(read_rows(file, SyntheticRow) for file in quality if file.exists())))
+        sets = merge(*(read_rows(file, SyntheticRow) for file in quality if file.exists()))
+        tables += claims(rows, sets)
+        tables += [table for table in (quality_table(sets), conflict_table(rows)) if table.rows]
     for table in tables:
         console.print(to_rich(table))
     if arguments.markdown:

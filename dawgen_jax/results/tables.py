@@ -20,10 +20,10 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from dawgen_jax.results.published import OURS, ZERO_SHOT, published_average, published_cell
-from dawgen_jax.results.rows import Row, merge
+from dawgen_jax.results.rows import Row, SyntheticRow, merge
 from dawgen_jax.tasks import SEVEN
 
-__all__ = ["Table", "result_tables", "to_markdown", "to_rich"]
+__all__ = ["Table", "conflict_table", "quality_table", "result_tables", "to_markdown", "to_rich"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,33 @@ def _backbone_table(backbone: str, metric: str, rows: Sequence[Row]) -> Table:
     if any("paper" in line[columns.index("RTE")] for line in lines if "RTE" in tasks):
         notes.append("The published RTE column is no target: some of its rows look as if scored with swapped labels.")
     return Table(f"{backbone}: {metric}", columns, tuple(lines), tuple(notes))
+
+
+def quality_table(rows: Iterable[SyntheticRow]) -> Table:
+    """The measures of synthetic sets (:mod:`dawgen_jax.results.quality`), one line a task, writer and generator."""
+    groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
+    for row in sorted(rows, key=lambda row: (_task_order(row.task), row.backbone, row.generator != "FewGen", row.seed)):
+        groups.setdefault((row.task, row.backbone, row.generator), []).append(row)
+    lines = []
+    for key, same in groups.items():
+        told = [row.consistency for row in same if row.consistency is not None]
+        lines.append((*key, _mean(told) if told else "–",
+                      *(_mean([getattr(row, name) for row in same]) for name in ("diversity", "distance", "copies"))))
+    columns = ("task", "written by", "generator", "label consistency", "distinct-2", "distance from real", "copies")
+    return Table("Synthetic sets", columns, tuple(lines), (
+        "Hundredths: mean ± standard deviation (number of sets).",))
+
+
+def conflict_table(rows: Iterable[Row]) -> Table:
+    """How often real and synthetic gradients conflict, and their mean cosine, of arms that record them."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.order):
+        if row.metric == "accuracy" and {"conflict_rate", "cosine"} <= row.extras.keys():
+            groups.setdefault((row.task, row.backbone, *_arm(row)[:2]), []).append(row)
+    lines = tuple((*key, _mean([row.extras["conflict_rate"] for row in same]),
+                   f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())
+    return Table("Gradients of the two sources", ("task", "backbone", "method", "generator", "conflict rate", "cosine"),
+                 lines, ("Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",))
 
 
 def to_rich(table: Table) -> RichTable:

@@ -7,7 +7,15 @@ import pytest
 from rich.console import Console
 
 from dawgen_jax.results.published import published_rows
-from dawgen_jax.results.tables import Table, result_tables, to_markdown, to_rich
+from dawgen_jax.results.rows import SyntheticRow
+from dawgen_jax.results.tables import (
+    Table,
+    conflict_table,
+    quality_table,
+    result_tables,
+    to_markdown,
+    to_rich,
+)
 from dawgen_jax.tasks import SEVEN
 
 
@@ -89,3 +97,22 @@ def test_nothing_from_data_is_taken_for_markup():
 @pytest.mark.parametrize("metric", ["accuracy", "f1"])
 def test_no_rows_no_tables(metric):
     assert result_tables([], metric) == []
+
+
+def test_synthetic_sets_are_tabulated_by_task_and_generator():
+    def row(generator, seed, consistency):
+        return SyntheticRow("mini-snli", "mini-t5", generator, seed, 9, 0.25, 0.125, 0.5, consistency)
+
+    table = quality_table([row("DawGen", 1, 0.75), row("FewGen", 1, None), row("DawGen", 2, 0.25)])
+    assert [line[:4] for line in table.rows] == [
+        ("mini-snli", "mini-t5", "FewGen", "–"), ("mini-snli", "mini-t5", "DawGen", "50.00 ± 35.36 (2)")]
+    assert table.rows[0][4:] == ("25.00 (1)", "12.50 (1)", "50.00 (1)")
+    assert quality_table([]).rows == ()
+
+
+def test_conflicts_are_tabulated_where_they_were_recorded(make_row):
+    rows = [make_row("(Real, Syn) + GS", seed=seed, extras={"conflict_rate": rate, "cosine": 0.5 - seed})
+            for seed, rate in enumerate((0.5, 0.25))]
+    table = conflict_table([make_row(), *rows, make_row("(Real, Syn) + GS", metric="f1", extras=rows[0].extras)])
+    assert table.rows == (
+        ("mini-snli", "mini-t5", "Ours = (Real, Syn) + GS", "DawGen", "37.50 ± 17.68 (2)", "+0.000"),)

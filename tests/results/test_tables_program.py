@@ -32,7 +32,7 @@ def test_claims_and_markdown(tmp_path, make_row):
     shown = output(tmp_path, claims=True, markdown=tmp_path / "tables.md")
     assert "synthetic data lifts prompt tuning" in shown and "DawGen > FewGen in label consistency" in shown
     written = (tmp_path / "tables.md").read_text(encoding="utf-8")
-    assert written.count("| --- |") == 3 and "60.00 (1)" in written
+    assert written.count("| --- |") == 4 and "60.00 (1)" in written and "Synthetic sets" in written
     assert "lifts" not in output(tmp_path)
 
 
