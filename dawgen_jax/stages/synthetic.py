@@ -118,7 +118,7 @@ def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pa
     label_prompts = jax.tree.map(jnp.asarray, prompts.load(generator_folder / "prompts.safetensors"))
     infix = label_prompts["infix"].shape[1]
     group, selector = partial(folder), Selector(task, config)
-    number = start = too_long = 0
+    number = start = 0
     with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
               leave=False) as bar:
         while start < len(corpus) and not selector.enough():
@@ -128,18 +128,20 @@ def _write(job: Job, task: Task, generator: str, seed: int, generator_folder: pa
             missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
             stop = start + min(config.shard_size, max(missing, config.batch_size))
             sentences = corpus[start:stop]
-            rows = source_arrays(backbone.tokenizer, sentences, infix, job.config.generator)
-            too_long += int(rows.cut.sum())
             if not files.shard_path(group, number).exists():
+                rows = source_arrays(backbone.tokenizer, sentences, infix, job.config.generator)
                 made = _shard(job, task, backbone, label_prompts, labels, sentences, rows, start)
                 files.write_shard(group, number, made)
-            selector.add(files.read_shard(group, number))
-            start, number = start + len(sentences), number + 1
+            made = files.read_shard(group, number)
+            selector.add(made)
+            # A shard says itself where it ends: one from before a restart may have had another size.
+            start, number = made[-1].index + 1, number + 1
             bar.update(sum(selector.accepted().values()) - bar.n)
             bar.set_postfix_str(", ".join(f"{label} {count}" for label, count in selector.accepted().items()))
     selection = selector.select()
     for warning in selection.warnings:
         log.warning("%s", warning)
+    too_long = int(source_arrays(backbone.tokenizer, corpus[:start], infix, job.config.generator).cut.sum())
     if too_long:
         log.warning("%s: %d of %d first sentences were cut to generator.max_source_tokens = %d.", task.name, too_long,
                     start, job.config.generator.max_source_tokens)
@@ -161,7 +163,8 @@ def _quality(job: Job, task: Task, generator: str, seed: int, backbone: Backbone
 
 def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig,
           row: SyntheticRow) -> None:
-    files.write_set(folder, task, selection, meta | {"settings": config.__dict__})
+    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
+    files.write_set(folder, task, selection, facts | {"settings": config.__dict__})
     write_rows(folder / "quality.jsonl", [row])
     write_json(folder / "meta.json", meta)
 

@@ -29,7 +29,7 @@ def numbers(root):
 def contents(root):
     """Bytes of the artefacts that hold numbers."""
     names = ("prompts.safetensors", "prompt.safetensors", "train.jsonl", "train.parquet", "counts.json",
-             "predictions.json", "metrics.jsonl")
+             "predictions.json", "metrics.jsonl", "README.md")
     return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
 
 
