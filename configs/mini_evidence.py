@@ -3,7 +3,7 @@
 One command, resumable, then the tables that results/README.md shows:
 
     python -m train.run configs/mini_evidence.py
-    python -m train.tables runs/mini_evidence --claims --markdown
+    python -m train.tables runs/mini_evidence --claims --markdown tables.md
 
 ``Departure:`` 8 prompt rows at rate 0.1 (the paper's code: 100 at 0.3); arms with synthetic data 300 updates of 8 + 8
 examples (3,000 of 16 + 16), evaluated every 25 (100); real-only prompt tuning the paper's 400 updates, evaluated every

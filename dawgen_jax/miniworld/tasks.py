@@ -23,10 +23,10 @@ _TWO_WAY = ("entailment", "not_entailment")
 
 
 def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tuple[str, str],
-          relations: tuple[str, ...], **options) -> Task:
+          relations: tuple[str, ...], penalties: tuple[float, ...], **options) -> Task:
     first, second = nouns
     phrases = tuple((f"{first} {relation} {second} . {first} :", f"{second} :") for relation in relations)
-    return Task(name, labels, "{sentence1} <mask> {sentence2}", words, phrases, (1.0,) * len(labels), (name,),
+    return Task(name, labels, "{sentence1} <mask> {sentence2}", words, phrases, penalties, (name,),
                 test_split="test", **options)
 
 
@@ -34,14 +34,18 @@ _SENTENCES = ("first", "second")
 
 TASKS: dict[str, Task] = {task.name: task for task in (
     _task("mini-qqp", ("not_duplicate", "duplicate"), ("red", "big"), _SENTENCES, ("also", "again"),
-          positive="duplicate"),
+          (1.3, 1.0), positive="duplicate"),
     _task("mini-mrpc", ("not_equivalent", "equivalent"), ("red", "big"), _SENTENCES, ("rather", "likewise"),
-          positive="equivalent"),
-    _task("mini-mnli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never")),
-    _task("mini-snli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never")),
-    _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), ("well", "anyway"), reject=("?",)),
-    _task("mini-rte", _TWO_WAY, ("red", "big"), _SENTENCES, ("so", "maybe")),
-    _task("mini-sick", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never")),
+          (1.3, 1.0), positive="equivalent"),
+    _task("mini-mnli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
+          (1.0, 1.3, 1.3)),
+    _task("mini-snli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
+          (1.0, 1.3, 1.3)),
+    _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), ("well", "anyway"), (1.0, 1.0),
+          reject=("?",)),
+    _task("mini-rte", _TWO_WAY, ("red", "big"), _SENTENCES, ("so", "maybe"), (1.0, 1.3)),
+    _task("mini-sick", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
+          (1.0, 1.3, 1.3)),
 )}
 """The mini tasks by name."""
 
