@@ -34,8 +34,8 @@ def oracle(name):
 
 @pytest.mark.parametrize(("name", "tolerance"), [("mgda", 1e-9), ("upgrad", 1e-6), ("cagrad", 1e-4)])
 def test_torchjd_gives_the_same_direction(name, tolerance):
-    import torch
     peer = oracle(name)
+    import torch
     weigh = jax.jit(getattr(weightings, name))
     for scale, rows in matrices():
         gramian = jnp.array((scale * rows) @ (scale * rows).T)
@@ -48,8 +48,8 @@ def test_torchjd_gives_the_same_direction(name, tolerance):
 
 
 def test_torchjd_gives_the_same_pcgrad_in_every_order(monkeypatch):
-    import torch
     peer = oracle("pcgrad")
+    import torch
     weigh = jax.jit(weightings.pcgrad)
     random = np.random.RandomState(1)
     for scale, rows in matrices():
