@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from optax.experimental import aggregating
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.surgery import weightings
 from dawgen_jax.surgery.gramian import combine, gramian, units
 
@@ -52,7 +52,7 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
     """Algorithm 2: d = d_r + epsilon * sum_s d_s', d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r.
 
     Args:
-      epsilon: weight of the synthetic gradients d_s after projection.
+      epsilon: weight of the synthetic gradients d_s after projection, 0 or more.
       reference: index r of the real source.
       scope: what an inner product runs over: 'global' all parameters, 'leaf' each array, 'row' each array's last
         axis (one prompt row).
@@ -62,6 +62,7 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
 
     Raises:
       UserError: the scope is none of these.
+      ConfigError: epsilon is below 0, or (from the update, which sees how many there are) no source has that index.
 
     >>> transform = gradient_surgery()
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -73,13 +74,17 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
       Guo, Du, Li, Miao: Generating Synthetic Datasets for Few-shot Prompt Tuning, 2024,
       https://arxiv.org/abs/2410.10865.
     """
-    weighting = partial(weightings.surgery, epsilon=epsilon, reference=reference)
+    weighting = partial(weightings.surgery, epsilon=_not_negative(epsilon), reference=reference)
     return _aggregator(lambda count, number: weighting, reference, scope)
 
 
 def weighted_sum(epsilon: float = 1.0, reference: int = 0) -> aggregating.Aggregator:
-    """d = d_r + epsilon * sum_s d_s, the arm (Real, Syn); conflicts are counted all the same."""
-    weighting = partial(weightings.total, epsilon=epsilon, reference=reference)
+    """d = d_r + epsilon * sum_s d_s, the arm (Real, Syn); conflicts are counted all the same.
+
+    Raises:
+      ConfigError: as in :func:`gradient_surgery`.
+    """
+    weighting = partial(weightings.total, epsilon=_not_negative(epsilon), reference=reference)
     return _aggregator(lambda count, number: weighting, reference, "global")
 
 
@@ -96,6 +101,7 @@ def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed
 
     Raises:
       UserError: no aggregator has that name, or the scope is unknown.
+      ConfigError: epsilon is below 0.
     """
     if name == "surgery":
         return gradient_surgery(epsilon, 0, scope)
@@ -108,6 +114,12 @@ def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed
         raise UserError(f"classifier.aggregator = {name!r}: must be 'surgery', 'sum', 'pcgrad', "
                         "'mgda', 'cagrad' or 'upgrad'.")
     return _aggregator(lambda count, number: symmetric[name], 0, scope)
+
+
+def _not_negative(epsilon: float) -> float:
+    if not epsilon >= 0:
+        raise ConfigError(f"epsilon = {epsilon!r}: must be 0 or more.")
+    return epsilon
 
 
 def _ordered_pcgrad(seed: int, count: jax.Array, number: int) -> Callable:
@@ -130,6 +142,8 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
         del params, extra_args
         leaves, tree = jax.tree.flatten(updates)
         number = leaves[0].shape[0]
+        if not 0 <= reference < number:
+            raise ConfigError(f"reference = {reference}: must be the index of one of the {number} sources.")
         groups = [leaves] if scope == "global" else [[leaf] for leaf in leaves]
         weighting = jnp.vectorize(make_weighting(state.count, number), signature="(s,s),(s)->(s)")
         directions, pairs = [], []

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.surgery.aggregator import aggregator, gradient_surgery, weighted_sum
 
 NAMES = ("sum", "surgery", "pcgrad", "mgda", "cagrad", "upgrad")
@@ -201,6 +201,16 @@ def test_in_a_chain_and_weighted_sum():
     params = jnp.zeros(3)
     updates, _ = tx.update(GOLDEN, tx.init(params), params)
     np.testing.assert_allclose(updates, -0.1 * (GOLDEN[0] + 0.5 * GOLDEN[1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [gradient_surgery, weighted_sum])
+def test_epsilon_and_reference_are_checked(make):
+    for epsilon in (-0.1, np.nan):
+        with pytest.raises(ConfigError, match=r"epsilon = .*0 or more"):
+            make(epsilon)
+    for reference in (-1, 2):  # neither may wrap around or be ignored
+        with pytest.raises(ConfigError, match=f"reference = {reference}.*2 sources"):
+            apply(make(reference=reference), GOLDEN)
 
 
 def test_names_and_scopes_are_checked():
