@@ -141,8 +141,10 @@ def _run(stack, x: jax.Array, mask: jax.Array, *extra, side: str, config: T5Conf
             x, _ = body(x, parameters)
     else:
         layers = config.num_layers if side == "encoder" else config.num_decoder_layers
-        body = jax.checkpoint(body, prevent_cse=False) if config.remat else body
-        x, _ = jax.lax.scan(body, x, stack["layers"], unroll=min(config.scan_unroll, layers) or layers)
+        unroll = min(config.scan_unroll, layers) or layers
+        # Without a loop between the two passes, the compiler would merge the recomputed layers with the first ones.
+        body = jax.checkpoint(body, prevent_cse=unroll == layers) if config.remat else body
+        x, _ = jax.lax.scan(body, x, stack["layers"], unroll=unroll)
     return merge("norm", stack["norm"], config=config)(x)
 
 

@@ -1,5 +1,6 @@
 """One update of the prompt: what moves, what padding does, what a non-finite loss does, devices and seeds."""
 
+import dataclasses
 import functools
 
 import chex
@@ -9,14 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from dawgen_jax import optim, sharding
+from dawgen_jax import optim, prompts, sharding
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.evaluation import pad_rows
 from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.t5 import model
 from dawgen_jax.tuning import losses
 from dawgen_jax.tuning.step import init_state, prompt_step
 from tests import tiny
+from tests.generator import toy
 
 CONFIG = ClassifierConfig(learning_rate=0.1)
 
@@ -48,8 +51,6 @@ def step():
 
 
 def test_class_scores_are_the_label_words_logits_of_the_full_model(theta):
-    from dawgen_jax import prompts
-    from dawgen_jax.t5 import model
     batch, prompt = tiny.classifier_set(4, 0), start()
     score = functools.partial(losses.class_scores, t5=tiny.T5, verbalizer=tiny.VERBALIZER)
     scores = jax.jit(score)(prompt, theta, batch)
@@ -128,6 +129,29 @@ def test_eight_devices_one_device_and_vmapped_seeds_agree(theta, step):
     for _ in range(3):
         alone, _ = step(alone, theta, batches[1])
     np.testing.assert_allclose(outcomes[0][0][1], alone.params, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("unroll", [0, 1])
+def test_rematerialisation_leaves_the_gradient_and_is_kept_apart_by_a_loop_or_a_barrier(unroll):
+    """The CPU's compiler drops barriers before it assigns memory, so only the loop's saving can be seen here."""
+    batch, gradients, memory = tiny.classifier_set(8, 1, width=16), [], []
+    for remat in (False, True):
+        t5 = dataclasses.replace(tiny.T5, num_layers=8 if unroll else 2, num_decoder_layers=2, scan_unroll=unroll,
+                                 remat=remat)
+
+        def loss(prompt, theta, t5=t5):
+            scores = losses.class_scores(prompt, theta, batch, t5=t5, verbalizer=tiny.VERBALIZER)
+            return losses.weighted_mean(losses.cross_entropy(scores, batch.label), batch.weight)
+
+        theta = toy.jit(functools.partial(model.init, t5))(jax.random.key(0))
+        lowered = toy.jit(jax.grad(loss)).lower(start(), theta)
+        assert ("optimization_barrier" in lowered.as_text()) == (remat and unroll == 0)
+        compiled = lowered.compile()
+        gradients.append(compiled(start(), theta))
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
+    if unroll:
+        assert memory[1] < memory[0] / 2
 
 
 def test_a_prompt_of_100_rows_of_1024_is_the_papers_102k():
