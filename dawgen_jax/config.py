@@ -27,6 +27,7 @@ __all__ = [
     "GeneratorConfig",
     "SynthesisConfig",
     "UserError",
+    "check_choice",
     "digest",
 ]
 
@@ -56,6 +57,18 @@ def digest(*parts: Any) -> str:
 
     text = json.dumps(parts, sort_keys=True, default=plain, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_choice(name: str, value: str, *choices: str) -> None:
+    """Raise a :class:`ConfigError` unless ``value`` is one of the choices.
+
+    >>> check_choice("norm", "token", "batch", "sentence")
+    Traceback (most recent call last):
+    dawgen_jax.config.ConfigError: norm = 'token': must be 'batch' or 'sentence'.
+    """
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ConfigError(f"{name} = {value!r}: must be {', '.join(most)} or {last}.")
 
 
 def _check(owner: Any, field: str, ok: bool, want: str) -> None:
@@ -170,7 +183,8 @@ class GeneratorConfig:
     dist_margin: float = 1.0
     """Margin of the hinge in L_dist."""
     disc_chunks: int = 0
-    """Chunks in which the gradient of L_disc is summed (less memory); 0 lets the step choose."""
+    """Chunks in which the gradient of L_disc is summed (less memory): at most so many, the most that divide the
+    batch; 0 asks for one a label."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint_every: int = 100

@@ -13,6 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax.config import check_choice
+
 __all__ = ["disc", "dist", "example_mean", "nll", "pool", "sequence_nll", "token_mean"]
 
 
@@ -54,10 +56,14 @@ def disc(scores: jax.Array, form: str) -> jax.Array:
     Returns:
       [B, U]; L_disc is its mean over supervised tokens.
 
+    Raises:
+      ConfigError: the form is none of these.
+
     References:
       Meng et al.: Tuning Language Models as Training Data Generators, https://arxiv.org/abs/2211.03044, 2023
       (``ce_rawlogit`` is its code's).
     """
+    check_choice("form", form, "ce_logprob", "ratio", "ce_rawlogit")
     log_share = scores[0] - jax.nn.logsumexp(scores, axis=0)
     return -jnp.exp(log_share) if form == "ratio" else -log_share
 
@@ -97,7 +103,12 @@ def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: str 
 
     Returns:
       (hinges [B], share of active hinges [B], bool [B] where an example has a partner and a negative).
+
+    Raises:
+      ConfigError: the reading or the similarity is none of these.
     """
+    check_choice("reading", reading, "A", "B")
+    check_choice("similarity", similarity, "cosine", "swapped_distance")
     measure = _cosine if similarity == "cosine" else _minus_distance
     same = label[:, None] == label[None, :]
     both = valid[:, None] & valid[None, :]

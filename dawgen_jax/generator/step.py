@@ -109,7 +109,7 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     metrics = {
         "loss": loss, "gen": gen, "nll": losses.token_mean(nll, mask), "disc": disc, "disc_virtual": disc_virtual,
         "dist": dist, "dist_active": dist_active, "grad_norm": optax.tree.norm(gradient),
-        "meta_grad_norm": optax.tree.norm(meta_gradient), "prompt_norm": optax.global_norm(new.label_prompts),
+        "meta_grad_norm": optax.tree.norm(meta_gradient), "prompt_norm": optax.tree.norm(new.label_prompts),
         "finite": finite, "token_weights": weights,
     }
     return new, metrics
@@ -185,9 +185,12 @@ def _real_gradient(weights: jax.Array, scored: _Scored, batch: GeneratorBatch, *
 
 
 def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:
-    """Parts of the batch for v: by default as many as labels, so that one part has as many rows as the gold pass."""
-    chunks = config.disc_chunks or label_prompts["prompt"].shape[0]
-    return chunks if batch.label.shape[0] % chunks == 0 else 1
+    """Parts of the batch for v: the most that are equal and not more than asked for.
+
+    By default as many as labels are asked for, so that one part has as many rows as the gold pass.
+    """
+    asked, examples = config.disc_chunks or label_prompts["prompt"].shape[0], batch.label.shape[0]
+    return next(chunks for chunks in range(min(asked, examples), 0, -1) if examples % chunks == 0)
 
 
 def _optimisers(config: GeneratorConfig, num_steps: int):

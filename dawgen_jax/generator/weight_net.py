@@ -9,6 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax.config import check_choice
+
 __all__ = ["init", "token_weights", "uniform_weights"]
 
 
@@ -45,7 +47,11 @@ def token_weights(weight_net: dict[str, jax.Array], values: jax.Array, mask: jax
 
     Returns:
       [B, U]; 0 where not supervised.
+
+    Raises:
+      ConfigError: the norm is neither.
     """
+    check_choice("norm", norm, "batch", "sentence")
     values = jax.lax.stop_gradient(values)[..., None]
     inner = jax.nn.relu(values * weight_net["w1"][None, None] + weight_net["b1"][None, None])
     scores = jnp.sum(inner * weight_net["w2"][None, None], axis=-1) + weight_net["b2"]
@@ -67,7 +73,11 @@ def uniform_weights(mask: jax.Array, norm: str, dtype=jnp.float32) -> jax.Array:
 
     Returns:
       [B, U]; 0 where not supervised.
+
+    Raises:
+      ConfigError: the norm is neither.
     """
+    check_choice("norm", norm, "batch", "sentence")
     count = jnp.sum(mask, axis=None if norm == "batch" else 1, keepdims=True)
     return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dawgen_jax.config import ConfigError
 from dawgen_jax.generator import losses, scores, weight_net
 from dawgen_jax.t5 import model
 from tests.generator import toy
@@ -52,6 +53,19 @@ def test_token_weights_sum_to_one_and_take_no_gradient_from_their_input(norm):
     assert not weight_net.token_weights(omega, values, jnp.zeros_like(MASK), norm).any()
 
 
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: losses.disc(jnp.zeros((2, 2, 3)), "logprob"), "form = 'logprob'.*'ce_rawlogit'"),
+    (lambda: losses.dist(*hand_made(), reading="C"), "reading = 'C'.*'A' or 'B'"),
+    (lambda: losses.dist(*hand_made(), similarity="distance"), "similarity = 'distance'.*'cosine'"),
+    (lambda: weight_net.token_weights(weight_net.init(jax.random.key(0)), jnp.zeros((2, 3)), MASK, "token"),
+     "norm = 'token'.*'batch' or 'sentence'"),
+    (lambda: weight_net.uniform_weights(MASK, "token"), "norm = 'token'.*'batch' or 'sentence'"),
+])
+def test_unknown_forms_are_refused_with_the_known_ones(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
 def hand_made():
     """Sentences 0 and 1 of label 0 at a right angle, 2 and 3 of label 1 in line; wrong prompts point to axis 2."""
     gold = np.array([[1, 0, 0], [0, 2, 0], [0, 0, 1], [0, 0, 3.0]])
@@ -92,7 +106,7 @@ def test_pool_is_a_weighted_mean_of_supervised_states():
     assert not losses.pool(hidden, jnp.ones((2, 3)), jnp.zeros_like(MASK)).any()
 
 
-@pytest.mark.parametrize("at_once", [1, 60, 2**23])
+@pytest.mark.parametrize("at_once", [1, 360, 2**23])  # 1 token; 2 + 2 + 1 (2 x 3 rows, 30 words); all five
 def test_fused_log_prob_is_log_softmax_with_its_gradient(monkeypatch, at_once):
     monkeypatch.setattr(scores, "LOGITS_AT_ONCE", at_once)
     theta = toy.theta()

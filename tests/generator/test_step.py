@@ -13,7 +13,7 @@ from dawgen_jax import sharding
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
-from dawgen_jax.generator.step import generator_step, init_state
+from dawgen_jax.generator.step import _chunks, generator_step, init_state
 from dawgen_jax.t5 import model
 from tests.generator import toy
 
@@ -131,6 +131,13 @@ def test_seeds_in_one_program_and_eight_devices_agree_with_separate_runs(theta):
             state, metrics = step()(state, theta, batch)
         close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], ends[0][0]), state)
         np.testing.assert_allclose(metrics["loss"], ends[0][1][seed], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "examples", "parts"), [(0, 6, 3), (0, 8, 2), (0, 2, 2), (4, 6, 3), (5, 7, 1),
+                                                          (8, 8, 8), (100, 6, 6)])
+def test_disc_is_taken_in_as_many_equal_parts_as_asked_for_or_fewer(asked, examples, parts):
+    config = dataclasses.replace(CONFIG, disc_chunks=asked)
+    assert _chunks(config, toy.batch(labels=(0,) * examples), toy.label_prompts()) == parts
 
 
 @pytest.mark.parametrize("where", ["theta", "prompt", "omega"])
