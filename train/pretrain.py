@@ -11,7 +11,6 @@ import dataclasses
 import os
 import pathlib
 import runpy
-import sys
 
 from dawgen_jax.config import UserError
 
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> None:
         values["corpus.seed"] = args["seed"]
     config = _replace(config, values)
     out = args["out"] or pathlib.Path("runs") / config.name
-    # Imported here: the processes that write text import this file too, and need no JAX.
+    # Imported here and below: the processes that write text import this file too, and need no JAX.
     from dawgen_jax.miniworld import pretraining
     facts = pretraining.pretrain(config, out, args["workers"], log=lambda line: print(line, flush=True))
     pretraining.save_backbone(out / "backbone", config, facts)
@@ -67,7 +66,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    from train import cli
+
+    cli.guard(main)

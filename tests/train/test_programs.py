@@ -1,10 +1,12 @@
 """The programs' face: config files, overrides, and what a user's mistake looks like."""
 
+import logging
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from dawgen_jax.config import Config, UserError
@@ -69,6 +71,33 @@ def test_a_users_mistake_is_one_sentence_and_status_2(tmp_path):
     result = program("train.run", "configs/mini.py", "--tasks", "mini-snil", "--out", str(tmp_path / "run"))
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "mini-snil" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_pretraining_reports_mistakes_alike_and_its_workers_import_no_jax():
+    result = program("train.pretrain", "configs/nothing.py")
+    assert result.returncode == 2 and "Traceback" not in result.stderr and "configs/nothing.py" in result.stderr
+    import_it = "import sys, train.pretrain; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", import_it], cwd=REPOSITORY, timeout=60).returncode == 0
+
+
+@pytest.fixture
+def no_compilation_cache():
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_programs_keep_a_compilation_cache_and_leave_one_that_is_set(no_compilation_cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(logging.getLogger("dawgen_jax"), "setLevel", lambda level: None)
+    cli.start()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "dawgen_jax" / "xla")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
+    cli.start()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
 
 
 def test_out_of_range_and_help():
