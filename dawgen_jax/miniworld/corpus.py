@@ -57,7 +57,7 @@ class CorpusConfig:
     curriculum: int = 72_000
     """Documents from there until `levels` are reached, and from there until `prefixed` is: what is learned on short
     documents is lost again if long ones and prefixes come at once. 0 starts with both."""
-    statement_pairs: float = 0.74
+    statement_pairs: float = 0.63
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
     question_pairs: float = 0.06
     """Share of pairs of questions."""
@@ -65,7 +65,7 @@ class CorpusConfig:
     """Share of questions followed by a statement."""
     polar: float = 0.06
     """Share of statements followed by a polar question and yes, no or unknown."""
-    glossed: float = 0.04
+    glossed: float = 0.15
     """Share of pairs that a glossary precedes."""
     salient: float = 0.40
     """Share of examples whose joining word or answer is masked."""

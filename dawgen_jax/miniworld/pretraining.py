@@ -71,7 +71,7 @@ class PretrainConfig:
     """Decoder layers."""
     num_heads: int = 4
     """Heads."""
-    documents: int = 256_000
+    documents: int = 1_120_000
     """Documents to train on, each once."""
     minutes: float = 0.0
     """If greater than 0, `documents` is set once, after 20 seconds, to what this wall time will hold; the card says
@@ -389,7 +389,7 @@ def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict) -> 
     if config.corpus.instructions:
         text = f"verbalised tasks of the mini world, after {config.start.rstrip('/').rsplit('/', 1)[-1]}"
     command = f"configs/pretrain_{config.name.replace('-', '_')}.py"
-    command += f" --documents {facts['documents']} --seed {config.corpus.seed}"
+    command += f" --documents {facts['documents']} --seed {config.corpus.seed} --dispatch {config.dispatch}"
     card = _CARD.format(
         **dataclasses.asdict(config) | {"documents": facts["documents"]}, step=facts["step"], loss=facts["loss"],
         seconds=facts["seconds"], parameters=sum(x.size for x in jax.tree.leaves(facts["theta"])), tokens=len(TOKENS),

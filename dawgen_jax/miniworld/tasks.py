@@ -4,8 +4,8 @@ Templates are the plain sequence sentence, <mask>, sentence, whose words the bac
 the world that have nothing to do with the task, so that a backbone knows the task no better than chance before its
 prompt is tuned, as the paper's T5 does; generator phrases say with the world's own connectives what the paper's say.
 
-``Departure:`` templates, label words and phrases (the paper's words do not occur in the world), and repetition
-penalties of 1 (related sentences of the world share most of their words).
+``Departure:`` templates, label words and phrases (the paper's words do not occur in the world), the relation in the
+infix instead of in front, and repetition penalties, chosen on generated sets of mini-snli by label consistency.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TWO_WAY = ("entailment", "not_entailment")
 def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tuple[str, str],
           relations: tuple[str, ...], penalties: tuple[float, ...], **options) -> Task:
     first, second = nouns
-    phrases = tuple((f"{first} {relation} {second} . {first} :", f"{second} :") for relation in relations)
+    phrases = tuple((f"{first} :", f"{relation} {second} :") for relation in relations)
     return Task(name, labels, "{sentence1} <mask> {sentence2}", words, phrases, penalties, (name,),
                 test_split="test", **options)
 
@@ -38,14 +38,14 @@ TASKS: dict[str, Task] = {task.name: task for task in (
     _task("mini-mrpc", ("not_equivalent", "equivalent"), ("red", "big"), _SENTENCES, ("rather", "likewise"),
           (1.3, 1.0), positive="equivalent"),
     _task("mini-mnli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.3)),
+          (1.0, 1.3, 1.5)),
     _task("mini-snli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.3)),
+          (1.0, 1.3, 1.5)),
     _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), ("well", "anyway"), (1.0, 1.0),
           reject=("?",)),
     _task("mini-rte", _TWO_WAY, ("red", "big"), _SENTENCES, ("so", "maybe"), (1.0, 1.3)),
     _task("mini-sick", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.3)),
+          (1.0, 1.3, 1.5)),
 )}
 """The mini tasks by name."""
 
