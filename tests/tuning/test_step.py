@@ -81,7 +81,8 @@ def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta,
     wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
     wide = batch._replace(tokens=wide[0], mask=wide[1])
     padded = stack(*(pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)))
-    _, other_metrics = step(init_state(start(), transform()), theta, padded)
+    other, other_metrics = step(init_state(start(), transform()), theta, padded)
+    np.testing.assert_allclose(other.params, state.params, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
     np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-4)
 
@@ -99,6 +100,22 @@ def test_without_conflict_surgery_is_the_sum(theta, name):
     np.testing.assert_allclose(state.params, alone.params, rtol=1e-4, atol=1e-4)
 
 
+def test_epsilon_one_without_conflict_is_the_arm_real_syn_step_for_step(theta):
+    real, other = tiny.classifier_set(6, 1), tiny.classifier_set(6, 2)
+    mixed = (np.concatenate([a[:4], b[4:]]) for a, b in zip(real, other, strict=True))
+    batch = stack(real, ClassifierBatch(*mixed))  # four rows of six in common: different gradients that agree
+    ends = []
+    for name in ("surgery", "sum"):
+        tx = transform(name)
+        update, state = toy.jit(step_with(tx)), init_state(start(), tx)
+        for _ in range(3):
+            state, metrics = update(state, theta, batch)
+            assert 0 < metrics["cosine"] < 0.99
+        assert state.opt_state[0].conflicts == 0 and state.step == 3
+        ends.append(state.params)
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+
+
 def test_a_non_finite_loss_leaves_everything_as_it_was(theta, step):
     batch = stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 2))
     state, _ = step(init_state(start(), transform()), theta, batch)
@@ -111,24 +128,33 @@ def test_a_non_finite_loss_leaves_everything_as_it_was(theta, step):
     chex.assert_trees_all_equal((later.step, later.params), (state.step, state.params))
 
 
-def test_eight_devices_one_device_and_vmapped_seeds_agree(theta, step):
+def test_one_four_and_eight_devices_and_vmapped_seeds_agree(theta, step):
     batches = [stack(tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)) for k in range(2)]
+    batches[1].label[1] = (batches[1].label[0] + 1) % 3
+    for leaf in batches[1][:2]:
+        leaf[1] = leaf[0]  # the same text under other labels: a conflict for sure
     many = ClassifierBatch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))
     starts = np.stack([start(0), start(1)])
     outcomes = []
-    for devices in (1, 8):
+    seeds = jax.vmap(step_with(transform()), in_axes=(0, None, 0))
+    for devices in (1, 4, 8):
         mesh = sharding.data_mesh(devices)
-        update = sharding.compile_step(jax.vmap(step, in_axes=(0, None, 0)), mesh, batch_axis=2)
+        chex.clear_trace_counter()
+        update = sharding.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), mesh, batch_axis=2)
         state = jax.vmap(functools.partial(init_state, tx=transform()))(jnp.array(starts))
+        state = jax.device_put(state, sharding.replicated(mesh))
         for _ in range(3):
             state, metrics = update(state, theta, many)
         outcomes.append((np.asarray(state.params), np.asarray(metrics["loss"])))
-    np.testing.assert_allclose(outcomes[1][0], outcomes[0][0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(outcomes[1][1], outcomes[0][1], rtol=1e-5)
-    alone = init_state(start(1), transform())
-    for _ in range(3):
-        alone, _ = step(alone, theta, batches[1])
-    np.testing.assert_allclose(outcomes[0][0][1], alone.params, rtol=1e-4, atol=1e-5)
+        assert state.opt_state[0].conflicts[1] > 0
+    for params, loss in outcomes[1:]:
+        np.testing.assert_allclose(params, outcomes[0][0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(loss, outcomes[0][1], rtol=1e-5)
+    for k, batch in enumerate(batches):
+        alone = init_state(starts[k], transform())
+        for _ in range(3):
+            alone, _ = step(alone, theta, batch)
+        np.testing.assert_allclose(outcomes[0][0][k], alone.params, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("unroll", [0, 1])
@@ -156,3 +182,16 @@ def test_rematerialisation_leaves_the_gradient_and_is_kept_apart_by_a_loop_or_a_
 
 def test_a_prompt_of_100_rows_of_1024_is_the_papers_102k():
     assert jax.eval_shape(lambda: init_state(jnp.zeros((100, 1024)), transform())).params.size == 102_400
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(remat):
+    t5 = dataclasses.replace(tiny.T5, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,
+                             num_decoder_layers=24, num_heads=16, dtype="bfloat16", scan_unroll=1, remat=remat)
+    tx = transform()
+    state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, 1024), jnp.float32))
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
+    update = functools.partial(prompt_step, t5=t5, verbalizer=losses.Verbalizer((4273, 7163, 150), 32099), tx=tx)
+    after, metrics = jax.eval_shape(update, state, theta, stack(tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    assert {metrics[name].dtype for name in ("loss", "grad_norm", "cosine")} == {jnp.dtype("float32")}
