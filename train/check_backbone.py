@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import safe_open
 
 from dawgen_jax.config import UserError
+from dawgen_jax.data.tokenizer import sentinel_id
 from dawgen_jax.t5 import convert, model
 from dawgen_jax.t5.engine import Decoder, Work
 from dawgen_jax.t5.sampling import Sampling
@@ -50,14 +51,20 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
 
 
 def tokenizer_report(folder: pathlib.Path, config) -> dict:
-    """Whether the tokenizer in ``folder`` fits the model: its size, special tokens and unused rows."""
+    """Whether the tokenizer in ``folder`` fits the model: its size, special tokens, first sentinel and unused rows."""
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+    # A tokenizer of bytes (byt5) has no vocabulary to store beside its configuration.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
         return {"found": False, "agrees": True}
     tokenizer = AutoTokenizer.from_pretrained(folder)
     agrees = len(tokenizer) <= config.vocab_size
     agrees &= tokenizer.pad_token_id == config.pad_id and tokenizer.eos_token_id == config.eos_id
+    try:
+        sentinel = sentinel_id(tokenizer)
+    except UserError:
+        sentinel = None
+    agrees &= sentinel is not None and sentinel < config.vocab_size
     return {
         "found": True,
         "agrees": agrees,
@@ -65,6 +72,7 @@ def tokenizer_report(folder: pathlib.Path, config) -> dict:
         "unused_rows": config.vocab_size - len(tokenizer),
         "pad": tokenizer.pad_token_id,
         "eos": tokenizer.eos_token_id,
+        "sentinel": sentinel,
     }
 
 
@@ -76,10 +84,14 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
     oracle = (
         transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
     )
+    if config.model_type == "umt5":
+        # transformers 5 forces the flag, with which its umt5 scales, to True whatever config.json says.
+        oracle.config.tie_word_embeddings = config.scale_decoder_outputs
     draw = np.random.default_rng(0)
     source = draw.integers(3, config.vocab_size, (3, LENGTH))
     mask = np.arange(LENGTH)[None] < np.array([[LENGTH], [5], [8]])
     target = draw.integers(3, config.vocab_size, (3, STEPS))
+    inputs = np.pad(target, ((0, 0), (1, 0)), constant_values=config.decoder_start_id)[:, :-1]
     rows = np.asarray(theta["embedding"])[draw.integers(3, config.vocab_size, PROMPT)]
 
     def loss_fn(prompt):
@@ -87,17 +99,18 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
         embeddings = jnp.concatenate([jnp.broadcast_to(prompt[None], (3, *prompt.shape)), text], axis=1)
         seen = jnp.concatenate([jnp.ones((3, PROMPT), bool), mask], axis=1)
         encoded = model.encode(theta, embeddings, seen, config=config)
-        hidden = model.decode(theta, np.pad(target, ((0, 0), (1, 0)))[:, :-1], encoded, seen, config=config)
+        hidden = model.decode(theta, inputs, encoded, seen, config=config)
         scores = model.logits(theta, hidden, config=config)
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(scores), target[..., None], -1)), scores
 
     with jax.default_matmul_precision("highest"):
         (_, scores), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(jnp.asarray(rows))
+        greedy_tokens = greedy_difference(oracle, config, theta, source, mask)
     prompt = torch.tensor(rows, requires_grad=True)
     embeddings = torch.cat([prompt.expand(3, -1, -1), oracle.get_input_embeddings()(torch.tensor(source))], 1)
     seen = torch.cat([torch.ones(3, PROMPT), torch.tensor(mask)], 1).long()
-    inputs = torch.tensor(np.pad(target, ((0, 0), (1, 0)), constant_values=config.decoder_start_id)[:, :-1])
-    out = oracle(inputs_embeds=embeddings, attention_mask=seen, decoder_input_ids=inputs, labels=torch.tensor(target))
+    out = oracle(inputs_embeds=embeddings, attention_mask=seen, decoder_input_ids=torch.tensor(inputs),
+                 labels=torch.tensor(target))
     out.loss.backward()
 
     def relative(ours, theirs):
@@ -106,7 +119,7 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
     return {
         "logits": relative(scores, out.logits.detach().numpy()),
         "prompt_gradient": relative(gradient, prompt.grad.numpy()),
-        "greedy_tokens": greedy_difference(oracle, config, theta, source, mask),
+        "greedy_tokens": greedy_tokens,
     }
 
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from transformers import ByT5Tokenizer
 
 from dawgen_jax.config import UserError
 from dawgen_jax.t5 import convert as t5_convert
@@ -38,6 +39,44 @@ def test_check_backbone_passes_what_agrees_and_fails_what_does_not(checkpoint, t
     with pytest.raises(SystemExit) as stopped:
         check_backbone.main([str(checkpoint)])
     assert stopped.value.code == 1 and "passed        False" in capsys.readouterr().out
+
+
+def test_check_backbone_reads_a_tokenizer_of_bytes(tmp_path, capsys, monkeypatch):
+    torch_t5.write(tmp_path, "byt5", d_model=8, num_layers=1)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    monkeypatch.setattr(check_backbone, "compare", lambda *arguments: {})
+    check_backbone.main([str(tmp_path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] and report["tokenizer"] == {
+        "found": True, "agrees": True, "tokens": 384, "unused_rows": 0, "pad": 0, "eos": 1, "sentinel": 259}
+
+
+@pytest.mark.shared
+def test_check_backbone_compares_vocabularies(shared, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(check_backbone, "compare", lambda *arguments: {})
+    for rows in (32128, 32000):
+        folder = shutil.copytree(shared / "tokenizer", tmp_path / str(rows))
+        torch_t5.write(folder, "v1.0", vocab_size=rows, d_model=8, num_layers=1)
+        arguments = [str(folder), "--json"]
+        if rows == 32128:
+            check_backbone.main(arguments)
+        else:
+            with pytest.raises(SystemExit, match="1"):
+                check_backbone.main(arguments)
+        report = json.loads(capsys.readouterr().out)
+        assert report["passed"] == report["tokenizer"]["agrees"] == (rows == 32128)
+        assert (report["tokenizer"]["unused_rows"], report["tokenizer"]["sentinel"]) == (rows - 32100, 32099)
+
+
+def test_check_backbone_takes_the_scale_of_umt5_from_its_file(tmp_path, capsys):
+    """The files on the hub say False, which transformers 5 overwrites with True."""
+    torch_t5.write(tmp_path, "umt5", d_model=8, num_layers=1, num_decoder_layers=1)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "tie_word_embeddings": False}))
+    check_backbone.main([str(tmp_path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] and not report["scaled_head"]
 
 
 def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
