@@ -25,11 +25,19 @@ __all__ = [
 ]
 
 
-def load_tokenizer(path: str | pathlib.Path) -> PreTrainedTokenizerBase:
+_SENTINEL = re.compile("\u2581?<extra_id_[0-9]+>")
+"""A sentinel's piece; mt5's vocabulary holds them as ordinary pieces with a word mark."""
+
+
+def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a Hugging Face directory; nothing is fetched and no code of the directory is run.
 
+    Args:
+      path: the directory.
+      vocab_size: V, rows of the model's embedding; by default any number will do.
+
     Raises:
-      UserError: there is no such folder, or no tokenizer in it that can be read.
+      UserError: there is no such folder, no tokenizer in it that can be read, or one whose sentinel the model lacks.
     """
     from transformers import AutoTokenizer
 
@@ -44,7 +52,9 @@ def load_tokenizer(path: str | pathlib.Path) -> PreTrainedTokenizerBase:
                         "config.json, there.") from None
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"{path}: its tokenizer has no end-of-sequence or no padding piece; T5 needs </s> and <pad>.")
-    sentinel_id(tokenizer)
+    if (mask := sentinel_id(tokenizer)) >= (vocab_size or np.inf):
+        raise UserError(f"{path}: its tokenizer's <extra_id_0> is piece {mask}, but the model has only {vocab_size} "
+                        "rows; put the tokenizer of this model there.")
     return tokenizer
 
 
@@ -54,14 +64,15 @@ def sentinel_id(tokenizer: PreTrainedTokenizerBase, n: int = 0) -> int:
     Raises:
       UserError: the tokenizer has no such piece.
     """
-    found = tokenizer.convert_tokens_to_ids(f"<extra_id_{n}>")
-    if found is None or found == tokenizer.unk_token_id:
-        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no piece <extra_id_{n}>; use a T5 tokenizer.")
-    return found
+    for piece in (f"<extra_id_{n}>", f"\u2581<extra_id_{n}>"):
+        found = tokenizer.convert_tokens_to_ids(piece)
+        if found is not None and found != tokenizer.unk_token_id:
+            return found
+    raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no piece <extra_id_{n}>; use a T5 tokenizer.")
 
 
 def banned_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarray:
-    """Ids that are never sampled: all special pieces but end of sequence, and rows without a piece.
+    """Ids that are never sampled: sentinels, all special pieces but end of sequence, and rows without a piece.
 
     Args:
       tokenizer: of the backbone.
@@ -70,9 +81,10 @@ def banned_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarra
     Returns:
       int32 [n], ascending.
     """
-    special = {i for i in tokenizer.all_special_ids if i != tokenizer.eos_token_id and i < vocab_size}
-    known = set(tokenizer.get_vocab().values())
-    return np.array(sorted(special | (set(range(vocab_size)) - known)), np.int32)
+    pieces = tokenizer.get_vocab()
+    special = {*tokenizer.all_special_ids, *(i for piece, i in pieces.items() if _SENTINEL.fullmatch(piece))}
+    rows = set(range(vocab_size))
+    return np.array(sorted((special - {tokenizer.eos_token_id}) & rows | rows - set(pieces.values())), np.int32)
 
 
 def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

@@ -62,7 +62,8 @@ def load_backbone(config: BackboneConfig, mesh: Mesh) -> Backbone:
     for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
-    return Backbone(t5, theta, load_tokenizer(folder), config.label, digest(content.hexdigest(), config.dtype))
+    tokenizer = load_tokenizer(folder, t5.vocab_size)
+    return Backbone(t5, theta, tokenizer, config.label, digest(content.hexdigest(), config.dtype))
 
 
 def find_task(name: str) -> Task:

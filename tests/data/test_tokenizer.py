@@ -74,11 +74,28 @@ def test_a_tokenizer_without_sentinels_is_refused(words, tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_sentinels_that_are_ordinary_pieces(tmp_path):
+    """mt5's tokenizer holds them with a word mark and does not call them special."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581the", "\u2581<extra_id_1>", "\u2581<extra_id_0>", "<extra>"]
+    mt5 = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({p: i for i, p in enumerate(pieces)}, unk_token="<unk>")),
+        pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    assert sentinel_id(mt5) == 5 and sentinel_id(mt5, 1) == 4
+    assert banned_ids(mt5, 8).tolist() == [0, 2, 4, 5, 7] and word_start_ids(mt5).tolist() == [3]
+    mt5.save_pretrained(tmp_path)
+    assert sentinel_id(load_tokenizer(tmp_path, 6)) == 5
+    with pytest.raises(UserError, match="<extra_id_0> is piece 5, but the model has only 5 rows"):
+        load_tokenizer(tmp_path, 5)
+
+
 @pytest.mark.shared
 def test_t5_facts(t5):
     assert (sentinel_id(t5), t5.eos_token_id, t5.pad_token_id, len(t5)) == (32099, 1, 0, 32100)
     banned = banned_ids(t5, 32128)
-    assert banned.tolist() == [0, 2, *range(32000, 32128)]
+    assert banned.tolist() == [0, 2, *range(32000, 32128)] and not set(banned) & set(word_start_ids(t5))
     starts = word_start_ids(t5)[:100]
     assert (starts[0], starts[-1]) == (8, 164)
     assert t5.convert_ids_to_tokens([8, 164]) == ["\u2581the", "\u2581may"]
