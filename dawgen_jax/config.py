@@ -216,7 +216,7 @@ class SynthesisConfig:
     min_new_tokens: int = 0
     """End of sequence is not allowed before this many tokens."""
     temperature: float = 0.0
-    """0 is greedy decoding (the paper's baseline for pair tasks)."""
+    """0 is greedy decoding (the paper's baseline for pair tasks); scores over less than 1e-4 could overflow."""
     top_k: int = 0
     """Sample among the k best tokens; 0 is off."""
     top_p: float = 1.0
@@ -239,6 +239,7 @@ class SynthesisConfig:
     def __post_init__(self):
         _positive(self, "samples_per_label", "max_new_tokens", "batch_size", "shard_size")
         _not_negative(self, "min_new_tokens", "temperature", "top_k", "seed")
+        _check(self, "temperature", self.temperature == 0 or self.temperature >= 1e-4, "0 (greedy), or 1e-4 or more")
         _check(self, "top_p", 0 < self.top_p <= 1, "greater than 0 and at most 1")
         _check(self, "min_new_tokens", self.min_new_tokens < self.max_new_tokens, "below max_new_tokens")
         _check(self, "unfinished", self.unfinished in ("reject", "cut"), "'reject' or 'cut'")

@@ -146,8 +146,9 @@ class T5Config:
         tied = values.get("tie_word_embeddings", True)
         # mt5 never scales. umt5 follows its flag, as in transformers 4; transformers 5 overwrites that with True.
         scale = model_type != "mt5" and values.get("scale_decoder_outputs", tied)
-        eos = values.get("eos_token_id", 1)
-        start = values.get("decoder_start_token_id")
+        # A null is as good as a missing field: T5's own numbers.
+        pad, eos, start = (values.get(f"{name}_token_id") for name in ("pad", "eos", "decoder_start"))
+        pad, eos = 0 if pad is None else pad, 1 if eos is None else eos
         return cls(
             vocab_size=values.get("vocab_size", 32128 if model_type == "t5" else 250112),
             d_model=values.get("d_model", 512),
@@ -164,9 +165,9 @@ class T5Config:
             tied_head=tied if tied_head is None else tied_head,
             scale_decoder_outputs=bool(scale),
             per_layer_bias=model_type == "umt5",
-            pad_id=values.get("pad_token_id", 0),
+            pad_id=pad,
             eos_id=eos[0] if isinstance(eos, list) else eos,
-            decoder_start_id=values.get("pad_token_id", 0) if start is None else start,
+            decoder_start_id=pad if start is None else start,
             model_type=model_type,
             **numerics,
         )

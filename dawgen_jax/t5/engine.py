@@ -69,7 +69,8 @@ class Decoder:
 
     Attributes:
       traces: how often each program was traced, by name.
-      cut: how many sources were longer than the largest width and lost text.
+      cut: how many sources of generated samples were longer than the largest width and lost text.
+      steps: how many tokens one slot could have had so far; times the slots this is what all tokens cost.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Decoder:
         self.refill = min(refill or max(1, slots // 16), self.slots)
         self.max_new_tokens, self.penalty, self.draw, self.lookahead = max_new_tokens, penalty, draw, 8 * self.slots
         self.traces: collections.Counter = collections.Counter()
-        self.cut = 0
+        self.cut = self.steps = 0
         self.banned, self.exempt = np.zeros((2, config.vocab_size), bool)
         self.banned[[config.pad_id, *banned]] = True
         self.exempt[[config.pad_id, config.eos_id, *exempt]] = True
@@ -173,7 +174,9 @@ class Decoder:
             room = self.lookahead - stream.waiting
             fresh = list(itertools.islice(work, room))
             for item in fresh:
-                stream.add(self._checked(item))
+                checked = self._checked(item)
+                self.cut += len(checked.source) < len(item.source)
+                stream.add(checked)
             if not stream.busy:
                 return
             yield from stream.run(ending=len(fresh) < room)
@@ -223,7 +226,9 @@ class Decoder:
         for field, ok, want in (
             ("max_new_tokens", 1 <= sampling.max_new_tokens <= self.max_new_tokens, f"1 to {self.max_new_tokens}"),
             ("min_new_tokens", sampling.min_new_tokens >= 0, "0 or more"),
-            ("temperature", 0 <= sampling.temperature < np.inf, "0 (greedy) or more"),
+            # Scores over a smaller one could overflow.
+            ("temperature", sampling.temperature == 0 or 1e-4 <= sampling.temperature < np.inf,
+             "0 (greedy), or 1e-4 or more"),
             ("temperature", self.draw or sampling.temperature == 0, "0, since this decoder has draw=False"),
             ("top_k", sampling.top_k >= 0, "0 (off) or more"),
             ("top_p", 0 < sampling.top_p <= 1, "greater than 0 and at most 1"),
@@ -243,7 +248,6 @@ class Decoder:
                 raise UserError(f"{name}: {tail} soft rows and end of sequence exceed the source budget {limit}.")
             keep = np.r_[: limit - tail, len(source) - tail : len(source)]
             source, slots = source[keep], slots[keep]
-            self.cut += 1
         return work._replace(source=source, slots=slots)
 
 
@@ -274,6 +278,7 @@ class _Stream:
         self.decoder, self.theta, self.prompts, self.key = decoder, theta, prompts, key
         self.queues: dict[int, collections.deque[Work]] = {width: collections.deque() for width in decoder.widths}
         self.occupants: list[Work | None] = [None] * decoder.slots
+        self.positions = np.zeros(decoder.slots, np.int32)
         self.group: _Group | None = None
         widest = jax.eval_shape(decoder.embed_fn, theta, prompts, _rows([_FILLER], decoder.widths[-1]))
         self.state = decoder.empty(widest[1].shape[1])
@@ -308,6 +313,9 @@ class _Stream:
         active, finished, healthy, position, tokens = jax.device_get(
             (state.active, state.finished, state.healthy, state.position, state.tokens)
         )
+        # Some slot took every step: one that goes on, or the last that ended.
+        decoder.steps += int((position - self.positions).max())
+        self.positions = position.copy()
         for slot, work in enumerate(self.occupants):
             if work is None or active[slot]:
                 continue
@@ -352,7 +360,7 @@ class _Stream:
         where[group.done : group.done + count] = free[:count]
         self.state = self.decoder.place(self.state, group.encoded, where, group.keys, group.sampling, group.penalised)
         for slot, work in zip(free, group.work[group.done : group.done + count], strict=False):
-            self.occupants[slot] = work
+            self.occupants[slot], self.positions[slot] = work, 0
         done = group.done + count
         self.group = None if done == len(group.work) else group._replace(done=done)
         return free[count:]

@@ -29,6 +29,49 @@ def test_reads_and_writes_config_json(values, scaled, activation, gated):
     assert T5Config.from_hugging_face(config.to_hugging_face()) == config
 
 
+HUB = {
+    # name: (what of its config.json is read, layers, heads x d_kv, head, feed-forward layer)
+    "t5-efficient-tiny-nl8": (
+        {"d_ff": 1024, "d_kv": 64, "d_model": 256,
+         "decoder_start_token_id": 0, "eos_token_id": 1, "feed_forward_proj": "relu", "model_type": "t5",
+         "num_decoder_layers": 8, "num_heads": 4, "num_layers": 8, "pad_token_id": 0, "vocab_size": 32128},
+        (8, 8), 256, (True, True), ("relu", False)),
+    "t5-efficient-small-dl2": (
+        {"d_ff": 2048, "d_kv": 64, "d_model": 512, "feed_forward_proj": "relu", "model_type": "t5",
+         "num_decoder_layers": 2, "num_heads": 8, "num_layers": 6, "pad_token_id": 0, "vocab_size": 32128},
+        (6, 2), 512, (True, True), ("relu", False)),
+    "t5-small-lm-adapt": (
+        {"d_ff": 1024, "d_kv": 64, "d_model": 512, "decoder_start_token_id": 0, "eos_token_id": 1,
+         "feed_forward_proj": "gated-gelu", "model_type": "t5", "num_decoder_layers": 8, "num_heads": 6,
+         "num_layers": 8, "pad_token_id": 0, "relative_attention_num_buckets": 32, "tie_word_embeddings": False,
+         "vocab_size": 32128},
+        (8, 8), 384, (False, False), ("gelu_new", True)),
+    "flan-t5-large": (
+        {"d_ff": 2816, "d_kv": 64, "d_model": 1024, "decoder_start_token_id": 0, "eos_token_id": 1,
+         "feed_forward_proj": "gated-gelu", "model_type": "t5", "num_decoder_layers": 24,
+         "num_heads": 16, "num_layers": 24, "pad_token_id": 0,
+         "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32, "tie_word_embeddings": False,
+         "vocab_size": 32128},
+        (24, 24), 1024, (False, False), ("gelu_new", True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_reads_what_stands_on_the_hub(name):
+    values, layers, inner, head, feed_forward = HUB[name]
+    config = T5Config.from_hugging_face(values)
+    assert (config.num_layers, config.num_decoder_layers) == layers and config.num_heads * config.d_kv == inner
+    assert (config.tied_head, config.scale_decoder_outputs) == head
+    assert (config.activation, config.gated) == feed_forward
+    assert (config.pad_id, config.eos_id, config.decoder_start_id, config.vocab_size) == (0, 1, 0, 32128)
+    assert T5Config.from_hugging_face(config.to_hugging_face()) == config
+
+
+def test_null_ids_are_those_of_t5():
+    null = dict.fromkeys(("pad_token_id", "eos_token_id", "decoder_start_token_id"))
+    assert T5Config.from_hugging_face({**SMALL, **null}) == T5Config.from_hugging_face(SMALL)
+
+
 @pytest.mark.parametrize(
     ("values", "numerics", "message"),
     [

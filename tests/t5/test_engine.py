@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.config import ConfigError, SynthesisConfig, UserError
 from dawgen_jax.t5 import model
 from dawgen_jax.t5.config import T5Config
 from dawgen_jax.t5.engine import Decoder, Sample, Work
@@ -131,16 +131,38 @@ def test_other_shapes_and_devices_give_the_same_text(theta, prompts, reference, 
             row = scores_of(theta, prompts, work, first[:place])[place]
             assert abs(row[first[place]] - row[second[place]]) < 1e-4
             ties += 1
-        assert other.traces["advance"] == 1 and other.traces["encode"] == len(other.widths)
+        list(other.score(theta, prompts, [(work, samples[work.index]) for work in WORK], LABELS))
+        of_width = dict.fromkeys(("encode", "place", "score"), len(other.widths))
+        assert dict(other.traces) == {"unstack": 1, "empty": 1, "advance": 1, **of_width}
     with capsys.disabled():
         print(f"[{ties} near ties among {2 * len(WORK)} samples]", end=" ")
+
+
+def test_drawn_tokens_are_those_of_the_sample_s_key(decoder, theta, prompts):
+    """fold_in(fold_in(key, label), index), then the position, is the key of each token's Gumbel noise."""
+    work = Work(1, 20, SOURCES[20], None, Sampling(temperature=0.7, max_new_tokens=BUDGET, min_new_tokens=BUDGET))
+    tokens = run(decoder, theta, prompts, [work], seed=5)[20].tokens
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 1), 20)
+    scores = scores_of(theta, prompts, work, tokens[:-1]) / np.float32(0.7)
+    scores[:, [0, 1]] = -np.inf
+    wanted = [jax.random.categorical(jax.random.fold_in(key, u), row) for u, row in enumerate(scores)]
+    np.testing.assert_array_equal(tokens, wanted)
+    assert (tokens != scores.argmax(-1)).any()
+
+
+def test_a_long_stream_keeps_the_slots_busy(theta, prompts):
+    decoder = build()
+    work = [Work(0, i, SOURCES[i % 24], None, Sampling(min_new_tokens=1 + i % BUDGET, max_new_tokens=1 + i % BUDGET))
+            for i in range(240)]  # fmt: skip
+    tokens = sum(len(sample.tokens) for sample in run(decoder, theta, prompts, work).values())
+    assert tokens == 240 * (BUDGET + 1) / 2 <= decoder.steps * decoder.slots <= 1.3 * tokens
 
 
 def test_minimum_banned_and_penalised_ids_hold(theta, prompts):
     banned = range(2, 50)
     other = build(banned=banned, exempt=range(50, 55))
-    work = [Work(0, i, np.arange(50, 60), None, Sampling(min_new_tokens=8, max_new_tokens=8, repetition_penalty=1e4))
-            for i in range(3)]  # fmt: skip
+    sampling = Sampling(min_new_tokens=8, max_new_tokens=8, repetition_penalty=1e4)
+    work = [Work(0, i, np.arange(50, 60), None, sampling._replace(temperature=i % 2)) for i in range(6)]
     for sample in run(other, theta, prompts, work).values():
         assert len(sample.tokens) == 8 and not sample.finished
         assert not set(sample.tokens) & {0, 1, *banned}
@@ -181,8 +203,12 @@ def test_long_sources_are_cut_before_the_soft_rows_and_counted(theta, prompts):
 
     decoder = Decoder(CONFIG, watched, slots=1, widths=(6,), max_new_tokens=2, refill=1)
     slots = np.array([-1] * 7 + [0, 1, -1])
-    run(decoder, theta, prompts, [Work(0, 0, np.arange(3, 13), slots, Sampling(max_new_tokens=1))])
+    work = Work(0, 0, np.arange(3, 13), slots, Sampling(max_new_tokens=1))
+    made = run(decoder, theta, prompts, [work])
     assert decoder.cut == 1
+    decoder._score = lambda theta, prompts, rows, targets, mask: np.zeros(targets.shape)
+    list(decoder.score(theta, prompts, [(work, made[0])], 1))
+    assert decoder.cut == 1  # the same text once more
     np.testing.assert_array_equal(seen[0][0][0], [3, 4, 5, 10, 11, 12])
     np.testing.assert_array_equal(seen[0][1][0], [-1, -1, -1, 0, 1, -1])
     with pytest.raises(UserError, match="exceed the source budget 6"):
@@ -198,6 +224,7 @@ def test_long_sources_are_cut_before_the_soft_rows_and_counted(theta, prompts):
         ({"top_p": 1.5}, "top_p = 1.5"),
         ({"temperature": -1.0}, "temperature = -1.0"),
         ({"temperature": np.nan}, "temperature = nan"),
+        ({"temperature": 1e-5}, r"temperature = 1e-05: must be 0 \(greedy\), or 1e-4 or more"),
         ({"top_k": -1}, "top_k = -1"),
         ({"repetition_penalty": 0.0}, "repetition_penalty = 0.0"),
     ],
@@ -206,6 +233,15 @@ def test_settings_out_of_range_are_refused(setting, message, decoder, theta, pro
     work = Work(0, 7, np.arange(3), None, Sampling(**{"max_new_tokens": 4, **setting}))
     with pytest.raises(UserError, match=f"sample 7 of label 0: {message}"):
         list(decoder.generate(theta, prompts, [work], jax.random.key(0)))
+
+
+def test_the_smallest_temperature_gives_finite_scores(decoder, theta, prompts):
+    with pytest.raises(ConfigError, match="temperature = 1e-05"):
+        SynthesisConfig(temperature=1e-5)
+    loud = {**theta, "head": theta["head"] * 1e3}
+    cold = [Work(0, i, source, None, Sampling(1e-4, top_p=0.9, max_new_tokens=4)) for i, source in enumerate(SOURCES)]
+    hot = [work._replace(sampling=work.sampling._replace(temperature=0.0)) for work in cold]
+    assert all(same(run(decoder, loud, prompts, cold), run(decoder, loud, prompts, hot)))
 
 
 def test_impossible_decoders_and_broken_backbones_are_refused(decoder, theta, prompts):
