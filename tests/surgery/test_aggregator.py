@@ -16,6 +16,7 @@ from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.surgery.aggregator import aggregator, gradient_surgery, weighted_sum
 
 NAMES = ("sum", "surgery", "pcgrad", "mgda", "cagrad", "upgrad")
+SCOPES = [(name, "global") for name in NAMES] + [("surgery", "leaf"), ("surgery", "row")]
 GOLDEN = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 
 
@@ -88,30 +89,31 @@ def test_idempotent_and_unchanged_without_conflict(seed):
     chex.assert_trees_all_equal(direction, jax.tree.map(lambda leaf: leaf[0] + leaf[1], agreeing))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_eager_jit_vmap_and_sharded_agree_and_trace_once(name):
-    transform = aggregator(name, seed=3)
+@pytest.mark.parametrize(("name", "scope"), SCOPES)
+def test_eager_jit_and_vmap_agree_and_trace_once(name, scope):
+    transform = aggregator(name, scope=scope, seed=3)
 
     def update(grads):
         return apply(transform, grads)
 
-    grads = random_grads(0, sources=3)
+    every = [random_grads(seed, sources=3) for seed in range(3)]
     chex.clear_trace_counter()
     jitted = jax.jit(chex.assert_max_traces(update, n=1))
-    expected = update(grads)
-    chex.assert_trees_all_close(jitted(grads), expected, rtol=1e-5, atol=1e-5)
-    jitted(random_grads(1, sources=3))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), grads, random_grads(1, sources=3))
-    both = jax.vmap(update)(stacked)
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], both), expected, rtol=1e-4, atol=1e-5)
+    expected = [jitted(grads) for grads in every]
+    chex.assert_trees_all_close(expected[0], update(every[0]), rtol=1e-5, atol=1e-5)
+    together = jax.jit(jax.vmap(update))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *every))
+    for index, alone in enumerate(expected):
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], together)
+        chex.assert_trees_all_close(one, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["surgery", "upgrad"])
-def test_sharded_gradients_give_the_same_direction(name):
-    update = compiled(name)
-    wide = {"prompt": jax.random.normal(jax.random.key(5), (3, 8, 4))}
-    expected = update(wide)
-    for devices in (1, 4, 8):
+@pytest.mark.parametrize(("name", "scope"), SCOPES)
+def test_sharded_gradients_give_the_same_direction(name, scope):
+    update = compiled(name, scope=scope)
+    wide = {"infix": jax.random.normal(jax.random.key(6), (3, 8, 2)),
+            "prompt": jax.random.normal(jax.random.key(5), (3, 8, 4))}
+    expected = update(wide)  # on one device
+    for devices in (4, 8):
         mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
         sharded = jax.device_put(wide, NamedSharding(mesh, PartitionSpec(None, "data")))
         chex.assert_trees_all_close(jax.tree.map(np.asarray, update(sharded)), expected, rtol=1e-4, atol=1e-5)
@@ -137,11 +139,26 @@ def test_one_source_is_returned(name):
     assert state.count == 1 and state.conflicts == 0
 
 
+@pytest.mark.parametrize(("name", "scope"), SCOPES)
+@pytest.mark.parametrize("factor", [2.0**-33, 2.0**50])
+def test_the_direction_scales_with_the_gradients(name, scope, factor):
+    """All are positively homogeneous, CAGrad's Pareto test and UPGrad's ridge included: both are relative.
+
+    A power of two is exact, so there is nothing to round.
+    """
+    grads = random_grads(6)
+    direction, state = compiled(name, scope=scope)(grads)
+    scaled, scaled_state = compiled(name, scope=scope)(jax.tree.map(lambda leaf: factor * leaf, grads))
+    chex.assert_trees_all_equal(scaled, jax.tree.map(lambda leaf: factor * leaf, direction))
+    chex.assert_trees_all_equal(scaled_state, state)
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_non_finite_source_gives_zeros_and_is_counted(name, bad):
+@pytest.mark.parametrize("source", [0, 1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_source_gives_zeros_and_is_counted(name, source, bad):
     grads = random_grads(4)
-    grads["prompt"] = grads["prompt"].at[1, 0, 0].set(bad)
+    grads["prompt"] = grads["prompt"].at[source, 0, 0].set(bad)
     direction, state = compiled(name)(grads)
     assert not flat(direction).any()
     assert state.nonfinite == 1 and state.count == 0 and state.conflicts == 0 and np.isfinite(state.cosine)
@@ -163,13 +180,16 @@ def test_all_zero_gradients_stay_zero(name):
     assert state.nonfinite == 0
 
 
-def test_bfloat16_gradients_have_float32_inner_products():
-    # In bfloat16 sums the 2^12 small products would vanish beside the first.
+@pytest.mark.parametrize(("first", "removed"), [(8, 0), (32, 16 / 17)])
+def test_bfloat16_gradients_have_float32_inner_products(first, removed):
+    # In bfloat16 sums the 2^12 small products would vanish beside the first: a conflict, or one of another size.
     real = jnp.concatenate([jnp.array([-1.0]), jnp.full(2**12, 2.0**-4)]).astype(jnp.bfloat16)
-    synthetic = jnp.concatenate([jnp.array([8.0]), jnp.full(2**12, 2.0**-4)]).astype(jnp.bfloat16)
+    synthetic = jnp.concatenate([jnp.array([float(first)]), jnp.full(2**12, 2.0**-4)]).astype(jnp.bfloat16)
     direction, state = compiled()(jnp.stack([real, synthetic]))
-    assert direction.dtype == jnp.bfloat16 and state.conflicts == 0
-    np.testing.assert_allclose(state.cosine, (16 - 8) / np.sqrt(17 * 80), rtol=1e-6)
+    assert direction.dtype == jnp.bfloat16 and state.conflicts == (removed > 0)
+    np.testing.assert_allclose(state.cosine, (16 - first) / np.sqrt(17 * (first**2 + 16)), rtol=1e-6)
+    exact = (1 + removed) * np.float64(real) + np.float64(synthetic)
+    np.testing.assert_allclose(np.float64(direction), exact, rtol=2.0**-8)  # half a unit in bfloat16's last place
 
 
 @pytest.mark.parametrize("scope", ["leaf", "row"])
