@@ -8,8 +8,9 @@ On one batch, in FewGen's order:
 
 With lambda = 0 this is FewGen, and with uniform weights 2. and 3. fall away (L_gen).
 
-Departures: no dropout, so that 1. and 4. share one forward pass at Q; L_dist stands in 4. only. Only gold rows are
-differentiated where only gold rows matter; the wrong prompts' rows are differentiated for v, and for L_dist (B).
+Departures: no dropout, so that 1. and 4. share their scores at Q; L_dist stands in 4. only. Departure: scoring at Q
+takes two passes, over the [B] gold rows and the [(L-1) B] wrong ones, instead of one over [L B]: only the gold rows
+are differentiated for L_wGen and the slopes, and the wrong ones then keep no activations (but for L_dist (B)).
 """
 
 from __future__ import annotations
