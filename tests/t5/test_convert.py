@@ -42,7 +42,7 @@ def equal(first, second):
     return jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and (a == b).all(), first, second))
 
 
-@pytest.mark.parametrize("kind", ["v1.0", "v1.1", "byt5", "umt5"])
+@pytest.mark.parametrize("kind", torch_t5.KINDS)
 def test_round_trip_is_exact_and_pytorch_reads_it(kind, tmp_path, monkeypatch):
     oracle = torch_t5.write(tmp_path / "theirs", kind)
     config, theta = convert.load(tmp_path / "theirs")
@@ -81,6 +81,13 @@ def test_storage_dtypes_are_widened(name, stored, checkpoint, tmp_path):
     assert torch_t5.read(tmp_path, dtype=torch.float32).shared.weight.dtype == torch.float32
     with pytest.raises(ConfigError, match="float16 overflows"):
         convert.load(tmp_path, dtype="float16")
+
+
+def test_bfloat16_comes_back_bit_for_bit(checkpoint, tmp_path):
+    config, theta = convert.load(checkpoint, dtype="bfloat16")
+    convert.save(tmp_path, config, theta)
+    assert {t.dtype for t in load_file(tmp_path / "model.safetensors").values()} == {np.dtype(ml_dtypes.bfloat16)}
+    assert equal(theta, convert.load(tmp_path, dtype="bfloat16")[1])
 
 
 def test_values_that_overflow_float16_are_not_written(checkpoint, tmp_path):
