@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -161,7 +162,7 @@ def _fine_tuned(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequen
     result = fine_tune(backbone.theta, train, dev, data, num_labels=len(task.labels), config=config.fine_tuning,
                        t5=backbone.t5, mesh=job.mesh, seed=cell.seed, eval_batch_size=config.eval_batch_size,
                        pad_multiple=config.pad_multiple, title=f"{task.name} {arm} {cell.seed}")
-    count = backbone.t5.num_parameters() + backbone.t5.d_model * len(task.labels)
+    count = sum(leaf.size for leaf in jax.tree.leaves(backbone.theta)) + backbone.t5.d_model * len(task.labels)
     rows = _rows(job, task, backbone, arm, cell, result.predicted, data.label, count, time.monotonic() - begin,
                  {"dev_accuracy": result.accuracy, "best_step": result.step, "learning_rate": result.learning_rate})
     finish(cell.folder, functools.partial(_fill, rows=rows, lines=[], predicted=result.predicted, prompt=None))

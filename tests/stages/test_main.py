@@ -3,12 +3,13 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import FineTuningConfig, UserError
 from dawgen_jax.results.rows import SyntheticRow, read_rows
-from dawgen_jax.stages import main, synthetic
+from dawgen_jax.stages import inputs, main, synthetic
 from dawgen_jax.stages.job import Job
 from dawgen_jax.t5.engine import Decoder
 from dawgen_jax.tuning import loop
@@ -137,3 +138,17 @@ def test_a_loss_that_is_not_finite_stops_with_the_update_and_publishes_nothing(c
     with pytest.raises(UserError, match=r"not finite at update \d of 6 \(seed"):
         main.run(Job.start(wild, tmp_path))
     assert not list(tmp_path.glob("cells/[!.]*"))
+
+
+def test_fine_tuning_the_full_pool_and_the_control_are_cells_too(config, tmp_path):
+    classifier = dataclasses.replace(config.classifier, full_steps=2, full_eval_every=2, fine_tuning=FineTuningConfig(
+        learning_rates=(1e-3,), num_steps=2, batch_size=4, eval_every=2))
+    other = dataclasses.replace(config, arms=("FT", "Prompt Tuning @full", "Prompt Tuning #same-T"),
+                                classifier=classifier)
+    rows = [row for row in main.run(Job.start(other, tmp_path)) if row.metric == "accuracy"]
+    assert [(row.method, row.k_shot, row.variant) for row in rows[::2]] == [
+        ("FT", 4, ""), ("Prompt Tuning", 4, "same-T"), ("Prompt Tuning", "full", "")]
+    counts = {row.method: row.trainable_parameters for row in rows}
+    theta = inputs.load_backbone(classifier.backbone, Job.start(other, tmp_path).mesh).theta
+    assert counts["FT"] == sum(leaf.size for leaf in jax.tree.leaves(theta)) + 3 * theta["embedding"].shape[1]
+    assert counts["Prompt Tuning"] == 3 * theta["embedding"].shape[1]
