@@ -19,7 +19,7 @@ class Sampling(NamedTuple):
     """Decoding settings of one sample, or arrays [B] of them.
 
     Attributes:
-      temperature: 0 is greedy.
+      temperature: 0 is greedy; otherwise 1e-4 or more.
       top_k: sample among the k best tokens; 0 is off.
       top_p: sample among the fewest tokens whose probabilities reach p, in (0, 1]; 1 is off. Taken after top-k.
       repetition_penalty: CTRL's, over the row's penalised tokens; 1 is off.
