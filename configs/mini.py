@@ -1,6 +1,6 @@
 """The whole method offline on a laptop: one task of the mini world, the embedded mini-t5, 3 seeds.
 
-Expected: see the README, whose table this command printed. About 5 minutes on 2 CPU cores:
+Expected: see the README, whose table this command printed. Under 6 minutes on 2 CPU cores:
 
     python -m train.run configs/mini.py
 
