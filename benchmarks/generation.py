@@ -1,15 +1,15 @@
 """How fast is synthetic text decoded, beside PyTorch ``transformers`` and CTranslate2 on the same weights?
 
-    python -m benchmarks.generation [--runs 3] [--samples 256] [--only speed flat load accelerator]
+    python -m benchmarks.generation [--runs 3] [--samples 256] [--only speed flat top_k load accelerator]
 
 speed: greedy decoding, T5-v1.1-small shape with an untied head, real first sentences of mixed length (needs the shared
 data folder, DAWGEN_SHARED), every row ending at its own budget out of 10, 18, ..., 50 tokens (least = largest length),
 float32. Peers run one call a budget, sorted by length (PyTorch also in arrival order, all rows of a batch to its
 largest budget); only useful tokens count, and outputs may first differ only at a near tie, a gap between the two best
 scores below 1e-4: a row that differs elsewhere ends the run with an error once all is printed. Needs torch and
-ctranslate2 (pip install ctranslate2). flat: seconds and peak memory of 10 x the samples. load: peak memory of reading
-a T5-large-shaped checkpoint. accelerator: tokens per second of T5-large in bfloat16 at batch 256, and its share of the
-bound that the measured copy bandwidth sets. The last line is JSON.
+ctranslate2 (pip install ctranslate2). flat: seconds and peak memory of 10 x the samples. top_k: keeping the best k of
+32,128 scores. load: peak memory of reading a T5-large-shaped checkpoint. accelerator: tokens per second of T5-large in
+bfloat16 at batch 256, and its share of the bound that the measured copy bandwidth sets. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from dawgen_jax.t5 import convert, decode, model
+from dawgen_jax.t5 import convert, decode, model, sampling
 from dawgen_jax.t5.engine import Decoder, Work
 from dawgen_jax.t5.sampling import Sampling
 
@@ -251,12 +251,13 @@ def flat(samples: int, runs: int) -> dict:
     theta = peers.random_theta(config)
     decoder = make_decoder(config, slots=64, widths=(32, 64))
 
-    def stream(count):
-        draw = np.random.default_rng(0)  # every stream starts with the same samples
+    draw = np.random.default_rng(0)
+    sources = [draw.integers(3, config.vocab_size, draw.integers(8, 60)) for _ in range(samples)]
+
+    def stream(count):  # the same samples again and again, so that ten times as many are ten times the work
         for i in range(count):
-            budget = BUDGETS[i % len(BUDGETS)]
-            source = draw.integers(3, config.vocab_size, draw.integers(8, 60))
-            yield Work(0, i, source, None, Sampling(min_new_tokens=budget, max_new_tokens=budget))
+            budget = BUDGETS[i % samples % len(BUDGETS)]
+            yield Work(0, i, sources[i % samples], None, Sampling(min_new_tokens=budget, max_new_tokens=budget))
 
     def consume(count):
         return sum(len(sample.tokens) for sample in decoder.generate(theta, None, stream(count), jax.random.key(0)))
@@ -269,6 +270,16 @@ def flat(samples: int, runs: int) -> dict:
         growth[name] = memory.growth / 2**20
     return {"ten_times_the_samples_cost": seconds["ten"] / seconds["one"], "flat_seconds": seconds,
             "flat_peak_mib": growth}  # fmt: skip
+
+
+def top_k(runs: int, rows: int = 64, k: int = 50) -> dict:
+    """Seconds of keeping the best k of a large vocabulary: by bisection, as drawing does, and by ``lax.top_k``."""
+    scores = jax.random.normal(jax.random.key(0), (rows, peers.SMALL.vocab_size))
+    ours = functools.partial(jax.jit(sampling.truncate), scores, jnp.full(rows, k), jnp.ones(rows))
+    by_sort = jax.jit(lambda scores: jnp.where(scores >= jax.lax.top_k(scores, k)[0][:, -1:], scores, -jnp.inf))
+    np.testing.assert_array_equal(ours(), by_sort(scores))
+    seconds = peers.alternate({"ours": ours, "lax.top_k": lambda: by_sort(scores)}, 5 * runs)
+    return {"top_k_time_ratio": seconds["ours"] / seconds["lax.top_k"], "top_k_seconds": seconds}
 
 
 def write_large(folder: str) -> None:
@@ -339,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--samples", type=int, default=256)
-    questions = ["speed", "flat", "load", "accelerator"]
+    questions = ["speed", "flat", "top_k", "load", "accelerator"]
     parser.add_argument("--only", nargs="+", choices=questions, default=questions)
     options = parser.parse_args()
     figures: dict = {}
@@ -351,7 +362,8 @@ def main() -> None:
             figures["speed"] = f"needs the shared data folder (no {SHARED}); set DAWGEN_SHARED"
             continue
         found = {"speed": lambda: speed(options.samples, options.runs), "flat": lambda: flat(256, options.runs),
-                 "load": load, "accelerator": lambda: accelerator(options.runs)}[name]()  # fmt: skip
+                 "top_k": lambda: top_k(options.runs), "load": load,
+                 "accelerator": lambda: accelerator(options.runs)}[name]()  # fmt: skip
         for key, value in found.items():
             print(f"{key:60}", value, flush=True)
         figures |= found

@@ -2,8 +2,8 @@
 
     python -m train.pretrain configs/pretrain_mini_flan.py --dispatch 1 --out runs/mini-flan
 
-6 minutes on one CPU core. Run in the repository's root, or give `--start DIR` with the folder of a mini-t5. Masked joints
-of plain text stay where they were (levels 0 / 1 / 2: 1.00 / .955 / .47, from 1.00 / .995 / .545 before).
+6 minutes on one CPU core. Run in the repository's root, or give `--start DIR` with the folder of a mini-t5. Masked
+joints of plain text are lost a little (levels 0 / 1 / 2: 1.00 / .955 / .47, from 1.00 / .995 / .545 before).
 """
 
 from dawgen_jax.miniworld.corpus import CorpusConfig

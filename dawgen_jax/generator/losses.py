@@ -4,6 +4,9 @@ Every example b is scored under all L label prompts. Arrays [L, B, ...] are in *
 prompt of the example's own label y_b and entry k that of label (y_b + k) mod L. All losses are symmetric in the
 wrong labels, so no more is needed. Reduction stands in :func:`token_mean` and :func:`example_mean`.
 
+The paper's symbols: x_j is the token at position j of sentence 2 (axis U), l a label (axis L) and Q_l its prompt, y
+or y_b the label of example b (axis B), W_j the weight of token j, Z_j its last decoder state.
+
 Departures from the paper, all fields of the config: ``ce_logprob`` is the default form of L_disc (minus the log of
 the printed ratio), D in L_dist is a similarity (as printed, a distance would push sentences of one label apart).
 """
