@@ -1,6 +1,6 @@
 """The paper's claims in miniature: several tasks of the mini world, every strategy, 5 seeds, on mini-t5.
 
-One command, resumable, then the tables that results/README.md shows:
+One command, resumable, then the tables that stand in results/mini:
 
     python -m train.run configs/mini_evidence.py
     python -m train.tables runs/mini_evidence --claims --markdown tables.md
@@ -26,7 +26,7 @@ from dawgen_jax.config import (
 
 
 def get_config() -> Config:
-    """Fourteen arms on three tasks."""
+    """Fifteen arms on three tasks."""
     strategies = ("Syn only", "Real -> Syn", "Syn -> Real", "(Real, Syn)", "(Real, Syn) + GS")
     return Config(
         name="mini_evidence",

@@ -28,7 +28,7 @@ What was tried first, and failed (accuracy of the masked joint of two statements
   documents; so levels come first, and prefixes after them;
 - a rate of 1.5e-3: .59 after 12,800 short documents, against .71 with 7e-4;
 - Muon on the matrices: .69 / .77 / .73 there at rates 7e-4 / 2e-3 / 5e-3, with a fifth more time a step: not kept.
-All are single runs.
+All are single runs of trial code; no command here repeats them.
 """
 
 from dawgen_jax.miniworld.pretraining import PretrainConfig

@@ -111,8 +111,11 @@ def assert_agree(actual: dict, expected: dict, names, tolerance: float):
                                        err_msg=name), actual[name], want)
 
 
-@pytest.fixture(scope="module")
-def live() -> dict:
+@pytest.fixture(scope="module", params=["pinned", "live"])
+def transcription(request) -> dict:
+    """What the PyTorch transcription gives: its pinned numbers, or computed now where PyTorch is there."""
+    if request.param == "pinned":
+        return PINNED
     pytest.importorskip("torch")
     from tests.reference import pin
     return pin.everything()
@@ -122,21 +125,12 @@ EACH_STEP = ("disc", "disc_virtual", "gen", "dist", "loss", "token_weights", "gr
 FIRST_STEP = ("meta_gradient", "gradient", "sequence_nll", "disc_values")
 
 
-def compare_generator_steps(name: str, expected: list[dict]):
-    actual = run_generator(name, "float64")
+@pytest.mark.parametrize("name", cases.GENERATORS)
+def test_three_generator_steps(name, transcription):
+    actual, expected = run_generator(name, "float64"), transcription["generator"][name]
     assert_agree(actual[0], expected[0], FIRST_STEP, 1e-6)
     for ours, theirs in zip(actual, expected, strict=True):
         assert_agree(ours, theirs, (*EACH_STEP, "label_prompts", "weight_net"), 1e-6)
-
-
-@pytest.mark.parametrize("name", cases.GENERATORS)
-def test_three_generator_steps_pinned(name):
-    compare_generator_steps(name, PINNED["generator"][name])
-
-
-@pytest.mark.parametrize("name", cases.GENERATORS)
-def test_three_generator_steps_live(name, live):
-    compare_generator_steps(name, live["generator"][name])
 
 
 @pytest.mark.parametrize("name", cases.GENERATORS)
@@ -156,21 +150,12 @@ def with_surgery(step: dict) -> dict:
 PROMPT_STEP = ("loss", "gradients", "grad_norm", "cosine", "projected_share", "conflict")
 
 
-def compare_prompt_steps(backbone: str, expected: list[dict]):
-    expected = [with_surgery(step) for step in expected]
+@pytest.mark.parametrize("backbone", cases.BACKBONES)
+def test_three_prompt_steps_with_surgery_and_adafactor(backbone, transcription):
+    expected = [with_surgery(step) for step in transcription["classifier"][backbone]]
     assert any(step["conflict"] for step in expected), "no step of this case has a conflict"
     for ours, theirs in zip(run_classifier(backbone, "float64"), expected, strict=True):
         assert_agree(ours, theirs, (*PROMPT_STEP, "prompt"), 1e-6)
-
-
-@pytest.mark.parametrize("backbone", cases.BACKBONES)
-def test_three_prompt_steps_with_surgery_and_adafactor_pinned(backbone):
-    compare_prompt_steps(backbone, PINNED["classifier"][backbone])
-
-
-@pytest.mark.parametrize("backbone", cases.BACKBONES)
-def test_three_prompt_steps_with_surgery_and_adafactor_live(backbone, live):
-    compare_prompt_steps(backbone, live["classifier"][backbone])
 
 
 @pytest.mark.parametrize("backbone", cases.BACKBONES)
