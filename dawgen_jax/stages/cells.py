@@ -122,9 +122,10 @@ def _prompted(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence
     group = partial(progress)
     log, begin, title = MetricsLog(group / "metrics.jsonl"), time.monotonic(), f"{task.name} {arm}"
     if plan:
-        start = prompts.vocabulary_prompt(
+        # Each seed draws its own rows, so that a cell does not depend on the seeds that are tuned beside it.
+        start = np.stack([prompts.vocabulary_prompt(
             backbone.theta, word_start_ids(backbone.tokenizer), config.prompt_length,
-            seed=None if config.prompt_init == "vocabulary" else cells[0].seed)
+            seed=None if config.prompt_init == "vocabulary" else cell.seed) for cell in cells])
         sources = {"real": [arrays(cell.split.train) for cell in cells]}
         if cells[0].synthetic:
             sources["synthetic"] = [arrays(cell.synthetic.examples) for cell in cells]

@@ -124,7 +124,7 @@ def tune(prompt: np.ndarray, theta, sources: dict[str, Sequence[ClassifierBatch]
     candidate. A second phase starts from the best prompt of the first with a fresh optimiser.
 
     Args:
-      prompt: the starting prompt [P, H], the same for every seed.
+      prompt: the starting prompts [K, P, H], or one [P, H] for every seed.
       theta: frozen parameters, already placed on the mesh.
       sources: data of each source name, one set [N_k, ...] a seed.
       dev: dev set of each seed, all of one size.
@@ -143,7 +143,7 @@ def tune(prompt: np.ndarray, theta, sources: dict[str, Sequence[ClassifierBatch]
       UserError: a loss or gradient is not finite.
     """
     count = len(seeds)
-    start = np.broadcast_to(prompt, (count, *prompt.shape))
+    start = np.broadcast_to(prompt, (count, *prompt.shape[-2:]))
     best = Tuned(start, np.full(count, -1.0), np.zeros(count, np.int64))
     dev_rows = sharding.rows_for(mesh, dev[0].label.shape[0])
     dev_batch = _pad_examples(_stack(dev), dev_rows)

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from dawgen_jax.config import FineTuningConfig, UserError
+from dawgen_jax import prompts
+from dawgen_jax.config import Arm, FineTuningConfig, UserError
 from dawgen_jax.results.rows import SyntheticRow, read_rows
 from dawgen_jax.stages import inputs, main, synthetic
+from dawgen_jax.stages.cells import run_arm
 from dawgen_jax.stages.job import Job
 from dawgen_jax.t5.engine import Decoder
 from dawgen_jax.tuning import loop
@@ -152,3 +154,16 @@ def test_fine_tuning_the_full_pool_and_the_control_are_cells_too(config, tmp_pat
     theta = inputs.load_backbone(classifier.backbone, Job.start(other, tmp_path).mesh).theta
     assert counts["FT"] == sum(leaf.size for leaf in jax.tree.leaves(theta)) + 3 * theta["embedding"].shape[1]
     assert counts["Prompt Tuning"] == 3 * theta["embedding"].shape[1]
+
+
+def test_a_cell_does_not_depend_on_the_seeds_beside_it(config, tmp_path):
+    def prompt_of_21(seeds, root):
+        classifier = dataclasses.replace(config.classifier, prompt_init="sampled")
+        job = Job.start(dataclasses.replace(config, seeds=seeds, classifier=classifier), root)
+        folders = run_arm(job, "mini-snli", Arm.parse("Prompt Tuning"), None)
+        return folders[-1].name, prompts.load(folders[-1] / "prompt.safetensors")["prompt"]
+
+    name, alone = prompt_of_21((21,), tmp_path / "alone")
+    beside_13, together = prompt_of_21((13, 21), tmp_path / "together")
+    assert name == beside_13
+    np.testing.assert_allclose(together, alone, atol=1e-5)
