@@ -29,7 +29,7 @@ from dawgen_jax.t5 import model
 from dawgen_jax.t5.config import T5Config
 from dawgen_jax.tuning.losses import cross_entropy, weighted_mean
 
-__all__ = ["FineTuneState", "FineTuned", "fine_tune", "fine_tune_step", "head_scores"]
+__all__ = ["FineTuneState", "FineTuned", "fine_tune", "fine_tune_step", "head_scores", "init_state"]
 
 
 @flax.struct.dataclass
@@ -57,6 +57,16 @@ def head_scores(params: dict, batch: ClassifierBatch, *, t5: T5Config):
     start = jnp.full((batch.tokens.shape[0], 1), t5.decoder_start_id, jnp.int32)
     hidden = model.decode(theta, start, encoded, batch.mask, config=t5)[:, 0]
     return hidden.astype(jnp.float32) @ params["head"]
+
+
+def init_state(theta, num_labels: int, tx: optax.GradientTransformation) -> FineTuneState:
+    """Float32 copies of the pre-trained parameters, whatever they are kept in, and a head [H, L] of zeros.
+
+    In bfloat16 a weight of .05 would not be moved by an update of 1e-4.
+    """
+    copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), theta)
+    params = {"theta": copied, "head": jnp.zeros((theta["embedding"].shape[1], num_labels))}
+    return FineTuneState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
 def fine_tune_step(state: FineTuneState, batch: ClassifierBatch, *, t5: T5Config,
@@ -90,7 +100,7 @@ def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: Classif
     """Fine-tune on a few-shot set, select on dev, and predict the test set.
 
     Args:
-      theta: the pre-trained parameters; they are copied, not changed.
+      theta: the pre-trained parameters; they are copied in float32, not changed.
       train, dev, test: arrays [N, ...] of each set.
       num_labels: L.
       config: rates, steps, batch.
@@ -110,9 +120,7 @@ def fine_tune(theta, train: ClassifierBatch, dev: ClassifierBatch, test: Classif
     best = FineTuned(np.empty(0), -1.0, 0, 0.0)
     for rate in config.learning_rates:
         step, tx = _compiled_step(config, rate, t5, mesh)
-        params = {"theta": jax.tree.map(jnp.copy, theta), "head": jnp.zeros((t5.d_model, num_labels))}
-        state = FineTuneState(jnp.zeros((), jnp.int32), params, tx.init(params))
-        state = jax.device_put(state, sharding.replicated(mesh))
+        state = jax.device_put(init_state(theta, num_labels, tx), sharding.replicated(mesh))
         for number in tqdm(range(config.num_steps), desc=f"{title}, rate {rate:g}", unit="step", leave=False):
             index = batches.epoch_batches(len(train.label), config.batch_size, seed, number)
             batch = pad_rows(ClassifierBatch(*(leaf[index] for leaf in train)), rows)

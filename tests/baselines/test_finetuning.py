@@ -1,11 +1,14 @@
 """The FT baseline: it learns a separable toy set, leaves the pre-trained weights alone, and starts from zero scores."""
 
+import dataclasses
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dawgen_jax import sharding
+from dawgen_jax import optim, sharding
 from dawgen_jax.baselines import finetuning
 from dawgen_jax.config import FineTuningConfig
 from dawgen_jax.data.batches import ClassifierBatch
@@ -34,3 +37,18 @@ def test_it_fits_a_set_keeps_the_best_rate_and_leaves_the_given_weights():
 def test_the_new_head_starts_without_a_preference():
     params = {"theta": tiny.theta(), "head": jnp.zeros((16, 3))}
     np.testing.assert_array_equal(finetuning.head_scores(params, tiny.classifier_set(4, 0), t5=tiny.T5), 0)
+
+
+def test_a_bfloat16_backbone_is_trained_in_float32():
+    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.theta())
+    t5 = dataclasses.replace(tiny.T5, dtype="bfloat16")
+    tx = optim.adamw(FineTuningConfig(num_steps=4), 1e-5)
+    state = finetuning.init_state(rounded, 3, tx)
+    before = jax.tree.map(np.array, state.params["theta"])
+    step = jax.jit(functools.partial(finetuning.fine_tune_step, t5=t5, tx=tx))
+    for _ in range(2):  # the head is zero in the first update, and with it the gradient of all below
+        state, _ = step(state, separable(6, 0))
+    chex.assert_trees_all_equal_dtypes(state.params["theta"], before)
+    moved = jax.tree.map(lambda new, old: float((np.asarray(new) != old).mean()), state.params["theta"], before)
+    layers = jax.tree.leaves(moved["encoder"])
+    assert min(layers) > 0 and float(np.mean(layers)) > 0.5
