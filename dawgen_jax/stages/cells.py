@@ -20,7 +20,7 @@ import numpy as np
 
 from dawgen_jax import metrics, prompts, sharding
 from dawgen_jax.baselines.finetuning import fine_tune
-from dawgen_jax.config import Arm, digest
+from dawgen_jax.config import Arm, ClassifierConfig, digest
 from dawgen_jax.data.features import classifier_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.pools import Example
@@ -41,11 +41,12 @@ __all__ = ["run_arm"]
 
 
 class _Cell(NamedTuple):
-    """One seed of an arm: its data and the folder of its artefact."""
+    """One seed of an arm: its data, what its rows are marked with, and the folder of its artefact."""
 
     seed: int
     split: Split
     synthetic: SyntheticSet | None
+    variant: str
     folder: pathlib.Path
     key: str
 
@@ -74,7 +75,7 @@ def run_arm(job: Job, name: str, arm: Arm, synthetic: Sequence[SyntheticSet] | N
         made = synthetic[position] if synthetic else None
         key = _key(job, task, backbone, arm, plan, split, made, test, seed)
         folder = artefact(job.root, "cells", f"{name}-{backbone.label}-{arm}-{seed}", key)
-        cells.append(_Cell(seed, split, made, folder, key))
+        cells.append(_Cell(seed, split, made, _variant(arm, plan, made, config), folder, key))
     runner = _fine_tuned if arm.method == "FT" else _prompted
     for group in [cells] if config.vmap_seeds and arm.method != "FT" else [[cell] for cell in cells]:
         progress = artefact(job.root, "cells", f"{name}-{backbone.label}-{arm}", digest([cell.key for cell in group]))
@@ -108,8 +109,21 @@ def _key(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence[Phas
         read["plan"] = [dataclasses.asdict(phase) for phase in plan]
         if any(len(phase.sources) > 1 for phase in plan):
             read |= {"epsilon": config.epsilon, "surgery_scope": config.surgery_scope}
-    return digest("cell", read, task.labels, task.template, task.label_words, backbone.digest, str(arm), split.train,
-                  split.dev, made.digest if made else "", digest(test), seed)
+    written = (made.digest, made.generator_backbone, made.variants) if made else ()
+    return digest("cell", read, task.labels, task.template, task.label_words, backbone.digest, str(arm),
+                  job.config.data.k, split.train, split.dev, written, digest(test), seed)
+
+
+def _variant(arm: Arm, plan: Sequence[Phase], made: SyntheticSet | None, config: ClassifierConfig) -> str:
+    """What sets rows apart from the paper's: the arm's variant, the set's, and how the sources are combined."""
+    marks = [arm.variant, *(made.variants if made else ())]
+    combined = {phase.aggregator for phase in plan if len(phase.sources) > 1}
+    marks += sorted(combined - {"sum", "surgery"})
+    if combined and config.epsilon != 1:
+        marks.append(f"epsilon={config.epsilon:g}")
+    if combined - {"sum"} and config.surgery_scope != "global":
+        marks.append(f"scope={config.surgery_scope}")
+    return "+".join(mark for mark in marks if mark)
 
 
 def _prompted(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequence[Phase], cells: Sequence[_Cell],
@@ -172,14 +186,13 @@ def _fine_tuned(job: Job, task: Task, backbone: Backbone, arm: Arm, plan: Sequen
 def _rows(job: Job, task: Task, backbone: Backbone, arm: Arm, cell: _Cell, predicted: np.ndarray, label: np.ndarray,
           trainable: int, seconds: float, extras: dict) -> list[Row]:
     """The rows of a cell: accuracy and F1, and for two classes the accuracy with the label words exchanged."""
-    variants = [arm.variant] + (list(cell.synthetic.variants) if cell.synthetic else [])
     scored = metrics.scores(task, predicted, label)
     row = Row(
         task=task.name, backbone=backbone.label, method=arm.method, metric="accuracy",
         value=scored["accuracy"], n_test=len(label), seed=cell.seed,
         generator=arm.generator, generator_backbone=cell.synthetic.generator_backbone if cell.synthetic else "",
         k_shot="full" if arm.full else job.config.data.k,
-        variant="+".join(variant for variant in variants if variant),
+        variant=cell.variant,
         class_counts={name: int((label == index).sum()) for index, name in enumerate(task.labels)},
         split_source=cell.split.source, trainable_parameters=int(trainable), wall_seconds=round(seconds, 2),
         config_hash=cell.key, versions=versions(),

@@ -125,19 +125,17 @@ def _tune(job: Job, config: GeneratorConfig, task: Task, backbone: Backbone, spl
                 state, metrics = update(state, backbone.theta, batch)
                 pending.append({name: metrics[name] for name in (*_NAMES, "finite")})
                 last = number + 1 == num_steps
-                if last or (number + 1) % config.log_every == 0:
+                # Not after the last update: a restart repeats some, and so has the token weights that are published.
+                save = not last and (number + 1) % config.checkpoint_every == 0
+                if last or save or (number + 1) % config.log_every == 0:
                     line = _line(pending, number + 1, start, state)
                     _stop_if_not_finite(pending, number + 1, num_steps, seeds, title)
                     log.record([line])
                     pending = []
                     bar.update(number + 1 - bar.n)
                     bar.set_postfix_str(_postfix(line))
-                if last or (number + 1) % config.checkpoint_every == 0:
+                if save:
                     checkpoints.save(number + 1, state)
-        if first == num_steps:  # killed between the last checkpoint and publishing
-            batch = _draw(data, seeds, num_steps - 1, config, sharding.rows_for(
-                job.mesh, config.examples_per_label * len(task.labels)))
-            _, metrics = update(state, backbone.theta, batch)
     seconds = (time.monotonic() - begin) / len(seeds)
     weights = jax.device_get(metrics["token_weights"])
     for k, folder in enumerate(folders):

@@ -30,7 +30,7 @@ class Backbone(NamedTuple):
       theta: its parameters, replicated over the mesh.
       tokenizer: its tokenizer.
       label: its name in result rows.
-      digest: of its files' content and the compute dtype.
+      digest: of its weights, configuration, tokenizer and compute dtype.
     """
 
     t5: T5Config
@@ -59,7 +59,8 @@ def load_backbone(config: BackboneConfig, mesh: Mesh) -> Backbone:
     t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                              remat=config.remat, sharding=sharding.replicated(mesh))
     content = hashlib.sha256()
-    for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
+    tokenizer_files = [folder / name for name in convert.TOKENIZER_FILES if (folder / name).is_file()]
+    for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json", *tokenizer_files]:
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
     tokenizer = load_tokenizer(folder, t5.vocab_size)

@@ -11,6 +11,7 @@ from dawgen_jax.config import GENERATORS, Arm
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables, to_rich
+from dawgen_jax.stages import inputs
 from dawgen_jax.stages.cells import run_arm
 from dawgen_jax.stages.generators import tune_generators
 from dawgen_jax.stages.job import Job
@@ -30,8 +31,12 @@ def run(job: Job) -> list[Row]:
 
     Returns:
       All rows of the run directory.
+
+    Raises:
+      UserError: an input of some task is missing or wrong (before any work), or a stage cannot go on.
     """
     arms, cells, made = job.config.parsed_arms, [], []
+    _check_inputs(job, arms)
     for name in job.config.tasks:
         sets = {generator: synthesize(job, name, generator, tune_generators(job, name, generator))
                 for generator in generators_of(arms)}
@@ -39,6 +44,16 @@ def run(job: Job) -> list[Row]:
         for arm in arms:
             cells += run_arm(job, name, arm, sets.get(arm.generator))
     return publish(job, cells, made)
+
+
+def _check_inputs(job: Job, arms: Sequence[Arm]) -> None:
+    """Read what every task needs before the first is worked on: a mistake in the last is told at once."""
+    for name in job.config.tasks:
+        inputs.load_pools(name, job.config.data.root).scored(inputs.find_task(name))
+        for seed in job.config.seeds:
+            inputs.load_split(name, job.config.data, seed)
+        if generators_of(arms):
+            inputs.first_sentences(name, job.config.data)
 
 
 def publish(job: Job, cells: Sequence[pathlib.Path], made: Sequence[pathlib.Path]) -> list[Row]:

@@ -84,7 +84,7 @@ def synthesize(job: Job, name: str, generator: str, tuned: Sequence[pathlib.Path
     corpus_digest, sets = digest(corpus), []
     for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
         key = digest("synthetic", read, job.config.generator.max_source_tokens, task.repetition_penalty, task.reject,
-                     corpus_digest, generator_folder.name)
+                     corpus_digest, generator_folder.name, job.config.generator.backbone.label)
         folder = artefact(job.root, "synthetic", f"{name}-{generator}-{seed}", key)
         if not folder.exists():
             with job.stage("synthesize"):

@@ -24,14 +24,14 @@ from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.t5 import model
 from dawgen_jax.t5.config import T5Config
 
-__all__ = ["load", "save", "tensor_names"]
+__all__ = ["TOKENIZER_FILES", "load", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
 _STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 _SHARD_BYTES = 5 * 10**9
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -39,6 +39,7 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "generation_config.json",
 )
+"""What a checkpoint directory may hold beside weights and config.json; not all of them are there."""
 
 _BLOCKS = {
     "encoder": {
@@ -314,7 +315,7 @@ def save(
             folder / "model.safetensors.index.json", lambda aside: aside.write_text(json.dumps(index, indent=1) + "\n")
         )
     if tokenizer_from is not None:
-        for name in _TOKENIZER_FILES:
+        for name in TOKENIZER_FILES:
             source = pathlib.Path(tokenizer_from) / name
             if source.is_file():
                 _atomic(folder / name, lambda aside, source=source: shutil.copyfile(source, aside))

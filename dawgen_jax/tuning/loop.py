@@ -161,7 +161,12 @@ def tune(prompt: np.ndarray, theta, sources: dict[str, Sequence[ClassifierBatch]
                 progress = restored[1]
             # Placed as the step gives it back, or the step would be compiled once for each placement.
             progress = progress._replace(state=jax.device_put(progress.state, sharding.replicated(mesh)))
-            forget(done + int(progress.state.step[0]))
+            first = int(progress.state.step[0])
+            best = progress.best
+            if first == phase.num_steps and number + 1 < len(plan):
+                done += first
+                continue  # and the lines of the phases after it are kept
+            forget(done + first)
             data = [sources[name] for name in phase.sources]
             best = _run_phase(step, scores, theta, data, dev_batch, phase, progress, done, config=config,
                               rows=sharding.rows_for(mesh, phase.batch_size), seeds=seeds, checkpoints=checkpoints,
@@ -175,7 +180,7 @@ def _run_phase(update: Callable, scores: Callable, theta, data, dev: ClassifierB
                title: str, record) -> Tuned:
     state, start, best = progress
     first = int(np.asarray(state.step)[0])
-    if first == 0:
+    if first == done == 0:  # a later phase starts from a prompt that is scored already
         best, line = _evaluate(scores, state, start, theta, dev, best, done)
         record([line])
     pending, saved = [], time.monotonic()

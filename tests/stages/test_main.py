@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from dawgen_jax import prompts
-from dawgen_jax.config import Arm, FineTuningConfig, UserError
+from dawgen_jax import prompts, sharding
+from dawgen_jax.config import Arm, BackboneConfig, FineTuningConfig, UserError
 from dawgen_jax.results.rows import SyntheticRow, read_rows
-from dawgen_jax.stages import inputs, main, synthetic
+from dawgen_jax.stages import cells, generators, inputs, main, synthetic
 from dawgen_jax.stages.cells import run_arm
 from dawgen_jax.stages.job import Job
+from dawgen_jax.stages.store import MetricsLog
 from dawgen_jax.t5.engine import Decoder
 from dawgen_jax.tuning import loop
 
@@ -86,41 +88,84 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("moment", ["generator", "synthesis", "prompt", "publish"])
-def test_interrupted_and_started_again_ends_with_the_same_bytes(moment, finished, config, tmp_path, monkeypatch):
+def killing(function, calls: int):
+    """``function``, killed after the so-many-th call."""
+    left = [calls]
+
+    def wrapper(*args, **kwargs):
+        result = function(*args, **kwargs)
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        return result
+    return wrapper
+
+
+@pytest.mark.parametrize(("owner", "name", "calls"), [
+    pytest.param(MetricsLog, "record", 2, id="generator"),
+    pytest.param(generators, "finish", 1, id="generator published"),
+    pytest.param(synthetic.files, "write_shard", 2, id="synthesis"),
+    pytest.param(MetricsLog, "record", 4, id="prompt"),  # two lines of the generator, then step 0 and update 2
+    pytest.param(cells, "finish", 2, id="cell published"),
+])
+def test_interrupted_and_started_again_ends_with_the_same_bytes(owner, name, calls, finished, config, tmp_path,
+                                                                monkeypatch):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     arms = dataclasses.replace(config, arms=("DawGen: (Real, Syn) + GS",))
-    calls = {"left": 2}
-
-    def killing(function):
-        def wrapper(*args, **kwargs):
-            result = function(*args, **kwargs)
-            calls["left"] -= 1
-            if not calls["left"]:
-                raise Killed
-            return result
-        return wrapper
-
     with monkeypatch.context() as patch:
-        if moment == "generator":
-            from dawgen_jax.stages.store import MetricsLog
-            patch.setattr(MetricsLog, "record", killing(MetricsLog.record))
-        elif moment == "synthesis":
-            patch.setattr(synthetic.files, "write_shard", killing(synthetic.files.write_shard))
-        elif moment == "prompt":
-            calls["left"] = 4  # the first two of the generator's log lines, then step 0 and update 2 of the prompt
-            from dawgen_jax.stages.store import MetricsLog
-            patch.setattr(MetricsLog, "record", killing(MetricsLog.record))
-        else:
-            from dawgen_jax.stages import cells
-            patch.setattr(cells, "finish", killing(cells.finish))
+        patch.setattr(owner, name, killing(getattr(owner, name), calls))
         with pytest.raises(Killed):
             main.run(Job.start(arms, tmp_path))
     assert not (tmp_path / "results.jsonl").exists()
     main.run(Job.start(arms, tmp_path))
     whole = contents(finished)
-    for name, content in contents(tmp_path).items():
-        assert content == whole[name], name
+    for path, content in contents(tmp_path).items():
+        assert content == whole[path], path
+
+
+@pytest.mark.parametrize("calls", [2, 3, 4, 5])
+def test_an_arm_of_two_phases_interrupted_anywhere_keeps_its_lines(calls, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    two = dataclasses.replace(config, arms=("FewGen: Real -> Syn",), classifier=dataclasses.replace(
+        config.classifier, num_steps=8))
+    main.run(Job.start(two, tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "cells")
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "record", killing(MetricsLog.record, calls))
+        with pytest.raises(Killed):
+            main.run(Job.start(two, tmp_path / "again"))
+    main.run(Job.start(two, tmp_path / "again"))
+    whole = contents(tmp_path / "whole")
+    lines = [json.loads(line) for path, content in whole.items() if path.startswith("cells") and "metrics" in path
+             for line in content.splitlines()]
+    assert [line["step"] for line in lines] == 2 * list(range(9))
+    assert contents(tmp_path / "again") == whole
+
+
+def test_rows_name_another_aggregator(config, tmp_path):
+    other = dataclasses.replace(
+        config, arms=("FewGen: (Real, Syn)", "FewGen: (Real, Syn) + GS"), seeds=(13,),
+        classifier=dataclasses.replace(config.classifier, aggregator="pcgrad", epsilon=0.5, surgery_scope="row"))
+    rows = [row for row in main.run(Job.start(other, tmp_path)) if row.metric == "accuracy"]
+    assert {row.method: row.variant for row in rows} == {
+        "(Real, Syn)": "cut+epsilon=0.5", "(Real, Syn) + GS": "cut+pcgrad+epsilon=0.5+scope=row"}
+
+
+def test_a_missing_input_of_the_last_task_is_told_before_the_first_is_worked_on(config, tmp_path):
+    with pytest.raises(UserError, match="'mini-snil' is no task"):
+        main.run(Job.start(dataclasses.replace(config, tasks=("mini-rte", "mini-snil")), tmp_path))
+    assert not list(tmp_path.glob("*/"))
+
+
+def test_another_tokenizer_is_another_backbone(backbones, tmp_path):
+    mesh = sharding.data_mesh(1)
+    copy = shutil.copytree(backbones[0].path, tmp_path / "copy")
+    before = inputs.load_backbone(BackboneConfig(str(copy)), mesh).digest
+    assert before == inputs.load_backbone(backbones[0], mesh).digest
+    (copy / "tokenizer_config.json").write_text((copy / "tokenizer_config.json").read_text() + "\n")
+    inputs.load_backbone.cache_clear()
+    assert inputs.load_backbone(BackboneConfig(str(copy)), mesh).digest != before
 
 
 def test_a_set_without_finished_sentences_ends_with_the_way_out(config, tmp_path):
