@@ -8,6 +8,7 @@ length and generality of sentence 1 give nothing away. Labels are what :func:`co
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from random import Random
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ _STYLES = {
     "mini-rte": _Style((0.1, 0.8, 0.1), 0.1, _HALVES, 4000),
     "mini-sick": _Style((0.15, 0.75, 0.1), 0.1, (0.29, 0.565, 0.145), 10400),
 }
+_SYMMETRIC = ("mini-qqp", "mini-mrpc")  # (b, a) has the label of (a, b), so that one would give the other away
 _VALIDATION, _TEST, _FIRST = 600, 1500, 4000
 _ROUNDS = 9
 
@@ -111,7 +113,7 @@ def _counts(shares: tuple[float, ...], size: int) -> list[int]:
     return counts
 
 
-def _collect(rng: Random, task: str, size: int, seen: set[tuple[str, str]], shared: bool = False) -> list[Example]:
+def _collect(rng: Random, task: str, size: int, seen: set[Collection[str]], shared: bool = False) -> list[Example]:
     """``size`` new pairs with the task's label shares, in random order.
 
     Where ``shared``, a sentence 2 gives a pair of every label that is still wanted, else one pair alone.
@@ -127,8 +129,9 @@ def _collect(rng: Random, task: str, size: int, seen: set[tuple[str, str]], shar
         wanted = [label for label in labels if left[label]]
         for label in wanted if shared else [wanted[_weighted(rng, [left[label] for label in wanted])]]:
             pair = firsts[label], second
-            if pair not in seen:
-                seen.add(pair)
+            known = frozenset(pair) if task in _SYMMETRIC else pair
+            if known not in seen:
+                seen.add(known)
                 left[label] -= 1
                 examples.append(Example(*pair, consistency(task, *pair)))
     return [example for _, example in sorted((rng.random(), example) for example in examples)]
@@ -141,7 +144,8 @@ def _weighted(rng: Random, weights: list[int]) -> int:
 
 @functools.lru_cache(maxsize=16)
 def pools(name: str, seed: int = 0) -> Pools:
-    """Training pool, validation and test set of a mini task: no pair is in two of them."""
+    """Training pool, validation and test set of a mini task: no pair is in two of them, nor its mirror image in the
+    tasks where that has the same label."""
     rng, seen = Random(f"{name}/{seed}"), set()
     test = _collect(rng, name, _TEST, seen)
     validation = _collect(rng, name, _VALIDATION, seen)

@@ -12,8 +12,8 @@ from dawgen_jax import miniworld
 from dawgen_jax.miniworld import TASKS, consistency, first_sentences, pools
 
 HASHES = {
-    "mini-qqp": {"train": "a57c28dfa212", "validation": "6ff37794fed6", "test": "e6d9e47a3a08"},
-    "mini-mrpc": {"train": "c203495e9c52", "validation": "a2f13628b4e8", "test": "1c5dab04d87c"},
+    "mini-qqp": {"train": "d9f008ddbbd7", "validation": "7bf0f42dc6db", "test": "8de2d9a8d070"},
+    "mini-mrpc": {"train": "1f15e39d8328", "validation": "b1f56b0095fd", "test": "7cd5a496e5e0"},
     "mini-mnli": {"train": "81b0263c2705", "validation": "2d4c6b46d266", "test": "d72a9ef7dac0"},
     "mini-snli": {"train": "b92532405473", "validation": "658e388812ee", "test": "7267d2c71cf3"},
     "mini-qnli": {"train": "c7c056beca1f", "validation": "4bb80511f8f7", "test": "aef1189b1dfa"},
@@ -57,6 +57,16 @@ def bag_of_words_accuracy(train, test, field):
     return float(np.mean((x_test @ found.x.reshape(x.shape[1], -1)).argmax(axis=1) == y_test))
 
 
+def halves_accuracy(examples, field):
+    """Mean accuracy of the same, fitted on every other example and scored on the rest, both ways."""
+    one, other = examples[::2], examples[1::2]
+    return (bag_of_words_accuracy(one, other, field) + bag_of_words_accuracy(other, one, field)) / 2
+
+
+def majority_share(examples):
+    return max(collections.Counter(example.label for example in examples).values()) / len(examples)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_pools_of(name):
     made, task = pools(name), TASKS[name]
@@ -71,11 +81,27 @@ def test_pools_of(name):
         assert fingerprint(examples) == HASHES[name][split], f"{name}/{split}"
     found = [(example.sentence1, example.sentence2) for examples in splits.values() for example in examples]
     assert len(found) == len(set(found))
-    majority = max(collections.Counter(example.label for example in splits["test"]).values()) / len(splits["test"])
-    first, second = (bag_of_words_accuracy(splits["train"], splits["test"], field)
-                     for field in ("sentence1", "sentence2"))
-    print(f"{name}: majority {majority:.3f}, sentence 1 alone {first:.3f}, sentence 2 alone {second:.3f}")
+    if name in ("mini-qqp", "mini-mrpc"):  # their labels do not depend on the order
+        assert len(found) == len({frozenset(pair) for pair in found})
+    # In the training pool sentence 2 is independent of the label by construction, so a fit on it cannot find a cue that
+    # only the other splits have: they are measured on themselves too.
+    scored = splits["validation"] + splits["test"]
+    majority, own_majority = majority_share(splits["test"]), majority_share(scored)
+    fields = "sentence1", "sentence2"
+    first, second = (bag_of_words_accuracy(splits["train"], splits["test"], field) for field in fields)
+    own_first, own_second = (halves_accuracy(scored, field) for field in fields)
+    print(f"{name}: majority {majority:.3f}, sentence 1 alone {first:.3f}, sentence 2 alone {second:.3f}; halves of "
+          f"validation and test: majority {own_majority:.3f}, sentence 1 {own_first:.3f}, sentence 2 {own_second:.3f}")
     assert second <= majority + 0.05
+    assert own_second <= own_majority + 0.05
+
+
+def test_a_planted_cue_is_found():
+    made = pools("mini-snli")
+    scored = [example._replace(sentence2=example.sentence2 + " indeed" * (example.label == "neutral"))
+              for example in made.validation + made.test]
+    # Every neutral pair, a third, and half of the others.
+    assert halves_accuracy(scored, "sentence2") > majority_share(scored) + 0.25
 
 
 def test_shares_are_those_of_the_originals():
@@ -89,6 +115,10 @@ def test_first_sentences_are_distinct_and_of_the_right_kind():
         found = first_sentences(name)
         assert len(found) == len(set(found)) == 4000
         assert all(sentence.endswith("?" if name == "mini-qnli" else ".") for sentence in found)
+
+
+def test_first_sentences_are_those_of_the_evidence():
+    assert fingerprint([[sentence] for sentence in first_sentences("mini-snli")]) == "b4340b46446b"
 
 
 def test_another_seed_gives_other_pairs():
