@@ -8,7 +8,15 @@ seed) cell of an arm with synthetic data is then about five minutes.
 
     python -m train.convert DOWNLOADED_T5_LARGE_LM_ADAPT checkpoints/t5-large-lm-adapt     # if it has no safetensors
     python -m train.run configs/t5_large.py --classifier.backbone.path checkpoints/t5-large-lm-adapt \\
-        --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus FIRST_SENTENCES
+        --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS
+
+RELEASED_SETS is a folder TASK/*/gen-train.jsonl[.gz], of which each task reads the sets whose first sentences fit it. A
+text file instead gives all tasks of a command the same lines, though they want different ones. So give one to a group
+of tasks at a time, `--tasks ... --data.corpus FILE`, all in one run directory:
+
+    QQP QNLI          questions
+    MRPC RTE          sentences of 20 to 70 words (other lines are left out)
+    MNLI SNLI SICK    sentences of 5 to 30 words (SICK: to 15; other lines are left out)
 """
 
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, GeneratorConfig

@@ -44,7 +44,7 @@ def load_config(path: str) -> Config:
 
 
 def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
-    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory).
+    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory: DIR, else runs/NAME of the config).
 
     Raises:
       UserError: an unknown field (the nearest name is given) or a value out of range.
@@ -55,8 +55,7 @@ def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
             tyro.cli(Config, args=["--help"], default=Config(), description=f"{description} Give a config file first.")
         raise UserError("give a config file first: CONFIG.py [--out DIR] [--field.sub value ...]; for instance "
                         "configs/mini.py.")
-    config, rest = load_config(argv[0]), argv[1:]
-    out = pathlib.Path("runs") / pathlib.Path(argv[0]).stem
+    config, rest, out = load_config(argv[0]), argv[1:], None
     for position, word in enumerate(rest):
         if word == "--out" or word.startswith("--out="):
             inline = word.partition("=")[2]
@@ -71,8 +70,9 @@ def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
         if word.startswith("--") and name not in known and name != "help":
             near = difflib.get_close_matches(name, known, 1, 0)[0]
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
-    return tyro.cli(Config, args=rest, default=config, description=description,
-                    config=(tyro.conf.FlagConversionOff,)), out
+    config = tyro.cli(Config, args=rest, default=config, description=description,
+                      config=(tyro.conf.FlagConversionOff,))
+    return config, out or pathlib.Path("runs") / config.name
 
 
 def _fields(config, prefix: str = "") -> list[str]:

@@ -30,6 +30,23 @@ def _take(argv: list[str], flag: str, default: str) -> str:
     return value
 
 
+def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
+    """The prompt [P, H] of a cell's prompt.safetensors, H being the ``width`` of the backbone ``label``.
+
+    Raises:
+      UserError: the file cannot be read, or holds no such prompt.
+    """
+    arrays = prompts.load(pathlib.Path(stored))
+    if "prompt" not in arrays:
+        raise UserError(f"--prompt {stored}: has no tensor 'prompt' (but: {', '.join(arrays) or 'none'}); give the "
+                        "prompt.safetensors of a cell.")
+    prompt = arrays["prompt"]
+    if prompt.ndim != 2 or prompt.shape[1] != width:
+        raise UserError(f"--prompt {stored}: holds a prompt of shape {prompt.shape}, but {label} has width {width}; "
+                        "give the prompt.safetensors of a cell on this backbone.")
+    return prompt
+
+
 def main(argv: list[str]) -> None:
     """Print accuracy and F1 a task."""
     argv = list(argv)
@@ -38,10 +55,7 @@ def main(argv: list[str]) -> None:
     mesh = sharding.data_mesh(config.devices)
     backbone = inputs.load_backbone(config.classifier.backbone, mesh)
     width = backbone.t5.d_model
-    prompt = prompts.load(pathlib.Path(stored))["prompt"] if stored else np.zeros((0, width), np.float32)
-    if prompt.ndim != 2 or prompt.shape[1] != width:
-        raise UserError(f"{stored}: holds a prompt of shape {prompt.shape}, but {backbone.label} has width {width}; "
-                        "take a prompt that was tuned on this backbone.")
+    prompt = load_prompt(stored, width, backbone.label) if stored else np.zeros((0, width), np.float32)
     for name in config.tasks:
         task, pools = inputs.find_task(name), inputs.load_pools(name, config.data.root)
         if split not in ("", "train", "validation", "test"):

@@ -55,7 +55,12 @@ def show(arguments: Arguments, console: Console) -> None:
     for table in tables:
         console.print(to_rich(table))
     if arguments.markdown:
-        arguments.markdown.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
+        try:
+            arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+            arguments.markdown.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--markdown {arguments.markdown}: cannot be written ({error.strerror}); name a file in a "
+                            "folder that you may write to.") from None
 
 
 def main(argv: list[str]) -> None:

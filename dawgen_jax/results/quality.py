@@ -4,7 +4,7 @@ Over the n samples (s1, s2, y) of a set, words being lower-cased runs of letters
 
     distinct-2    different word bigrams of all s2 / all word bigrams of all s2
     compression   bytes of all s2, one a line / bytes of the same after DEFLATE     (higher: more repetitive)
-    distance      JS(words of synthetic s2, words of real s2), JS in bits: 0 equal, 1 disjoint
+    distance      JS(words of synthetic s2, words of real s2), JS in bits: 0 equal, 1 disjoint (or one without words)
     copies        share of samples whose s2 has the words of s1
     consistency   share of samples whose true label, by a given semantics, is y
 
@@ -109,13 +109,14 @@ def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair]
       with ``consistency``, readable (share) and consistency_of (label -> share).
 
     Raises:
-      ValueError: ``samples`` or ``real`` hold no word.
+      ValueError: ``samples`` or ``real`` is empty.
     """
     if not samples or not real:
         raise ValueError("Quality needs at least one synthetic and one real pair.")
     written = [words(sentence2) for _, sentence2, _ in samples]
     reference = [words(sentence2) for _, sentence2, _ in real]
     seen = {tuple(words(sentence)) for sentence1, sentence2, _ in shots for sentence in (sentence1, sentence2)}
+    counted = [Counter(word for tokens in sentences for word in tokens) for sentences in (written, reference)]
     extras = {
         "compression_ratio": compression_ratio(sentence2 for _, sentence2, _ in samples),
         "length_distance": divergence(Counter(map(len, written)), Counter(map(len, reference))),
@@ -138,8 +139,7 @@ def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair]
         "n": len(samples),
         "consistency": consistent,
         "diversity": distinct(sentence2 for _, sentence2, _ in samples),
-        "distance": divergence(Counter(word for tokens in written for word in tokens),
-                               Counter(word for tokens in reference for word in tokens)),
+        "distance": divergence(*counted) if all(counted) else 1.0,  # no words are shared where there are none
         "copies": _share(words(sample[0]) == tokens for sample, tokens in zip(samples, written, strict=True)),
         "extras": extras,
     }

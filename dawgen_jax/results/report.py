@@ -2,12 +2,14 @@
 
 Read by name, whatever made them:
 
-    config.json  results.jsonl  timings.json ({stage: seconds})
-    generators/TASK-GENERATOR-..../metrics.jsonl, token_weights.json ([{sentence1, label, tokens, weights}])
-    synthetic/TASK-GENERATOR-..../train.jsonl, counts.json
+    config.json  results.jsonl  synthetic.jsonl  timings.json ({stage: seconds})
+    generators/*/metrics.jsonl, token_weights.json ([{sentence1, label, tokens, weights}])
+    synthetic/*/train.jsonl, counts.json, quality.jsonl, meta.json ({generator_artefact: folder under generators/})
     cells/*/metrics.jsonl, result.json
 
-Every piece that is missing is skipped with a sentence. All text from files is escaped.
+Of cells, those of results.jsonl are shown, of synthetic sets those of synthetic.jsonl, and of generators those that
+wrote these sets; what an earlier setting left in the directory is not. Every piece that is missing is skipped with a
+sentence. All text from files is escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import itertools
 import json
 import math
 import os
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from dawgen_jax.results import curves
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.files import read_json, write_aside
 from dawgen_jax.results.published import ZERO_SHOT
-from dawgen_jax.results.rows import Row, read_cell, read_rows
+from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows
 from dawgen_jax.results.tables import Table, result_tables
 
 __all__ = ["html_table", "shaded_words", "write_report"]
@@ -66,22 +67,51 @@ _SAMPLES, _SCANNED, _SHADED = 4, 4000, 2
 
 _escape = html.escape
 
+_Made = tuple[SyntheticRow, Path]
+"""The row of a synthetic set, and its folder or that of the generator that wrote it."""
+
 
 def _folders(run: Path, kind: str) -> list[Path]:
-    """Finished artefacts, by task, generator and seed; a name that starts with a dot is unfinished."""
-    found = (folder for folder in (run / kind).glob("*") if folder.is_dir() and not folder.name.startswith("."))
-    return sorted(found, key=lambda folder: (_names(folder)[0], "DawGen" in folder.name, [
-        (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in folder.name.split("-")]))
+    """Finished artefacts; a name that starts with a dot is unfinished."""
+    return sorted(folder for folder in (run / kind).glob("[!.]*") if folder.is_dir())
+
+
+def _rows(path: Path, kind: type[Row] | type[SyntheticRow]) -> list:
+    return read_rows(path, kind) if path.exists() else []
+
+
+def _sets(run: Path) -> list[_Made]:
+    """The synthetic sets that synthetic.jsonl measures."""
+    current = {row.key: row for row in _rows(run / "synthetic.jsonl", SyntheticRow)}
+    found = {row.key: (row, folder) for folder in _folders(run, "synthetic")
+             for row in _rows(folder / "quality.jsonl", SyntheticRow) if row == current.get(row.key)}
+    return sorted(found.values(), key=lambda made: made[0].order)
+
+
+def _writers(run: Path, sets: Sequence[_Made]) -> list[_Made]:
+    """The generators that wrote the sets."""
+    folders = {folder.name: folder for folder in _folders(run, "generators")}
+    named = ((row, (read_json(folder / "meta.json") or {}).get("generator_artefact")) for row, folder in sets)
+    return [(row, folders[name]) for row, name in named if name in folders]
 
 
 def _lines(path: Path) -> list[dict]:
     return [line for _, line in json_lines(path)] if path.exists() else []
 
 
-def _names(folder: Path) -> tuple[str, str]:
-    """Task and generator in an artefact's name."""
-    match = re.match(r"(.+?)-(FewGen|DawGen)(?:-|$)", folder.name)
-    return (match[1], match[2]) if match else (folder.name, "")
+def _task(made: _Made) -> str:
+    return made[0].task
+
+
+def _generator(made: _Made) -> str:
+    return f"{made[0].generator} by {made[0].backbone}"
+
+
+def _arm(row: Row) -> str:
+    """The arm, the model that wrote its data where it is another one, and its shots."""
+    writer = f" by {row.generator_backbone}" if row.generator_backbone not in ("", row.backbone) else ""
+    shots = "" if row.method == ZERO_SHOT or row.k_shot == "full" else f", {row.k_shot} shots"
+    return row.arm + writer + shots
 
 
 def _missing(sentence: str) -> str:
@@ -109,10 +139,10 @@ def _strips(rows: Sequence[Row]) -> str:
             return f'style="--x:{100 * (100 * value - low) / (high - low):.2f}%"'
 
         lines = [f'<div></div><div class="ends"><span>{low}</span><span>{high}</span></div><div></div>']
-        for arm, cells in _grouped(group, lambda row: (row.arm, row.generator_backbone)):
+        for arm, cells in _grouped(group, _arm):
             mean = statistics.fmean(row.value for row in cells)
             dots = "".join(f"<i {place(row.value)}></i>" for row in cells)
-            lines.append(f'<div>{_escape(arm[0])}</div><div class="track">{dots}<b {place(mean)}></b></div>'
+            lines.append(f'<div>{_escape(arm)}</div><div class="track">{dots}<b {place(mean)}></b></div>'
                          f'<div class="number">{100 * mean:.2f}</div>')
         parts.append(f'<h3>{_escape(task)}, {_escape(backbone)}: one dot a seed, a stroke at the mean</h3>'
                      f'<div class="strip">{"".join(lines)}</div>')
@@ -171,20 +201,19 @@ def _tuning(run: Path, rows: Sequence[Row]) -> str:
         # A cell of an earlier configuration is no part of the results; zero-shot and FT have no curves.
         lines = _lines(folder / "metrics.jsonl") if row.config_hash in current else []
         if lines:
-            by_task.setdefault(f"{row.task}, {row.backbone}", {}).setdefault(row.arm, []).append(lines)
+            by_task.setdefault(f"{row.task}, {row.backbone}", {}).setdefault(_arm(row), []).append(lines)
     parts = [f"<h3>{_escape(task)}</h3>{_panels(series, CELL_CURVES)}" for task, series in by_task.items()]
     return _CURVES_NOTE + "".join(parts) if parts else _missing("No cell of results.jsonl has metrics yet.")
 
 
-def _generators(run: Path) -> str:
-    folders = _folders(run, "generators")
-    if not folders:
-        return _missing("No generator under generators/ yet: this run has no arm with synthetic data, or has not "
-                        "come so far.")
+def _generators(generators: Sequence[_Made]) -> str:
+    if not generators:
+        return _missing("No generator of the sets in synthetic.jsonl yet: this run has no arm with synthetic data, or "
+                        "has not come so far.")
     parts = [_CURVES_NOTE]
-    for task, group in _grouped(folders, lambda folder: _names(folder)[0]):
-        series = {generator: [_lines(folder / "metrics.jsonl") for folder in same]
-                  for generator, same in _grouped(group, lambda folder: _names(folder)[1])}
+    for task, group in _grouped(generators, _task):
+        series = {generator: [_lines(folder / "metrics.jsonl") for _, folder in same]
+                  for generator, same in _grouped(group, _generator)}
         panels = _panels(series, GENERATOR_CURVES)
         parts.append(f"<h3>{_escape(task)}</h3>" + (panels or _missing("No metrics.jsonl for these generators.")))
     return "".join(parts)
@@ -206,16 +235,16 @@ def shaded_words(example: Mapping[str, Any]) -> str:
             f"<br>{''.join(pieces)}</p>")
 
 
-def _weights(run: Path) -> str:
+def _weights(generators: Sequence[_Made]) -> str:
     parts = []
-    for (task, generator), group in _grouped(_folders(run, "generators"), _names):
-        examples = next(filter(None, (read_json(folder / "token_weights.json") for folder in group)), [])
+    for (task, generator), group in _grouped(generators, lambda made: (_task(made), _generator(made))):
+        examples = next(filter(None, (read_json(folder / "token_weights.json") for _, folder in group)), [])
         shown = [example for _, same in _grouped(examples, lambda example: example["label"])
                  for example in same[:_SHADED]]
         if shown:
             parts.append(f"<h3>{_escape(task)} {_escape(generator)}</h3>" + "".join(map(shaded_words, shown)))
     if not parts:
-        return _missing("No token_weights.json under generators/.")
+        return _missing("No token_weights.json of these generators.")
     return ('<p class="note">Sentence 1, and under it sentence 2 with each token shaded by its weight W at the end of '
             "tuning; the heaviest token of a sentence is the darkest.</p>" + "".join(parts))
 
@@ -252,15 +281,15 @@ def _samples(folder: Path) -> str:
     return html_table(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
 
 
-def _synthetic(run: Path) -> str:
+def _synthetic(sets: Sequence[_Made]) -> str:
     parts = []
-    for (task, generator), group in _grouped(_folders(run, "synthetic"), _names):
-        samples = next(filter(None, map(_samples, group)), "")
-        counts = "".join(filter(None, map(_counts, group)))
+    for (task, generator), group in _grouped(sets, lambda made: (_task(made), _generator(made))):
+        samples = next(filter(None, (_samples(folder) for _, folder in group)), "")
+        counts = "".join(_counts(folder) for _, folder in group)
         if samples or counts:
             parts.append(f"<h3>{_escape(task)} {_escape(generator)}</h3>{samples}" + (
                 f"<details><summary>Wanted, accepted and rejected</summary>{counts}</details>" if counts else ""))
-    return "".join(parts) or _missing("No synthetic set under synthetic/ yet.")
+    return "".join(parts) or _missing("No synthetic set of synthetic.jsonl yet.")
 
 
 def _time(run: Path) -> str:
@@ -300,13 +329,14 @@ def write_report(run: str | os.PathLike) -> Path:
     if not run.is_dir():
         raise UserError(f"{run}: no such run directory; start a run with --out {run} first.")
     config = read_json(run / "config.json")
-    rows = read_rows(run / "results.jsonl") if (run / "results.jsonl").exists() else []
+    rows, sets = _rows(run / "results.jsonl", Row), _sets(run)
+    generators = _writers(run, sets)
     sections = {
         "Results": _results(rows),
         "Prompt tuning": _tuning(run, rows),
-        "Generator tuning": _generators(run),
-        "Token weights": _weights(run),
-        "Synthetic pairs": _synthetic(run),
+        "Generator tuning": _generators(generators),
+        "Token weights": _weights(generators),
+        "Synthetic pairs": _synthetic(sets),
         "Time": _time(run),
         "Settings": _setting(config, rows),
     }

@@ -126,11 +126,14 @@ def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     lines = []
     for key, same in groups.items():
         told = [row.consistency for row in same if row.consistency is not None]
-        lines.append((*key, _mean(told) if told else "–",
+        sizes = sorted({row.n for row in same})
+        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), _mean(told) if told else "–",
                       *(_mean([getattr(row, name) for row in same]) for name in ("diversity", "distance", "copies"))))
-    columns = ("task", "written by", "generator", "label consistency", "distinct-2", "distance from real", "copies")
+    columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",
+               "copies")
     return Table("Synthetic sets", columns, tuple(lines), (
-        "Hundredths: mean ± standard deviation (number of sets).",))
+        "Hundredths: mean ± standard deviation (number of sets).",
+        "n: samples in a set, from the fewest to the most; distinct-2 and distance compare at equal n only.",))
 
 
 def conflict_table(rows: Iterable[Row]) -> Table:
@@ -138,11 +141,12 @@ def conflict_table(rows: Iterable[Row]) -> Table:
     groups: dict[tuple, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.order):
         if row.metric == "accuracy" and {"conflict_rate", "cosine"} <= row.extras.keys():
-            groups.setdefault((row.task, row.backbone, *_arm(row)[:2]), []).append(row)
+            groups.setdefault((row.task, row.backbone, *_arm(row)), []).append(row)
     lines = tuple((*key, _mean([row.extras["conflict_rate"] for row in same]),
                    f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())
-    return Table("Gradients of the two sources", ("task", "backbone", "method", "generator", "conflict rate", "cosine"),
-                 lines, ("Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",))
+    columns = ("task", "backbone", "method", "generator", "shots", "conflict rate", "cosine")
+    return Table("Gradients of the two sources", columns, lines, (
+        "Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",))
 
 
 def to_rich(table: Table) -> RichTable:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from jax.sharding import Mesh
 
 from dawgen_jax import sharding
-from dawgen_jax.config import Config
+from dawgen_jax.config import Config, UserError
 from dawgen_jax.stages.store import write_json
 
 __all__ = ["Job"]
@@ -29,9 +29,17 @@ class Job:
 
     @classmethod
     def start(cls, config: Config, root: pathlib.Path) -> Job:
-        """Make the run directory and write the resolved configuration into it."""
-        root.mkdir(parents=True, exist_ok=True)
-        write_json(root / "config.json", dataclasses.asdict(config))
+        """Make the run directory and write the resolved configuration into it.
+
+        Raises:
+          UserError: ``root`` cannot be made or written to.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            write_json(root / "config.json", dataclasses.asdict(config))
+        except OSError as error:
+            raise UserError(f"--out {root}: cannot be used as a run directory ({error.strerror}); name another "
+                            "one.") from None
         return cls(config, root, sharding.data_mesh(config.devices), collections.Counter())
 
     @contextlib.contextmanager

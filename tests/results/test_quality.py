@@ -52,6 +52,14 @@ def test_the_real_pool_is_at_no_distance_from_itself():
     SyntheticRow(task="t", backbone="b", generator="FewGen", seed=1, **quality)  # the fields fit
 
 
+def test_a_set_without_a_word_is_measured_as_farthest():
+    quality = measure([("a boy runs", ".", "yes"), ("a dog barks", "", "no")], REAL, consistency=lambda *_: None)
+    assert quality["distance"] == 1.0
+    assert quality["diversity"] == quality["copies"] == quality["consistency"] == 0.0
+    assert quality["extras"]["length_distance"] == 1.0 and quality["extras"]["mean_words"] == 0.0
+    assert measure(REAL, [("a boy runs", ".", "yes")])["distance"] == 1.0
+
+
 def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         measure([], REAL)

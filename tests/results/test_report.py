@@ -12,7 +12,7 @@ import pytest
 from dawgen_jax.config import UserError
 from dawgen_jax.results import curves
 from dawgen_jax.results.report import shaded_words, write_report
-from dawgen_jax.results.rows import write_cell, write_rows
+from dawgen_jax.results.rows import SyntheticRow, write_cell, write_rows
 
 HOSTILE = "<script>alert('1')</script> & \"<b>"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -49,6 +49,14 @@ def write(path, value, lines=False):
     path.write_text("".join(json.dumps(line) + "\n" for line in value) if lines else json.dumps(value))
 
 
+def write_set(root, folder, generator, seed, diversity=0.5, backbone="mini-t5"):
+    """The row of an invented synthetic set, whose folder names the generator's, of the same name."""
+    row = SyntheticRow("mini-snli", backbone, generator, seed, 9, diversity, 0.2, 0.1)
+    write_rows(root / "synthetic" / folder / "quality.jsonl", [row])
+    write(root / "synthetic" / folder / "meta.json", {"generator_artefact": folder})
+    return row
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, make_row):
     root = tmp_path_factory.mktemp("runs") / "mini"
@@ -70,18 +78,22 @@ def run(tmp_path_factory, make_row):
     write_cell(root / "cells" / "old" / "result.json", [stale])
     write(root / "cells" / "old" / "metrics.jsonl", [{"step": 1, "loss_real": 1.0}], lines=True)
     write_rows(root / "results.jsonl", rows)
+    sets = []
     for generator, seed in itertools.product(("FewGen", "DawGen"), (13, 100)):
-        folder = root / "generators" / f"mini-snli-{generator}-{seed}-0a1b"
+        name = f"mini-snli-{generator}-{seed}-0a1b"
+        sets.append(write_set(root, name, generator, seed))
+        folder = root / "generators" / name
         write(folder / "metrics.jsonl", [{"step": step, "loss": 1 / step, "loss_disc": 0.5}
                                          for step in range(10, 330, 10)], lines=True)
         write(folder / "token_weights.json", [{"sentence1": f"{HOSTILE} {seed}", "label": "entailment",
                                                "tokens": ["▁a", "▁do", "g", "<b>", "</s>"],
                                                "weights": [0.1, 0.05, 0.2, 0.0, 0.4]}])
-        folder = root / "synthetic" / f"mini-snli-{generator}-{seed}-9f"
+        folder = root / "synthetic" / name
         write(folder / "train.jsonl", [{"sentence1": HOSTILE, "sentence2": f"sentence {index}", "label": label}
                                          for index in range(9) for label in ("entailment", "neutral")], lines=True)
         write(folder / "counts.json", {"entailment": {"wanted": 9, "rejected": {"unfinished": 3, HOSTILE: 1}},
                                        "neutral": {"wanted": 9, "rejected": {"empty": 2}}, "corpus": HOSTILE})
+    write_rows(root / "synthetic.jsonl", sets)
     write(root / "generators" / ".mini-snli-DawGen-7-ff.partial" / "metrics.jsonl", [{"step": 1}], lines=True)
     write(root / "config.json", {"name": f"mini {HOSTILE}", "tasks": ["mini-snli"]})
     write(root / "timings.json", {"tune generators": 12.3, HOSTILE: 0.0})
@@ -105,13 +117,45 @@ def test_the_page_is_whole_and_self_contained(run):
 def test_all_sections_show_their_data(run):
     page = Page(write_report(run).read_text(encoding="utf-8"))
     for text in ("Ours = (Real, Syn) + GS", "backbone mini-t5 is not in the paper", "conflict rate (cosine below 0)",
-                 "accuracy on dev", "L_disc: discriminative loss", "Prompt Tuning (2)", "DawGen (2)", "sentence 3",
-                 "rejected: unfinished", "synthetic data lifts prompt tuning", "12.3",
-                 "Computed with jax 0.10.2.", "seeds: 13, 21."):
+                 "accuracy on dev", "L_disc: discriminative loss", "Prompt Tuning, 16 shots (2)",
+                 "DawGen by mini-t5 (2)", "sentence 3", "rejected: unfinished", "synthetic data lifts prompt tuning",
+                 "12.3", "Computed with jax 0.10.2.", "seeds: 13, 21."):
         assert text in page.text, text
     assert "Syn only" not in page.text  # a cell of an earlier configuration
     assert "sentence 4" not in page.text  # four samples a label
     assert "loss on synthetic pairs" not in page.text  # nothing finite to draw
+
+
+def test_what_an_earlier_setting_left_is_not_shown(tmp_path):
+    earlier, current = (write_set(tmp_path, name, "DawGen", 13, diversity) for name, diversity in (
+        ("old", 0.25), ("new", 0.5)))
+    for name in ("old", "new"):
+        write(tmp_path / "generators" / name / "metrics.jsonl", [{"step": 1, "loss": 1.0}], lines=True)
+        write(tmp_path / "synthetic" / name / "train.jsonl",
+              [{"label": "l", "sentence1": "s", "sentence2": f"written by the {name} one"}], lines=True)
+    for rows, shown, hidden in (([current], "new", "old"), ([earlier], "old", "new")):
+        write_rows(tmp_path / "synthetic.jsonl", rows)
+        page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+        assert "DawGen by mini-t5 (1)" in page.text
+        assert f"written by the {shown} one" in page.text and f"written by the {hidden} one" not in page.text
+
+
+def test_shots_and_writers_are_told_apart(tmp_path, make_row):
+    rows, sets = [], []
+    for k_shot, writer in ((8, "mini-t5"), (16, "mini-t5"), (16, "big")):
+        name = f"{writer}-{k_shot}"
+        rows.append(make_row("Syn only", k_shot=k_shot, generator_backbone=writer, config_hash=name))
+        write_cell(tmp_path / "cells" / name / "result.json", rows[-1:])
+        write(tmp_path / "cells" / name / "metrics.jsonl", [{"step": 1, "loss_synthetic": 1.0}], lines=True)
+    for writer in ("mini-t5", "big"):
+        sets.append(write_set(tmp_path, writer, "DawGen", 13, backbone=writer))
+        write(tmp_path / "generators" / writer / "metrics.jsonl", [{"step": 1, "loss": 1.0}], lines=True)
+    write_rows(tmp_path / "results.jsonl", rows)
+    write_rows(tmp_path / "synthetic.jsonl", sets)
+    text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    for arm in ("DawGen: Syn only, 8 shots", "DawGen: Syn only, 16 shots", "DawGen: Syn only by big, 16 shots"):
+        assert text.count(arm) == 2 and f"{arm} (1)" in text  # a strip, and a line of the legend
+    assert "DawGen by mini-t5 (1)" in text and "DawGen by big (1)" in text
 
 
 def test_hostile_text_is_shown_as_text(run):
@@ -143,6 +187,7 @@ def test_an_empty_run_is_a_page_of_sentences(tmp_path):
 
 def test_broken_artefacts_are_named_and_an_earlier_page_stays(tmp_path):
     before = write_report(tmp_path).read_bytes()
+    write_rows(tmp_path / "synthetic.jsonl", [write_set(tmp_path, "t-DawGen-1-a", "DawGen", 1)])
     metrics = tmp_path / "generators" / "t-DawGen-1-a" / "metrics.jsonl"
     metrics.parent.mkdir(parents=True)
     metrics.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')

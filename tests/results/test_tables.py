@@ -100,19 +100,21 @@ def test_no_rows_no_tables(metric):
 
 
 def test_synthetic_sets_are_tabulated_by_task_and_generator():
-    def row(generator, seed, consistency):
-        return SyntheticRow("mini-snli", "mini-t5", generator, seed, 9, 0.25, 0.125, 0.5, consistency)
+    def row(generator, seed, consistency, n=9):
+        return SyntheticRow("mini-snli", "mini-t5", generator, seed, n, 0.25, 0.125, 0.5, consistency)
 
-    table = quality_table([row("DawGen", 1, 0.75), row("FewGen", 1, None), row("DawGen", 2, 0.25)])
-    assert [line[:4] for line in table.rows] == [
-        ("mini-snli", "mini-t5", "FewGen", "–"), ("mini-snli", "mini-t5", "DawGen", "50.00 ± 35.36 (2)")]
-    assert table.rows[0][4:] == ("25.00 (1)", "12.50 (1)", "50.00 (1)")
+    table = quality_table([row("DawGen", 1, 0.75, 12), row("FewGen", 1, None), row("DawGen", 2, 0.25)])
+    assert [line[:5] for line in table.rows] == [
+        ("mini-snli", "mini-t5", "FewGen", "9", "–"), ("mini-snli", "mini-t5", "DawGen", "9–12", "50.00 ± 35.36 (2)")]
+    assert table.rows[0][5:] == ("25.00 (1)", "12.50 (1)", "50.00 (1)")
     assert quality_table([]).rows == ()
 
 
 def test_conflicts_are_tabulated_where_they_were_recorded(make_row):
     rows = [make_row("(Real, Syn) + GS", seed=seed, extras={"conflict_rate": rate, "cosine": 0.5 - seed})
             for seed, rate in enumerate((0.5, 0.25))]
-    table = conflict_table([make_row(), *rows, make_row("(Real, Syn) + GS", metric="f1", extras=rows[0].extras)])
-    assert table.rows == (
-        ("mini-snli", "mini-t5", "Ours = (Real, Syn) + GS", "DawGen", "37.50 ± 17.68 (2)", "+0.000"),)
+    eight = make_row("(Real, Syn) + GS", k_shot=8, extras={"conflict_rate": 0.75, "cosine": -0.25})
+    f1 = make_row("(Real, Syn) + GS", metric="f1", extras=rows[0].extras)
+    ours = ("mini-snli", "mini-t5", "Ours = (Real, Syn) + GS", "DawGen")
+    assert conflict_table([make_row(), *rows, eight, f1]).rows == (
+        (*ours, "8", "75.00 (1)", "-0.250"), (*ours, "16", "37.50 ± 17.68 (2)", "+0.000"))

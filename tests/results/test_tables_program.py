@@ -1,6 +1,7 @@
 """``python -m train.tables`` on invented runs."""
 
 import io
+import pathlib
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,12 @@ def test_claims_and_markdown(tmp_path, make_row):
     assert "lifts" not in output(tmp_path)
 
 
+def test_the_shipped_tables_are_those_of_the_shipped_rows(tmp_path):
+    shipped = pathlib.Path(__file__).parents[2] / "results" / "mini"
+    output(shipped / "results.jsonl", claims=True, markdown=tmp_path / "made" / "tables.md")
+    assert (tmp_path / "made" / "tables.md").read_bytes() == (shipped / "tables.md").read_bytes()
+
+
 def test_mistakes_are_one_sentence(tmp_path, make_row):
     with pytest.raises(UserError, match="No run is named"):
         output()
@@ -44,3 +51,6 @@ def test_mistakes_are_one_sentence(tmp_path, make_row):
     write_rows(tmp_path / "results.jsonl", [make_row()])
     with pytest.raises(UserError, match="no row has the metric 'f1'"):
         output(tmp_path, metric="f1")
+    for path in (tmp_path, tmp_path / "results.jsonl" / "tables.md"):
+        with pytest.raises(UserError, match=rf"--markdown {path}: cannot be written \(.*\); name a file"):
+            output(tmp_path, markdown=path)

@@ -1,8 +1,11 @@
 """The programs' face: config files, overrides, and what a user's mistake looks like."""
 
+import dataclasses
 import logging
 import os
 import pathlib
+import runpy
+import shlex
 import subprocess
 import sys
 
@@ -10,15 +13,19 @@ import jax
 import pytest
 
 from dawgen_jax.config import Config, UserError
-from train import cli
+from dawgen_jax.miniworld import pretraining
+from dawgen_jax.stages.job import Job
+from train import cli, pretrain
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if not path.name.startswith("pretrain"))
+PRETRAIN_CONFIGS = sorted((REPOSITORY / "configs").glob("pretrain*.py"))
+CONFIGS = sorted(set((REPOSITORY / "configs").glob("*.py")) - set(PRETRAIN_CONFIGS))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_and_says_its_command(path):
-    assert isinstance(cli.load_config(str(path)), Config)
+    config = cli.load_config(str(path))
+    assert isinstance(config, Config) and config.name == path.stem  # its run directory is runs/NAME
     assert f"python -m train.run configs/{path.name}" in path.read_text()
 
 
@@ -35,7 +42,7 @@ def test_overrides_reach_nested_fields_and_tuples(config_file):
     assert (config.classifier.num_steps, config.arms, config.seeds, out) == (
         5, ("Prompt Tuning",), (3,), pathlib.Path("somewhere"))
     assert not config.classifier.vmap_seeds
-    assert cli.parse([config_file], "")[1] == pathlib.Path("runs/short")
+    assert cli.parse([config_file, "--name", "other"], "")[1] == pathlib.Path("runs/other")
 
 
 @pytest.mark.parametrize(("words", "message"), [
@@ -73,11 +80,37 @@ def test_a_users_mistake_is_one_sentence_and_status_2(tmp_path):
     assert "mini-snil" in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("inside", ["", "run"])
+def test_a_run_directory_cannot_be_a_file_or_in_one(config_file, inside):
+    with pytest.raises(UserError, match=r"--out .*short\.py.*: cannot be used as a run directory \(.*\); name another"):
+        Job.start(Config(devices=1), pathlib.Path(config_file) / inside)
+
+
 def test_pretraining_reports_mistakes_alike_and_its_workers_import_no_jax():
     result = program("train.pretrain", "configs/nothing.py")
     assert result.returncode == 2 and "Traceback" not in result.stderr and "configs/nothing.py" in result.stderr
     import_it = "import sys, train.pretrain; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", import_it], cwd=REPOSITORY, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("path", PRETRAIN_CONFIGS, ids=lambda path: path.stem)
+def test_every_pretraining_config_builds_and_says_its_command(path):
+    config = runpy.run_path(str(path))["get_config"]()
+    assert isinstance(config, pretraining.PretrainConfig) and (REPOSITORY / config.start).is_dir()
+    assert f"python -m train.pretrain configs/{path.name}" in path.read_text()
+
+
+def test_the_cards_command_gives_the_backbone_again(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(pretraining, "pretrain", lambda *_, **__: {"documents": 3200})
+    monkeypatch.setattr(pretraining, "save_backbone", lambda folder, config, facts, command: seen.append(
+        (config, command)))
+    pretrain.main([str(REPOSITORY / "configs" / "pretrain_mini_t5.py"), "--minutes", "1", "--corpus.word_rate", "0.2",
+                   "--seed", "7", "--out", str(tmp_path)])
+    (config, command), = seen
+    assert (config.minutes, config.corpus.seed, config.corpus.word_rate) == (1.0, 7, 0.2)
+    pretrain.main(shlex.split(command))
+    assert seen[1][0] == dataclasses.replace(config, minutes=0.0, documents=3200)
 
 
 @pytest.fixture
