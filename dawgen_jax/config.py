@@ -401,8 +401,8 @@ class Arm:
 class Config:
     """The main job: tasks x seeds x arms."""
 
-    name: str = "run"
-    """Names the run directory (runs/NAME) where --out is not given."""
+    name: str = ""
+    """Names the run directory (runs/NAME) where --out is not given; empty: the config file's own name."""
     tasks: tuple[str, ...] = ("mini-snli",)
     """Names of tasks: QQP MRPC MNLI SNLI QNLI RTE SICK, or those of the mini world (mini-qqp, mini-mrpc, ...)."""
     seeds: tuple[int, ...] = (13, 21, 42, 87, 100)

@@ -44,7 +44,7 @@ def load_config(path: str) -> Config:
 
 
 def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
-    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory: DIR, else runs/NAME of the config).
+    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory: DIR, else runs/NAME of the config or its file).
 
     Raises:
       UserError: an unknown field (the nearest name is given) or a value out of range.
@@ -72,7 +72,7 @@ def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
     config = tyro.cli(Config, args=rest, default=config, description=description,
                       config=(tyro.conf.FlagConversionOff,))
-    return config, out or pathlib.Path("runs") / config.name
+    return config, out or pathlib.Path("runs") / (config.name or pathlib.Path(argv[0]).stem)
 
 
 def _fields(config, prefix: str = "") -> list[str]:

@@ -42,6 +42,7 @@ def test_overrides_reach_nested_fields_and_tuples(config_file):
     assert (config.classifier.num_steps, config.arms, config.seeds, out) == (
         5, ("Prompt Tuning",), (3,), pathlib.Path("somewhere"))
     assert not config.classifier.vmap_seeds
+    assert cli.parse([config_file], "")[1] == pathlib.Path("runs/short")
     assert cli.parse([config_file, "--name", "other"], "")[1] == pathlib.Path("runs/other")
 
 
