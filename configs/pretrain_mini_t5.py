@@ -5,8 +5,11 @@
 69 minutes on one CPU core (270 documents a second). On an accelerator leave `--dispatch 1` out. A killed run goes on;
 the number of documents may be changed as long as the decay (the second half) has not begun.
 
-Share of right words at the masked joint of held-out documents (four relations; chance is about .3), levels 0 / 1 / 2,
-level 2 behind 8 random words, and joints that a glossary renames:
+``Departure:`` one document a sequence, and masked joints, masked words and prefix language modelling mixed from start
+to end, where the paper's T5 has span corruption and then language model adaptation (dawgen_jax/miniworld/corpus.py).
+
+Share of right words at the masked joint of freshly drawn documents (four relations; chance is about .3), levels 0 / 1 /
+2, level 2 behind 8 random words, and joints that a glossary renames:
 
 | documents | level 0 | level 1 | level 2 | behind a prefix | glossed |
 |---|---|---|---|---|---|

@@ -44,7 +44,9 @@ def load_config(path: str) -> Config:
 
 
 def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
-    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory: DIR, else runs/NAME of the config or its file).
+    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory).
+
+    The directory is DIR, else runs/NAME with the config's name, or its file's where it has none.
 
     Raises:
       UserError: an unknown field (the nearest name is given) or a value out of range.

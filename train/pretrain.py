@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import runpy
+import shlex
 
 from dawgen_jax.config import UserError
 
@@ -61,7 +62,10 @@ def main(argv: list[str]) -> None:
     # Imported here and below: the processes that write text import this file too, and need no JAX.
     from dawgen_jax.miniworld import pretraining
     facts = pretraining.pretrain(config, out, args["workers"], log=lambda line: print(line, flush=True))
-    pretraining.save_backbone(out / "backbone", config, facts)
+    if config.minutes:
+        values |= {"minutes": 0.0, "documents": facts["documents"]}
+    command = shlex.join([path, *(f"--{name}={value}" for name, value in values.items())])
+    pretraining.save_backbone(out / "backbone", config, facts, command)
     print(f"wrote {out / 'backbone'}", flush=True)
 
 

@@ -2,13 +2,18 @@
 
 Documents are pairs of statements joined by a connective, pairs of questions, questions followed or preceded by
 statements, and glossed pairs, in which other words stand for the connectives ('so red maybe big : ... red ...').
-What the joining word or the answer is follows from the meanings. Levels of complexity are mixed from the start:
-relations are learned on the shortest sentences first and carry over.
+What the joining word or the answer is follows from the meanings. The text begins with the shortest sentences, on which
+relations are learned first; longer ones are mixed in after them, and prefixes last.
 
-Each document becomes one denoising example. The salient span (joining word or answer; Guu et al., REALM,
-https://arxiv.org/abs/2002.08909, 2020) is masked, or single words are, or the document is cut and continued (prefix
-language modelling). Most inputs begin with random words or with the end of another document, so that rows in front
-of a text are nothing new to the model when soft prompts are put there.
+Each document becomes one denoising example, a sequence of its own. The salient span (joining word or answer; Guu et
+al., REALM, https://arxiv.org/abs/2002.08909, 2020) is masked, or single words are, or the document is cut and continued
+(prefix language modelling). In the end half of the inputs have 1 to 12 words in front: random ones, or (at most a
+quarter of the inputs) the end of another document, so that rows in front of a text are nothing new to the model when
+soft prompts are put there.
+
+``Departure:`` the three objectives are mixed from start to end, where the paper's T5 has span corruption first and
+language model adaptation after it; and documents are not packed into one sequence: in a trial before this one packing
+made prompts no easier to tune, and words in front did.
 
 Everything is a function of (seed, block index): any number of processes gives the same stream. No JAX in here.
 """

@@ -2,8 +2,12 @@
 
 Truth of a claim, questions with yes and no and with short answers, whether two questions are the same, whether a text
 answers a question, rewriting a sentence, each with its instruction in words, some with the answers renamed in the
-instruction. Held out are the formats of the seven mini tasks: sentence, <mask>, sentence, answered by words that have
-nothing to do with it. A share of plain denoising is kept, so that nothing is forgotten.
+instruction. A share of plain denoising is kept, so that nothing is forgotten.
+
+Held out are the fixed answer words of the seven mini tasks where nothing in front explains them. The sequence of their
+templates is not: sentence, <mask>, sentence is what a pair with a masked joint is, in pre-training and in the share of
+denoising here, with the joint as the answer; and in glossed pairs (15 % of the documents) any content word may stand
+for the joint, behind a glossary that says so.
 """
 
 from __future__ import annotations

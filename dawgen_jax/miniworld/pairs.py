@@ -1,8 +1,9 @@
 """Random sentences and pairs of sentences that stand in a wanted relation.
 
 The second sentence of a pair is drawn first, from one distribution; the first is then an edit of it, slot by slot,
-and is kept only if the semantics say that the relation holds. So the second sentence alone tells nothing of the
-relation. Levels of complexity: 0 is agent and intransitive verb, 1 adds adjective and place, 2 is everything.
+and is kept only if the semantics say that the relation holds. So the second sentence alone tells little of the
+relation, only that a first one was found for it (the pools of the tasks ask for one of every label). Levels of
+complexity: 0 is agent and intransitive verb, 1 adds adjective and place, 2 is everything.
 """
 
 from __future__ import annotations

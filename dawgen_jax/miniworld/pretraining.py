@@ -1,4 +1,4 @@
-"""Pre-training of a small T5 on the text of the mini world: loss, optimiser steps, held-out accuracy, the whole loop.
+"""Pre-training of a small T5 on the text of the mini world: loss, optimiser steps, accuracy on fresh text, the loop.
 
     loss = mean over target tokens of -log p(target_t | target_<t, source)
     AdamW with learning rate peak * min(step / warmup, 1, (N - step) / (decay N)), a trapezoid over N steps
@@ -45,7 +45,7 @@ from dawgen_jax.miniworld.vocabulary import (
 from dawgen_jax.t5 import convert, model
 from dawgen_jax.t5.config import T5Config
 
-__all__ = ["PretrainConfig", "TrainState", "blocks", "evaluate", "first_word", "held_out", "init_state", "loss",
+__all__ = ["PretrainConfig", "TrainState", "blocks", "draw_probes", "evaluate", "first_word", "init_state", "loss",
            "pretrain", "save_backbone", "train_batches"]
 
 
@@ -90,7 +90,7 @@ class PretrainConfig:
     """Batches scanned in one dispatch; a divisor of corpus.block_batches. Small on a CPU, where narrow batches then
     are padded less."""
     eval_examples: int = 200
-    """Held-out documents of each kind and level."""
+    """Freshly drawn documents of each kind and level."""
     eval_every: int = 20
     """Blocks between two evaluations."""
     checkpoint_seconds: float = 60.0
@@ -167,7 +167,7 @@ def train_batches(state: TrainState, source: jax.Array, target: jax.Array, num_s
     return jax.lax.scan(one, state, (source.astype(jnp.int32), target.astype(jnp.int32)))
 
 
-# Held-out accuracy -----------------------------------------------------------------------------------------------
+# Accuracy on freshly drawn documents -------------------------------------------------------------------------------
 
 
 _FAMILIES = (*CONNECTIVES.values(), *QUESTION_PAIRS.values(), *ANSWERING.values(), *((word,) for word in ANSWERS))
@@ -180,8 +180,11 @@ class Probe(NamedTuple):
     good: np.ndarray
 
 
-def held_out(config: CorpusConfig, size: int) -> dict[str, Probe]:
-    """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds."""
+def draw_probes(config: CorpusConfig, size: int) -> dict[str, Probe]:
+    """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds.
+
+    They are freshly drawn, not disjoint from the training text: there are 99 sentences of level 0 in all.
+    """
     end = config.at(config.settle + 2 * config.curriculum)
     mask_only = dataclasses.replace(end, salient=1.0, words=0.0, prefixed=0.0)
     family = {word: words for words in _FAMILIES for word in words}
@@ -270,6 +273,19 @@ def _load_state(path: pathlib.Path, like: TrainState, identity: str) -> tuple[Tr
     return jax.tree.unflatten(tree, values), facts
 
 
+def _keep_lines(path: pathlib.Path, step: int) -> None:
+    """Drops the evaluations behind ``step``, which the run that goes on from there writes again."""
+    if not path.exists():
+        return
+    kept, aside = [], path.with_suffix(".tmp")
+    for line in path.read_text().splitlines(keepends=True):
+        # The last line may be cut off, where the process was killed.
+        if line.endswith("\n") and json.loads(line)["step"] <= step:
+            kept.append(line)
+    aside.write_text("".join(kept))
+    os.replace(aside, path)
+
+
 def _trim(array: np.ndarray) -> np.ndarray:
     """Columns behind the longest row are cut, up to a multiple of 8, so that few shapes are compiled."""
     longest = int((array != 0).any(axis=(0, 1)).nonzero()[0].max()) + 1
@@ -283,7 +299,8 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Calla
       facts for the card (documents, steps, last loss, accuracies, seconds), and ``theta``.
 
     Raises:
-      UserError: ``out`` holds the checkpoint of another configuration, or the loss is not finite.
+      UserError: ``out`` holds the checkpoint of another configuration, ``documents`` is changed when the rate's decay
+        has begun (under the old number or the new one), or the loss is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -301,11 +318,16 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int, log: Calla
     spent = 0.0
     if checkpoint.exists():
         state, facts = _load_state(checkpoint, state, identity)
-        spent, total = facts["seconds"], total or facts["total"]
+        spent, total, planned = facts["seconds"], total or facts["total"], facts["total"] or total
+        flat = (1 - config.decay) * min(total, planned) * config.corpus.block_batches
+        if total != planned and int(state.step) > flat:
+            raise UserError(f"{checkpoint} was planned for {planned * size} documents, which cannot change once the "
+                            f"rate decays: give --documents {planned * size}, or another --out.")
         log(f"going on from step {int(state.step)} in {checkpoint}")
+    _keep_lines(metrics_file, int(state.step))
     step = jax.jit(functools.partial(train_batches, config=config), donate_argnums=0)
     guess = jax.jit(functools.partial(first_word, config=config.t5))
-    probes = held_out(config.corpus, config.eval_examples)
+    probes = draw_probes(config.corpus, config.eval_examples)
     first = done = int(state.step) // config.corpus.block_batches
     scores, losses, saved, timed = {}, [], time.monotonic(), None
     for made in blocks(config.corpus, first, workers):
@@ -371,14 +393,17 @@ a vocabulary of {tokens} tokens and nothing else.
 | wall time | {seconds:.0f} s on {device} |
 | licence | Apache-2.0 |
 
-Share of right words at the masked joint of held-out documents: {scores}.
+Share of right words at the masked joint of freshly drawn documents: {scores}.
 
 Made by `python -m train.pretrain {command}`.
 """
 
 
-def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict) -> None:
-    """Writes a Hugging Face directory with float16 weights, tokenizer and card; written aside, then renamed."""
+def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict, command: str) -> None:
+    """Writes a Hugging Face directory with float16 weights, tokenizer and card; written aside, then renamed.
+
+    ``command`` is what the card says after `python -m train.pretrain`.
+    """
     aside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     convert.save(aside, config.t5, facts["theta"], dtype="float16")
@@ -388,8 +413,6 @@ def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict) -> 
     text = "unlabelled documents of the mini world: masked joints and answers, masked words, prefix language modelling"
     if config.corpus.instructions:
         text = f"verbalised tasks of the mini world, after {config.start.rstrip('/').rsplit('/', 1)[-1]}"
-    command = f"configs/pretrain_{config.name.replace('-', '_')}.py"
-    command += f" --documents {facts['documents']} --seed {config.corpus.seed} --dispatch {config.dispatch}"
     card = _CARD.format(
         **dataclasses.asdict(config) | {"documents": facts["documents"]}, step=facts["step"], loss=facts["loss"],
         seconds=facts["seconds"], parameters=sum(x.size for x in jax.tree.leaves(facts["theta"])), tokens=len(TOKENS),

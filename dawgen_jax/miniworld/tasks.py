@@ -1,8 +1,9 @@
 """The seven mini tasks: the paper's, in the mini world, with labels that are computed.
 
-Templates are the plain sequence sentence, <mask>, sentence, whose words the backbones know. Label words are words of
-the world that have nothing to do with the task, so that a backbone knows the task no better than chance before its
-prompt is tuned, as the paper's T5 does; generator phrases say with the world's own connectives what the paper's say.
+Templates are the plain sequence sentence, <mask>, sentence, which pre-training text has too, with a joining word as the
+answer. Label words are words of the world that have nothing to do with the task, so that a backbone knows little of it
+before its prompt is tuned, as the paper's T5 does: zero-shot, mini-t5 is at chance on mini-snli (33.7 %) but not on
+mini-rte (60.7 %). Generator phrases say with the world's own connectives what the paper's say.
 
 ``Departure:`` templates, label words and phrases (the paper's words do not occur in the world), the relation in the
 infix instead of in front, and repetition penalties, chosen on generated sets of mini-snli by label consistency.

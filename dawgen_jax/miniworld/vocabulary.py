@@ -28,7 +28,8 @@ ANSWERS = ("yes", "unknown", "no")
 META_WORDS = ("text", "sentence", "question", "answer", "claim", "first", "second", "next", "other", "same",
               "different", "true", "false", "say", "write", "general", "special", "means", "word", "and", "or", "if",
               "not", ":", ",")
-"""Words of instructions and templates: in unlabelled text they occur only among the random words of prefixes."""
+"""Words of instructions: in unlabelled text they occur among the random words of prefixes and in front of cuts, and
+':' also ends a glossary; never within a document."""
 NUM_SENTINELS = 16
 
 _TEXT_WORDS = (*FUNCTION_WORDS, *ANSWERS, *(word for table in (CONNECTIVES, QUESTION_PAIRS, ANSWERING)

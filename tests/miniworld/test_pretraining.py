@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -14,8 +15,8 @@ from dawgen_jax.miniworld.corpus import CorpusConfig
 from dawgen_jax.miniworld.pretraining import (
     PretrainConfig,
     blocks,
+    draw_probes,
     evaluate,
-    held_out,
     loss,
     pretrain,
     save_backbone,
@@ -33,8 +34,12 @@ TINY = PretrainConfig(
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     facts = pretrain(TINY, out, 0, log=lambda line: None)
-    save_backbone(out / "backbone", TINY, facts)
+    save_backbone(out / "backbone", TINY, facts, "tiny.py --documents=256")
     return out, facts
+
+
+def steps_logged(out):
+    return [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_the_loss_falls_and_is_logged(trained):
@@ -52,16 +57,40 @@ def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path):
         if "step 16" in line:
             raise Killed
 
+    # As left by a run whose checkpoint was deleted.
+    (tmp_path / "metrics.jsonl").write_text('{"step": 32}\n')
     with pytest.raises(Killed):
         pretrain(TINY, tmp_path, 0, log=kill)
-    assert (tmp_path / "checkpoint.safetensors").exists()
+    # The checkpoint is of step 8: the line of step 16 is written a second time.
+    assert (tmp_path / "checkpoint.safetensors").exists() and steps_logged(tmp_path) == [8, 16]
+    with pytest.raises(UserError, match="--documents 256"):
+        pretrain(dataclasses.replace(TINY, documents=64), tmp_path, 0)
     facts = pretrain(TINY, tmp_path, 0, log=lambda line: None)
     jax.tree.map(np.testing.assert_array_equal, facts["theta"], trained[1]["theta"])
+    assert steps_logged(tmp_path) == steps_logged(trained[0]) == [8, 16, 32]
 
 
 def test_another_configuration_does_not_go_on(trained):
     with pytest.raises(UserError, match="another configuration"):
         pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0, log=lambda line: None)
+
+
+def test_documents_cannot_change_once_the_rate_decays(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="--documents 256"):
+        pretrain(dataclasses.replace(TINY, documents=512), tmp_path, 0)
+    assert pretrain(TINY, tmp_path, 0, log=lambda line: None)["step"] == 32
+
+
+def test_instructions_go_on_from_a_backbone(trained, tmp_path):
+    # A rate of next to nothing: the weights stay those of the start, and the loss is of the text alone.
+    plain = dataclasses.replace(TINY, start=str(trained[0] / "backbone"), documents=64, learning_rate=1e-9)
+    asked = dataclasses.replace(plain, corpus=dataclasses.replace(TINY.corpus, instructions=True))
+    facts = [pretrain(config, tmp_path / str(i), 0, log=lambda line: None) for i, config in enumerate((plain, asked))]
+    for found in facts:
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), found["theta"],
+                     trained[1]["theta"])
+    assert facts[0]["loss"] != facts[1]["loss"]
 
 
 def test_the_backbone_is_a_hugging_face_directory(trained):
@@ -71,7 +100,8 @@ def test_the_backbone_is_a_hugging_face_directory(trained):
     assert AutoTokenizer.from_pretrained(out / "backbone").convert_tokens_to_ids("boy") == IDS["boy"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), theta, facts["theta"])
     card = (out / "backbone" / "README.md").read_text()
-    assert "256" in card and "apache-2.0" in card and not list(out.glob("*.partial"))
+    assert "train.pretrain tiny.py --documents=256`" in card and "apache-2.0" in card
+    assert not list(out.glob("*.partial"))
 
 
 def test_processes_give_the_stream_of_one():
@@ -92,7 +122,7 @@ def test_padding_changes_no_loss():
 
 
 def test_probes_ask_for_one_masked_word():
-    probes = held_out(TINY.corpus, 5)
+    probes = draw_probes(TINY.corpus, 5)
     for probe in probes.values():
         assert ((probe.source == IDS[SENTINELS[0]]).sum(axis=1) == 1).all()
     right = np.concatenate([probe.good[:, 0] for probe in probes.values()])

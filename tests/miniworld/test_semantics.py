@@ -128,6 +128,8 @@ def test_answers_agree_with_the_model_checker():
         question = pairs.question_about(rng, clause, kind, rng.random() < 0.5, 2)
         if question is None:
             continue
+        if rng.random() < 0.2:
+            clause = clause._replace(negated=True, count="")
         said = Sentence("statement", clause)
         how = checked_relation(said, question, rng)
         entailed = how in ("equivalent", "entailment")
@@ -137,8 +139,9 @@ def test_answers_agree_with_the_model_checker():
             focus = ATTRIBUTES.index({"who": "agent", "what": "object", "where": "place"}[kind])
             wanted = "known" if entailed and meaning(said).masks[focus] != FULL[focus] else None
         assert answer(said, question) == wanted
-        seen.add(wanted)
-    assert seen == {"yes", "no", "known", None}
+        seen.add((wanted, clause.negated))
+    # 'no' is contradiction: by what excludes the scenes asked for, or denies them.
+    assert seen == {("yes", False), ("no", False), ("known", False), (None, False), ("no", True), (None, True)}
 
 
 def test_same_question_is_same_scenes_and_same_part():
