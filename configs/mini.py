@@ -4,10 +4,11 @@ Expected: see the README, whose table this command printed. Under 6 minutes on 2
 
     python -m train.run configs/mini.py
 
-``Departure:`` 20 prompt rows from sampled words (the paper's code: 100, from the first words, which in this world are
-the likes of 'a', 'no', 'who'), 300 updates of 8 + 8 examples for arms with synthetic data (3,000 of 16 + 16), 200 for
-real-only prompt tuning (400) evaluated every 10 (4), 8 + 3 generator rows at rate 0.03 (20 at 0.005) for 240 updates
-(480), lambda 0.1 (1), sampling at temperature 0.7 (greedy), 150 samples a label (5,000), 600 test pairs.
+``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
+world are the likes of 'a', 'no', 'who', at 0.3); 400 updates of 8 + 8 examples for arms with synthetic data (3,000 of
+16 + 16) evaluated every 25 (100); 200 for real-only prompt tuning (400) evaluated every 10 (4); 8 + 3 generator rows at
+rate 0.03 (20 at 0.005) for 240 updates (480), lambda 0.1 (1); sampling at temperature 0.7 (greedy), 150 samples a label
+(5,000); widths of 48, 24 and 24 tokens (100, 100 and 64), 20 new tokens at most (50); the first 600 test pairs (all).
 """
 
 from dawgen_jax.config import ClassifierConfig, Config, DataConfig, GeneratorConfig, SynthesisConfig
@@ -26,6 +27,6 @@ def get_config() -> Config:
                                   max_source_tokens=24, max_target_tokens=24),
         synthesis=SynthesisConfig(samples_per_label=150, max_new_tokens=20, temperature=0.7),
         classifier=ClassifierConfig(
-            prompt_length=20, prompt_init="sampled", learning_rate=0.3, real_steps=200, real_eval_every=10,
-            num_steps=300, batch_size=8, eval_every=25, max_tokens=48, pad_multiple=16, eval_batch_size=100),
+            prompt_length=20, prompt_init="sampled", learning_rate=0.2, real_steps=200, real_eval_every=10,
+            num_steps=400, batch_size=8, eval_every=25, max_tokens=48, pad_multiple=4, eval_batch_size=100),
     )
