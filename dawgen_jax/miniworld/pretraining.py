@@ -72,7 +72,7 @@ class PretrainConfig:
     num_heads: int = 4
     """Heads."""
     documents: int = 1_120_000
-    """Documents to train on, each once."""
+    """Documents to train on, each drawn once."""
     minutes: float = 0.0
     """If greater than 0, `documents` is set once, after 20 seconds, to what this wall time will hold; the card says
     what came out, and a run with that number of documents gives the same backbone."""
@@ -387,7 +387,7 @@ a vocabulary of {tokens} tokens and nothing else.
 | shape | width {d_model}, feed-forward {d_ff}, {num_heads} heads of {d_kv} |
 | layers | {num_layers} encoder, {num_decoder_layers} decoder |
 | text | {text} |
-| documents | {documents:,} (each once), {step:,} steps of {batch} |
+| documents | {documents:,} (each drawn once), {step:,} steps of {batch} |
 | seed | {seed} |
 | loss (last blocks) | {loss} |
 | wall time | {seconds:.0f} s on {device} |

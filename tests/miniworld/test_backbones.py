@@ -43,7 +43,7 @@ def test_card_agrees_with_the_tensors_and_the_last_evaluation(folder):
     card, last = (folder / "README.md").read_text(), json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     parameters = sum(x.size for x in jax.tree.leaves(convert.load(folder)[1]))
     assert f" {parameters:,} parameters" in card
-    assert row["documents"] == f"{last['documents']:,} (each once), {last['step']:,} steps of 32"
+    assert row["documents"] == f"{last['documents']:,} (each drawn once), {last['step']:,} steps of 32"
     assert float(row["loss (last blocks)"]) == last["loss"]
     assert row["wall time"].startswith(f"{last['seconds']:.0f} s ")
     assert "statements_0" in last
