@@ -24,7 +24,7 @@ from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores, weight_net
 from dawgen_jax.generator.step import generator_step, init_state
-from dawgen_jax.t5 import model
+from dawgen_jax.backbones.t5 import model
 
 NUM_STEPS, LABELS = 100, 3
 

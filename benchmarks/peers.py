@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from dawgen_jax.t5 import convert, model
-from dawgen_jax.t5.config import T5Config
+from dawgen_jax.backbones.t5 import convert, model
+from dawgen_jax.backbones.t5.config import T5Config
 
 SMALL = T5Config(vocab_size=32128, d_model=512, d_kv=64, d_ff=1024, num_layers=8, num_decoder_layers=8, num_heads=6)
 """T5-v1.1-small with an untied head."""

@@ -26,9 +26,9 @@ from dawgen_jax import optim
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.surgery.aggregator import aggregator
-from dawgen_jax.t5 import model
-from dawgen_jax.tuning.losses import Verbalizer
-from dawgen_jax.tuning.step import init_state, prompt_step
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.methods.verbalizer import Verbalizer
+from dawgen_jax.training.step import init_state, prompt_step
 
 CONFIG = ClassifierConfig()
 VERBALIZER = Verbalizer((4273, 7163, 150), 32099)

@@ -13,11 +13,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from typing import Any, Literal
 
 __all__ = [
-    "Arm",
     "BackboneConfig",
     "ClassifierConfig",
     "Config",
@@ -25,10 +23,13 @@ __all__ = [
     "DataConfig",
     "FineTuningConfig",
     "GeneratorConfig",
+    "LoraConfig",
     "SynthesisConfig",
+    "TransferConfig",
     "UserError",
     "check_choice",
     "digest",
+    "fields_of",
 ]
 
 
@@ -57,6 +58,20 @@ def digest(*parts: Any) -> str:
 
     text = json.dumps(parts, sort_keys=True, default=plain, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def fields_of(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config and of those nested in it, dotted, with their values.
+
+    >>> list(fields_of(Config()))[:3], fields_of(Config())["classifier.lora.rank"]
+    (['name', 'tasks', 'seeds'], 8)
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        nested = dataclasses.is_dataclass(value)
+        found |= fields_of(value, f"{prefix}{field.name}.") if nested else {prefix + field.name: value}
+    return found
 
 
 def check_choice(name: str, value: str, *choices: str) -> None:
@@ -132,6 +147,9 @@ class DataConfig:
     """First sentences: a text file (.txt, .txt.gz; one a line), a folder of released sets
     (TASK/*/gen-train.jsonl[.gz], field sentence1), 'pool' for the task's own unlabelled training pool (a named
     variant: it sees more than k shots), or empty for the mini world's own corpus."""
+    released: str = ""
+    """A folder of released synthetic sets, TASK/K-SEED/gen-train.jsonl[.gz] with sentence1, sentence2 and label, for
+    arms of the generator 'FewGen released'."""
     corpus_seed: int = 42
     """Seed of the one permutation of first sentences; all labels share the order."""
     max_test: int = 0
@@ -248,7 +266,7 @@ class SynthesisConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningConfig:
-    """Baseline FT: all weights, no template, a new linear head on the first decoder state."""
+    """Training of all weights: the baselines FT, prompt-based FT and PFT + soft prompt."""
 
     learning_rates: tuple[float, ...] = (3e-5, 1e-4)
     """Each is tried; the best on dev is kept."""
@@ -268,6 +286,62 @@ class FineTuningConfig:
                "one or more rates greater than 0")
         _positive(self, "num_steps", "batch_size", "clip_norm", "eval_every")
         _not_negative(self, "weight_decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank updates of attention projections, in place of a prompt (not in the paper)."""
+
+    rank: int = 8
+    """r, columns of A and rows of B."""
+    alpha: float = 16.0
+    """The update is (alpha / r) A B."""
+    targets: tuple[str, ...] = ("query", "value")
+    """Which projections of every attention: query, key, value, output."""
+    learning_rate: float = 1e-3
+    """AdamW, linear decay to 0."""
+    weight_decay: float = 0.0
+    """AdamW decay."""
+
+    def __post_init__(self):
+        _positive(self, "rank", "alpha", "learning_rate")
+        _not_negative(self, "weight_decay")
+        known = {"query", "key", "value", "output"}
+        _check(self, "targets", bool(self.targets) and set(self.targets) <= known, "some of query, key, value, output")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig:
+    """Prompts that are trained on something else before the few shots: PPT, SPoT and OPTIMA."""
+
+    documents: str = ""
+    """Plain documents for PPT: a text file (.txt, .txt.gz), a sentence or paragraph a line, a blank line between
+    documents; empty for the mini world's own."""
+    ppt_steps: int = 10_000
+    """Updates of PPT's pre-training (published: 200,000 on T5-XXL)."""
+    ppt_batch_size: int = 64
+    """Sentence pairs in a batch there."""
+    ppt_learning_rate: float = 0.1
+    """Adam, times 1 / sqrt(step)."""
+    ppt_clip_norm: float = 1.0
+    """Global gradient norm is clipped to this."""
+    ppt_pairs: int = 100_000
+    """Sentence pairs that are drawn from the documents, a third of each class, and walked through in epochs."""
+    optima_steps: int = 3000
+    """Updates of OPTIMA's adversarial alignment on source and target."""
+    optima_batch_size: int = 8
+    """Labelled source pairs, and as many unlabelled target pairs, in a batch."""
+    optima_radius: float = 0.1
+    """Length of the ascent step on the source's embeddings, relative to nothing: its gradient is normalised."""
+    optima_domain_weight: float = 0.5
+    """Weight of the domain loss."""
+    optima_domain_rate: float = 0.01
+    """AdamW on the discriminator of domains."""
+
+    def __post_init__(self):
+        _positive(self, "ppt_steps", "ppt_batch_size", "ppt_learning_rate", "ppt_clip_norm", "ppt_pairs", "optima_steps",
+                  "optima_batch_size", "optima_radius", "optima_domain_rate")
+        _not_negative(self, "optima_domain_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,81 +394,25 @@ class ClassifierConfig:
     """Run all seeds of an arm in one program; off, one after the other."""
     pad_multiple: int = 16
     """Token batches are padded to the smallest multiple of this that holds the data, instead of to max_tokens."""
+    demonstration_tokens: int = 512
+    """Tokens of an input with demonstrations (in-context learning): as many as fit are shown."""
+    checkpoint_every: int = 100
+    """Updates between two checkpoints of an unfinished cell."""
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    """Settings of the FT baseline."""
+    """Training of all weights: FT, prompt-based FT, and with a soft prompt."""
+    lora: LoraConfig = LoraConfig()
+    """Low-rank updates."""
 
     def __post_init__(self):
         _positive(self, "prompt_length", "max_tokens", "learning_rate", "clip_norm", "real_steps",
                   "real_batch_per_label", "real_eval_every", "num_steps", "batch_size", "eval_every", "full_steps",
-                  "full_batch_size", "full_eval_every", "eval_batch_size", "pad_multiple")
+                  "full_batch_size", "full_eval_every", "eval_batch_size", "pad_multiple", "demonstration_tokens",
+                  "checkpoint_every")
         _not_negative(self, "weight_decay", "epsilon")
         _check(self, "prompt_init", self.prompt_init in ("vocabulary", "sampled"), "'vocabulary' or 'sampled'")
         _check(self, "aggregator", self.aggregator in ("surgery", "pcgrad", "mgda", "cagrad", "upgrad"),
                "'surgery', 'pcgrad', 'mgda', 'cagrad' or 'upgrad'")
         _check(self, "surgery_scope", self.surgery_scope in ("global", "leaf", "row"), "'global', 'leaf' or 'row'")
-
-
-METHODS = (
-    "Prompting (zero-shot)", "FT", "Prompt Tuning", "Syn only", "Real -> Syn", "Syn -> Real",
-    "(Real, Syn)", "(Real, Syn) + GS",
-)
-"""The rows of the published tables that can be run; each needs a generator exactly if 'Syn' stands in it."""
-GENERATORS = ("FewGen", "DawGen")
-VARIANTS = ("", "same-T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One row of a results table: a method, the generator of its synthetic data, shots and variant.
-
-    Written ``[GENERATOR: ] METHOD [ @full] [ #VARIANT]`` on the command line and in config files.
-
-    >>> Arm.parse("DawGen: (Real, Syn) + GS")
-    Arm(method='(Real, Syn) + GS', generator='DawGen', full=False, variant='')
-    >>> Arm.parse("Prompt Tuning #same-T").variant, str(Arm.parse("Prompt Tuning @full"))
-    ('same-T', 'Prompt Tuning @full')
-    """
-
-    method: str
-    """A string of the column `method` of the published tables."""
-    generator: str = ""
-    """'FewGen', 'DawGen', or empty where no synthetic data is used."""
-    full: bool = False
-    """Tune on the whole training pool instead of k shots (an upper bound)."""
-    variant: str = ""
-    """'same-T': real data only, with as many updates as arms with synthetic data."""
-
-    def __post_init__(self):
-        _check(self, "method", self.method in METHODS, "one of " + "; ".join(METHODS))
-        if "Syn" in self.method:
-            _check(self, "generator", self.generator in GENERATORS, f"FewGen or DawGen for '{self.method}'")
-        else:
-            _check(self, "generator", not self.generator, f"empty for '{self.method}'")
-        _check(self, "variant", self.variant in VARIANTS, "empty or 'same-T'")
-        real_only = self.method == "Prompt Tuning"
-        _check(self, "variant", not self.variant or real_only, "empty but for 'Prompt Tuning'")
-        _check(self, "full", not self.full or (real_only and not self.variant),
-               "used with 'Prompt Tuning' alone")
-
-    @classmethod
-    def parse(cls, text: str) -> Arm:
-        """The arm that ``text`` names.
-
-        Raises:
-          ConfigError: ``text`` names no known method, generator or variant.
-        """
-        match = re.fullmatch(r"(?:(\w+): *)?(.*?)(?: *@(\w+))?(?: *#(\S+))?", text.strip())
-        generator, method, shots, variant = match.groups()
-        if shots not in (None, "full"):
-            raise ConfigError(f"Config.arms: '{text}': after @ only 'full' may stand; k shots are data.k.")
-        try:
-            return cls(method, generator or "", shots == "full", variant or "")
-        except ConfigError as error:
-            raise ConfigError(f"Config.arms: '{text}': {error}") from None
-
-    def __str__(self) -> str:
-        prefix = f"{self.generator}: " if self.generator else ""
-        return prefix + self.method + (" @full" if self.full else "") + (f" #{self.variant}" if self.variant else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,6 +435,8 @@ class Config:
     """Generation of the labelled set."""
     classifier: ClassifierConfig = ClassifierConfig()
     """Tuning of the classifier's prompt."""
+    transfer: TransferConfig = TransferConfig()
+    """Prompts that start from something else."""
     devices: int = 0
     """Devices of the mesh's data axis; 0 takes all."""
 
@@ -427,10 +447,3 @@ class Config:
             _check(self, field, len(set(value)) == len(value), "without repeats")
         _check(self, "seeds", all(seed >= 0 for seed in self.seeds), "0 or more")
         _not_negative(self, "devices")
-        for text in self.arms:
-            Arm.parse(text)
-
-    @property
-    def parsed_arms(self) -> tuple[Arm, ...]:
-        """``arms``, parsed."""
-        return tuple(Arm.parse(text) for text in self.arms)

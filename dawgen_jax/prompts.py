@@ -20,14 +20,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import UserError
-from dawgen_jax.t5 import model
-from dawgen_jax.t5.config import T5Config
+from dawgen_jax.io.files import replacing
 
 __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
 
 
-def insert(theta, tokens, mask, prompt, *, t5: T5Config, infix=None, slots=None):
+def insert(theta, tokens, mask, prompt, *, model: Model, infix=None, slots=None):
     """Encoder input with soft rows: ``[prompt ; E(tokens)]`` where infix rows replace embeddings at their slots.
 
     Args:
@@ -35,14 +35,14 @@ def insert(theta, tokens, mask, prompt, *, t5: T5Config, infix=None, slots=None)
       tokens: int32 [B, T] token ids.
       mask: bool [B, T] True at real positions.
       prompt: [P, H], or [B, P, H] with one prompt a row; P may be 0.
-      t5: the backbone's configuration.
+      model: the backbone.
       infix: [B, I, H] rows that may stand inside the text; None for none.
       slots: int32 [B, T] the infix row at each position, -1 for the token's own embedding; given with ``infix``.
 
     Returns:
       (embeddings [B, P + T, H] in the compute dtype, mask bool [B, P + T]).
     """
-    embedded = model.embed(theta, tokens, config=t5)
+    embedded = model.embed(theta, tokens)
     batch = tokens.shape[0]
     if infix is not None:
         # A product with one-hot rows: its transpose is a product too, where a gather's is a slow scatter-add.
@@ -54,18 +54,19 @@ def insert(theta, tokens, mask, prompt, *, t5: T5Config, infix=None, slots=None)
     return jnp.concatenate([prompt, embedded], axis=1), jnp.concatenate([front, mask], axis=1)
 
 
-def rows_of(theta, ids) -> np.ndarray:
+def rows_of(theta, ids, *, model: Model) -> np.ndarray:
     """Embedding rows [len(ids), H] of ``theta`` in float32."""
-    return np.asarray(theta["embedding"][jnp.asarray(ids, jnp.int32)], np.float32)
+    return np.asarray(model.embedding(theta)[jnp.asarray(ids, jnp.int32)], np.float32)
 
 
-def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, seed: int | None = None) -> np.ndarray:
+def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, model: Model, seed: int | None = None) -> np.ndarray:
     """A prompt [P, H] of vocabulary rows: the first ``length`` of ``ids``, or a random draw of them by ``seed``.
 
     Args:
       theta: the backbone's parameters.
       ids: tokens that may start a prompt (pieces that start a word and are purely alphabetic), in vocabulary order.
       length: P.
+      model: the backbone.
       seed: draw without replacement where given.
 
     Raises:
@@ -75,10 +76,10 @@ def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, seed: int | None =
         raise UserError(f"classifier.prompt_length = {length}: the vocabulary has only {len(ids)} alphabetic "
                         "word-starting pieces to start a prompt from; choose a shorter prompt.")
     chosen = ids[:length] if seed is None else np.random.default_rng(seed).choice(ids, length, replace=False)
-    return rows_of(theta, chosen)
+    return rows_of(theta, chosen, model=model)
 
 
-def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, seed: int) -> np.ndarray:
+def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, model: Model, seed: int) -> np.ndarray:
     """A prompt [P, H] that ends with the embedded phrase; rows drawn from ``ids`` fill the front.
 
     Args:
@@ -86,14 +87,16 @@ def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, seed
       phrase: token ids of the phrase, without end of sequence; only its last ``length`` are used.
       ids: tokens that may fill.
       length: P.
+      model: the backbone.
       seed: of the fill.
     """
     phrase = np.asarray(phrase, np.int32)[-length:]
     fill = np.random.default_rng(seed).choice(ids, length - len(phrase), replace=True)
-    return rows_of(theta, np.concatenate([fill.astype(np.int32), phrase]))
+    return rows_of(theta, np.concatenate([fill.astype(np.int32), phrase]), model=model)
 
 
-def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length: int, *, seed: int) -> dict:
+def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length: int, *, model: Model,
+                  seed: int) -> dict:
     """The start of a generator's label prompts from their phrases.
 
     Args:
@@ -102,6 +105,7 @@ def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length:
       infixes: token ids of each label's phrase between the sentences; the longest gives I.
       ids: tokens that may fill.
       length: P.
+      model: the generator backbone.
       seed: of the fill, the same for every label, so that labels differ only by their phrases.
 
     Returns:
@@ -109,17 +113,15 @@ def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length:
     """
     width = max(len(infix) for infix in infixes)
     return {
-        "prompt": np.stack([text_prompt(theta, phrase, ids, length, seed=seed) for phrase in prefixes]),
-        "infix": np.stack([text_prompt(theta, phrase, ids, width, seed=seed) for phrase in infixes]),
+        "prompt": np.stack([text_prompt(theta, phrase, ids, length, model=model, seed=seed) for phrase in prefixes]),
+        "infix": np.stack([text_prompt(theta, phrase, ids, width, model=model, seed=seed) for phrase in infixes]),
     }
 
 
 def save(path: str | os.PathLike, arrays: dict) -> None:
     """Write a dictionary of arrays as float32 safetensors, aside first and then renamed."""
-    path = pathlib.Path(path)
-    aside = path.with_name(path.name + ".partial")
-    save_file({name: np.asarray(value, np.float32) for name, value in arrays.items()}, aside, {"format": "np"})
-    os.replace(aside, path)
+    with replacing(pathlib.Path(path)) as temporary:
+        save_file({name: np.asarray(value, np.float32) for name, value in arrays.items()}, temporary, {"format": "np"})
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:

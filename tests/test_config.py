@@ -1,10 +1,11 @@
-"""Validation, arms and digests."""
+"""Validation, origins and digests."""
 
 import dataclasses
 
 import pytest
 
-from dawgen_jax.config import Arm, ClassifierConfig, Config, ConfigError, SynthesisConfig, digest
+from dawgen_jax.config import ClassifierConfig, Config, ConfigError, SynthesisConfig, digest, fields_of
+from dawgen_jax.origins import _ORIGINS
 
 
 @pytest.mark.parametrize(("build", "field"), [
@@ -12,10 +13,6 @@ from dawgen_jax.config import Arm, ClassifierConfig, Config, ConfigError, Synthe
     (lambda: SynthesisConfig(top_p=0.0), "SynthesisConfig.top_p"),
     (lambda: SynthesisConfig(min_new_tokens=50), "SynthesisConfig.min_new_tokens"),
     (lambda: Config(seeds=(1, 1)), "Config.seeds"),
-    (lambda: Config(arms=("Prompt Tunning",)), "Config.arms"),
-    (lambda: Config(arms=("(Real, Syn)",)), "Arm.generator"),
-    (lambda: Config(arms=("DawGen: Prompt Tuning",)), "Arm.generator"),
-    (lambda: Config(arms=("Prompt Tuning @32",)), "Config.arms"),
 ])
 def test_out_of_range_names_the_field(build, field):
     with pytest.raises(ConfigError, match=field.replace(".", r"\.")):
@@ -28,13 +25,12 @@ def test_float16_is_refused_with_the_reason():
         BackboneConfig(dtype="float16")
 
 
-@pytest.mark.parametrize("text", ["Prompt Tuning", "FewGen: Syn only", "DawGen: (Real, Syn) + GS",
-                                  "Prompt Tuning @full", "Prompt Tuning #same-T", "DawGen: Real -> Syn"])
-def test_arms_round_trip(text):
-    assert str(Arm.parse(text)) == text
-
-
 def test_digest_depends_on_every_value_and_not_on_order():
     config = ClassifierConfig()
     assert digest(config) == digest(dataclasses.asdict(config))
     assert digest(config) != digest(dataclasses.replace(config, epsilon=0.5))
+
+
+def test_origins_name_fields_that_are_there_each_once():
+    named = [field for fields in _ORIGINS.values() for field in fields]
+    assert set(named) <= set(fields_of(Config())) and len(named) == len(set(named))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from dawgen_jax import prompts
+from dawgen_jax.backbones.t5 import model
 from dawgen_jax.config import UserError
-from dawgen_jax.t5 import model
 from tests import tiny
 
 
@@ -16,7 +16,7 @@ def test_rows_stand_in_front_and_infix_rows_in_their_slots():
     slots = np.array([[-1, -1, 0, 1, -1], [-1, 0, 1, -1, -1]], np.int32)
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]], bool)
     prompt, infix = np.full((2, 3, 16), 7.0, np.float32), np.arange(64, dtype=np.float32).reshape(2, 2, 16)
-    embeddings, full_mask = prompts.insert(theta, tokens, mask, prompt, t5=tiny.T5, infix=infix, slots=slots)
+    embeddings, full_mask = prompts.insert(theta, tokens, mask, prompt, model=tiny.MODEL, infix=infix, slots=slots)
     assert embeddings.shape == (2, 8, 16)
     np.testing.assert_array_equal(embeddings[:, :3], prompt)
     np.testing.assert_array_equal(embeddings[0, 5:7], infix[0])
@@ -28,8 +28,8 @@ def test_rows_stand_in_front_and_infix_rows_in_their_slots():
 def test_vocabulary_rows_as_a_prompt_are_the_same_as_tokens():
     # Prompt rows take positions 0..P-1: a prompt of embedded tokens must be those tokens.
     theta, text = tiny.theta(), np.array([[6, 7, 8, 1]], np.int32)
-    prompt = prompts.rows_of(theta, text[0, :2])
-    soft, soft_mask = prompts.insert(theta, text[:, 2:], np.ones((1, 2), bool), prompt, t5=tiny.T5)
+    prompt = prompts.rows_of(theta, text[0, :2], model=tiny.MODEL)
+    soft, soft_mask = prompts.insert(theta, text[:, 2:], np.ones((1, 2), bool), prompt, model=tiny.MODEL)
     hard = model.embed(theta, text, config=tiny.T5)
     np.testing.assert_array_equal(model.encode(theta, soft, soft_mask, config=tiny.T5),
                                   model.encode(theta, hard, jnp.ones((1, 4), bool), config=tiny.T5))
@@ -37,7 +37,7 @@ def test_vocabulary_rows_as_a_prompt_are_the_same_as_tokens():
 
 def test_label_prompts_end_with_their_phrase_and_differ_only_there():
     theta, ids = tiny.theta(), np.arange(10, 20)
-    start = prompts.label_prompts(theta, [[3, 4], [3, 5]], [[6], [6, 7]], ids, 5, seed=0)
+    start = prompts.label_prompts(theta, [[3, 4], [3, 5]], [[6], [6, 7]], ids, 5, model=tiny.MODEL, seed=0)
     assert start["prompt"].shape == (2, 5, 16) and start["infix"].shape == (2, 2, 16)
     np.testing.assert_array_equal(start["prompt"][0, :3], start["prompt"][1, :3])
     np.testing.assert_array_equal(start["prompt"][1, 3:], theta["embedding"][np.array([3, 5])])
@@ -46,7 +46,7 @@ def test_label_prompts_end_with_their_phrase_and_differ_only_there():
 
 def test_too_long_a_prompt_is_refused():
     with pytest.raises(UserError, match="prompt_length = 9"):
-        prompts.vocabulary_prompt(tiny.theta(), np.arange(8), 9)
+        prompts.vocabulary_prompt(tiny.theta(), np.arange(8), 9, model=tiny.MODEL)
 
 
 def test_files_round_trip_and_a_broken_one_is_named(tmp_path):

@@ -3,14 +3,15 @@
 import jax
 import numpy as np
 
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.t5.seam import T5 as Model
 from dawgen_jax.data.batches import ClassifierBatch
-from dawgen_jax.t5 import model
-from dawgen_jax.t5.config import T5Config
-from dawgen_jax.tuning.losses import Verbalizer
 
 T5 = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=2,
               activation="gelu_new", gated=True, tied_head=False, scale_decoder_outputs=False)
-VERBALIZER = Verbalizer((5, 7, 9), 39)
+MODEL = Model(T5, mask_id=39)
+LABEL_IDS = (5, 7, 9)
 
 
 def theta(seed: int = 0):

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
+from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.backbones.t5 import convert, model
+from dawgen_jax.backbones.t5.engine import Decoder, Work
+from dawgen_jax.backbones.tokenizer import sentinel_id
 from dawgen_jax.config import UserError
-from dawgen_jax.data.tokenizer import sentinel_id
-from dawgen_jax.t5 import convert, model
-from dawgen_jax.t5.engine import Decoder, Work
-from dawgen_jax.t5.sampling import Sampling
 from train import cli
 
 TOLERANCE = 1e-4

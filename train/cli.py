@@ -1,4 +1,4 @@
-"""What the programs share: config files, overrides, errors of one sentence, the compilation cache."""
+"""What the programs share: config files, one command-line parser, errors of one sentence, the compilation cache."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ import pathlib
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
-import jax
 import tyro
 
-from dawgen_jax.config import Config, ConfigError, UserError
+from dawgen_jax.config import Config, ConfigError, UserError, fields_of
 
-__all__ = ["guard", "load_config", "parse", "start"]
+__all__ = ["guard", "load_config", "parse", "parse_with", "start"]
+
+AnyConfig = TypeVar("AnyConfig")
+Extra = TypeVar("Extra")
 
 
-def load_config(path: str) -> Config:
+def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     """The config that ``get_config()`` of a Python file returns.
 
+    Args:
+      path: of the file. Config files may import each other: ``from configs import mini``.
+      kind: of config that it must be.
+
     Raises:
-      UserError: no such file, or it has no get_config that returns a Config.
+      UserError: no such file, or it has no get_config that returns a config of that kind.
     """
-    if not pathlib.Path(path).is_file():
-        known = ", ".join(sorted(str(file) for file in pathlib.Path("configs").glob("*.py")))
+    file = pathlib.Path(path)
+    if not file.is_file():
+        known = ", ".join(sorted(str(other) for other in pathlib.Path("configs").glob("*.py")))
         raise UserError(f"{path}: no such config file; there are: {known or 'none in configs/'}.")
+    root = str(file.resolve().parent.parent)  # of configs/, whatever the working directory
+    sys.path.insert(0, root)
     try:
         config = runpy.run_path(path)["get_config"]()
     except ConfigError:
@@ -38,58 +48,70 @@ def load_config(path: str) -> Config:
         raise UserError(f"{path}: {error}; compare the fields in dawgen_jax/config.py.") from None
     except SyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: {error.msg}; mend the config file.") from None
-    if not isinstance(config, Config):
-        raise UserError(f"{path}: get_config() returned {type(config).__name__}, not a dawgen_jax.config.Config.")
+    finally:
+        sys.path.remove(root)
+    if not isinstance(config, kind):
+        raise UserError(f"{path}: get_config() returned {type(config).__name__}, not a "
+                        f"{kind.__module__}.{kind.__name__}.")
     return config
 
 
 def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
-    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory).
+    """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory)."""
+    config, out, _ = parse_with(argv, description, None)
+    return config, out
+
+
+def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[AnyConfig] = Config
+               ) -> tuple[AnyConfig, pathlib.Path, Extra]:
+    """``CONFIG.py [--out DIR] [--field.sub value ...] [--more value ...]`` -> (config, run directory, extra).
 
     The directory is DIR, else runs/NAME with the config's name, or its file's where it has none.
+
+    Args:
+      argv: the words behind the program.
+      description: of the program.
+      extra: a dataclass with the program's own options at their defaults, or None.
+      kind: of config.
 
     Raises:
       UserError: an unknown field (the nearest name is given) or a value out of range.
     """
     argv = list(argv)
     if not argv or argv[0].startswith("-"):
-        if {"-h", "--help"} & set(argv):
-            tyro.cli(Config, args=["--help"], default=Config(), description=f"{description} Give a config file first.")
-        raise UserError("give a config file first: CONFIG.py [--out DIR] [--field.sub value ...]; for instance "
-                        "configs/mini.py.")
-    config, rest, out = load_config(argv[0]), argv[1:], None
-    for position, word in enumerate(rest):
-        if word == "--out" or word.startswith("--out="):
-            inline = word.partition("=")[2]
-            if not inline and position + 1 == len(rest):
-                raise UserError("--out: give the run directory after it.")
-            out = pathlib.Path(inline or rest[position + 1])
-            del rest[position:position + (1 if inline else 2)]
-            break
-    known = _fields(config)
+        if not {"-h", "--help"} & set(argv):
+            raise UserError("give a config file first: CONFIG.py [--out DIR] [--field.sub value ...]; for instance "
+                            "configs/mini.py.")
+        config, rest, description = kind(), ["--help"], f"{description} Give a config file first."
+    else:
+        config, rest = load_config(argv[0], kind), argv[1:]
+    known = [*fields_of(config), *(fields_of(extra) if extra else {}), "out", "help"]
     for word in rest:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
-        if word.startswith("--") and name not in known and name != "help":
+        if word.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, 1, 0)[0]
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
-    config = tyro.cli(Config, args=rest, default=config, description=description,
-                      config=(tyro.conf.FlagConversionOff,))
-    return config, out or pathlib.Path("runs") / (config.name or pathlib.Path(argv[0]).stem)
-
-
-def _fields(config, prefix: str = "") -> list[str]:
-    names = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        nested = dataclasses.is_dataclass(value)
-        names += _fields(value, f"{prefix}{field.name}.") if nested else [prefix + field.name]
-    return names
+    parts = {"out": (Annotated[pathlib.Path | None, tyro.conf.arg(help="The run directory (runs/NAME).")], None),
+             "config": (Annotated[kind, tyro.conf.arg(name="")], config)}
+    if extra:
+        parts["extra"] = (Annotated[type(extra), tyro.conf.arg(name="")], extra)
+    program = dataclasses.make_dataclass("Program", [
+        (name, annotation, dataclasses.field(default=default)) for name, (annotation, default) in parts.items()],
+        frozen=True)
+    if rest[-1:] == ["--out"]:
+        raise UserError("--out: give the run directory after it.")
+    parsed: Any = tyro.cli(program, args=rest, description=description, config=(tyro.conf.FlagConversionOff,))
+    name = getattr(config, "name", "") or pathlib.Path(argv[0]).stem
+    out = parsed.out or pathlib.Path("runs") / (getattr(parsed.config, "name", "") or name)
+    return parsed.config, out, getattr(parsed, "extra", None)
 
 
 def start() -> None:
     """Process-wide settings of a program: plain log lines and the persistent compilation cache."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)
+    import jax  # the processes that write pre-training text import the programs too, and need no JAX
+
     if not jax.config.jax_compilation_cache_dir:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "dawgen_jax", "xla"))

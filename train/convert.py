@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.config import UserError
-from dawgen_jax.t5 import convert
 from train import cli
 
 

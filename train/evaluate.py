@@ -3,31 +3,31 @@
     python -m train.evaluate configs/mini.py [--prompt FILE] [--split test] [--field.sub value ...]
 """
 
+import dataclasses
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 
-from dawgen_jax import metrics, prompts, sharding
-from dawgen_jax.config import UserError
-from dawgen_jax.data.features import classifier_arrays
-from dawgen_jax.data.tokenizer import label_word_ids, sentinel_id
-from dawgen_jax.evaluation import predict
-from dawgen_jax.stages import inputs
-from dawgen_jax.tuning.loop import compiled_scores
-from dawgen_jax.tuning.losses import Verbalizer
+from dawgen_jax import prompts
+from dawgen_jax.config import Config, UserError, digest
+from dawgen_jax.evaluation import metrics
+from dawgen_jax.evaluation.predict import predict
+from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.methods.tune import compiled_scores
+from dawgen_jax.pipeline.inputs import Encoded, find_task, load_backbone, load_pools
+from dawgen_jax.training.placement import Placement
 from train import cli
 
 
-def _take(argv: list[str], flag: str, default: str) -> str:
-    if flag not in argv:
-        return default
-    position = argv.index(flag)
-    if position + 1 == len(argv):
-        raise UserError(f"{flag}: give a value after it.")
-    value = argv[position + 1]
-    del argv[position:position + 2]
-    return value
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What this program takes besides the configuration."""
+
+    prompt: str = ""
+    """prompt.safetensors of a cell; empty scores the backbone without a prompt."""
+    split: str = ""
+    """train, validation or test; empty is the split that the task's results are reported on."""
 
 
 def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
@@ -47,32 +47,34 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
     return prompt
 
 
-def main(argv: list[str]) -> None:
+def score(config: Config, arguments: Arguments) -> None:
     """Print accuracy and F1 a task."""
-    argv = list(argv)
-    stored, split = _take(argv, "--prompt", ""), _take(argv, "--split", "")
-    config, _ = cli.parse(argv, "Score a stored prompt.")
-    mesh = sharding.data_mesh(config.devices)
-    backbone = inputs.load_backbone(config.classifier.backbone, mesh)
-    width = backbone.t5.d_model
-    prompt = load_prompt(stored, width, backbone.label) if stored else np.zeros((0, width), np.float32)
+    placement, split = Placement.on(config.devices), arguments.split
+    backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
+    width = backbone.model.width
+    prompt = (load_prompt(arguments.prompt, width, backbone.label) if arguments.prompt
+              else np.zeros((0, width), np.float32))
+    if split not in ("", "train", "validation", "test"):
+        raise UserError(f"--split {split}: must be train, validation or test.")
     for name in config.tasks:
-        task, pools = inputs.find_task(name), inputs.load_pools(name, config.data.root)
-        if split not in ("", "train", "validation", "test"):
-            raise UserError(f"--split {split}: must be train, validation or test.")
+        task, pools = find_task(name), load_pools(name, config.data.root)
         examples = getattr(pools, split or task.test_split)[:config.data.max_test or None]
         if not examples:
             raise UserError(f"--split {split}: {name} has no such split in {pools.source}.")
-        data = classifier_arrays(backbone.tokenizer, task, examples, max_tokens=config.classifier.max_tokens,
-                                 pad_multiple=config.classifier.pad_multiple)
-        verbalizer = Verbalizer(tuple(label_word_ids(backbone.tokenizer, task).tolist()),
-                                sentinel_id(backbone.tokenizer))
-        predicted = predict(compiled_scores(backbone.t5, verbalizer, mesh, shared=True), jnp.asarray(prompt)[None],
-                            backbone.theta, data, size=sharding.rows_for(mesh, config.classifier.eval_batch_size),
-                            multiple=config.classifier.pad_multiple)[0]
+        encoded = Encoded(task, backbone, classifier)
+        data = encoded.arrays(examples, digest(examples))
+        scores = compiled_scores(PROMPT, classifier, backbone.model, encoded.label_ids, placement, shared=True)
+        predicted = predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, multiple=classifier.pad_multiple,
+                            size=placement.rows(classifier.eval_batch_size))[0]
         scored = metrics.scores(task, predicted, data.label)
         print(f"{name} {split or task.test_split}: accuracy {100 * scored['accuracy']:.2f}, F1 "
               f"{100 * scored['f1']:.2f}, n = {len(examples)}")
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line and score."""
+    config, _, arguments = cli.parse_with(argv, "Score a stored prompt.", Arguments())
+    score(config, arguments)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 from rich.console import Console
 
-from dawgen_jax.stages import main as stages
-from dawgen_jax.stages.job import Job
+from dawgen_jax.pipeline import main as pipeline
+from dawgen_jax.pipeline.job import Job
 from train import cli
 
 
@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     """Run all stages of a config in its run directory."""
     config, out = cli.parse(argv, "All stages of the main job, resumable.")
     job = Job.start(config, out)
-    stages.print_tables(job, stages.run(job), Console())
+    pipeline.print_tables(job, pipeline.run(job), Console())
 
 
 if __name__ == "__main__":

@@ -3,21 +3,19 @@
     python -m train.synthesize configs/mini.py [--out DIR] [--field.sub value ...]
 """
 
-from dawgen_jax.stages import main as stages
-from dawgen_jax.stages.generators import tune_generators
-from dawgen_jax.stages.job import Job
-from dawgen_jax.stages.synthetic import synthesize
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.main import Work, units_of
+from dawgen_jax.pipeline.sets import RELEASED
 from train import cli
 
 
 def main(argv: list[str]) -> None:
     """Write synthetic sets and print their folders."""
     config, out = cli.parse(argv, "Stage 2: write synthetic sets.")
-    job = Job.start(config, out)
-    for name in config.tasks:
-        for generator in stages.generators_of(config.parsed_arms):
-            made = synthesize(job, name, generator, tune_generators(job, name, generator))
-            print(*(synthetic.folder for synthetic in made), sep="\n")
+    units = [unit for unit in units_of(config) if unit.arm.generator not in ("", RELEASED)]
+    work = Work(Job.start(config, out), units)
+    for task, generator in dict.fromkeys((unit.task, unit.arm.generator) for unit in units):
+        print(*(synthetic.folder for synthetic in work.sets(task, generator)), sep="\n")
 
 
 if __name__ == "__main__":

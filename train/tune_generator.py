@@ -3,19 +3,24 @@
     python -m train.tune_generator configs/mini.py [--out DIR] [--field.sub value ...]
 """
 
-from dawgen_jax.stages import main as stages
-from dawgen_jax.stages.generators import tune_generators
-from dawgen_jax.stages.job import Job
+from dawgen_jax.methods.arms import arms_of
+from dawgen_jax.pipeline.generators import tune_generators
+from dawgen_jax.pipeline.inputs import read_task
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.main import generators_of
+from dawgen_jax.pipeline.sets import RELEASED
 from train import cli
 
 
 def main(argv: list[str]) -> None:
     """Tune generators and print their folders."""
     config, out = cli.parse(argv, "Stage 1: tune the generators' label prompts.")
+    generators = [name for name in generators_of(arms_of(config)) if name != RELEASED]
+    given = [read_task(name, config, generates=False) for name in config.tasks]
     job = Job.start(config, out)
-    for name in config.tasks:
-        for generator in stages.generators_of(config.parsed_arms):
-            print(*tune_generators(job, name, generator), sep="\n")
+    for task in given:
+        for generator in generators:
+            print(*tune_generators(job, task, generator), sep="\n")
 
 
 if __name__ == "__main__":

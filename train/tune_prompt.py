@@ -3,20 +3,18 @@
     python -m train.tune_prompt configs/mini.py --arms "DawGen: (Real, Syn) + GS" [--out DIR] [--field.sub value ...]
 """
 
-import pathlib
-
-from dawgen_jax.stages import main as stages
-from dawgen_jax.stages.job import Job
+from dawgen_jax.pipeline import main as pipeline
+from dawgen_jax.pipeline.job import Job
 from train import cli
 
 
 def main(argv: list[str]) -> None:
     """Run cells and print accuracy a seed."""
     config, out = cli.parse(argv, "Stage 3: tune and score prompts.")
-    for row in stages.run(Job.start(config, pathlib.Path(out))):
+    for row in pipeline.run(Job.start(config, out)):
         if row.metric == "accuracy":
-            print(f"{row.task} {row.backbone} {row.generator or '-'} {row.method} {row.variant or '-'} "
-                  f"k={row.k_shot} seed={row.seed}: {100 * row.value:.2f} (n = {row.n_test})")
+            print(f"{row.task} {row.backbone} {row.arm} k={row.k_shot} seed={row.seed}: {100 * row.value:.2f} "
+                  f"(n = {row.n_test})")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,17 @@ stopped goes on with the same batches, and every process computes the same globa
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from dawgen_jax.config import UserError
 
-__all__ = ["ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "epoch_batches"]
+__all__ = [
+    "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches", "pad_examples",
+    "pad_rows", "stack", "stack_generator", "trim",
+]
 
 
 class ClassifierBatch(NamedTuple):
@@ -61,14 +65,12 @@ class SourceBatch(NamedTuple):
       source: int32 [B, T] as in :class:`GeneratorBatch`.
       source_mask: bool [B, T] True at tokens and infix places.
       slots: int32 [B, T] index of the infix row that stands there, -1 elsewhere.
-      penalised: int32 [B, T] ids under the repetition penalty, sentence 1's own tokens, -1 elsewhere.
       cut: bool [B] True where sentence 1 was longer than its budget.
     """
 
     source: np.ndarray
     source_mask: np.ndarray
     slots: np.ndarray
-    penalised: np.ndarray
     cut: np.ndarray
 
 
@@ -93,7 +95,7 @@ def epoch_batches(n: int, batch: int, seed: int, step: int) -> np.ndarray:
     return np.concatenate([_permutation(n, seed, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
 
 
-def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int, *, repeat: bool = False) -> np.ndarray:
+def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> np.ndarray:
     """Indices of batch ``step`` with ``per_label`` distinct examples of each class, classes in ascending order.
 
     Each class is walked through in shuffled epochs of whole batches, so that no example stands twice in a batch.
@@ -103,13 +105,12 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int, *, 
       per_label: examples of each class in a batch.
       seed: of the shuffles; each epoch and class has its own permutation.
       step: number of the batch, from 0.
-      repeat: let a class with fewer than ``per_label`` examples repeat them.
 
     Returns:
       [L * per_label] indices.
 
     Raises:
-      UserError: a class has fewer than ``per_label`` examples and ``repeat`` is off.
+      UserError: a class has fewer than ``per_label`` examples.
     """
     drawn = []
     for label in np.unique(labels):
@@ -118,13 +119,66 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int, *, 
         if per_epoch:
             epoch, place = divmod(step, per_epoch)
             order = _permutation(len(members), seed, epoch, int(label))[place * per_label : (place + 1) * per_label]
-        elif repeat:
-            order = epoch_batches(len(members), per_label, seed, step)
         else:
             raise UserError(f"Class {label} (counted from 0) has {len(members)} example(s), but a batch takes "
                             f"{per_label} different ones of each: raise data.k or lower generator.examples_per_label.")
         drawn.append(members[order])
     return np.concatenate(drawn)
+
+
+def trim(batch: ClassifierBatch, multiple: int) -> ClassifierBatch:
+    """Cut token columns that are padding in every row, to a multiple of ``multiple``; leading axes are free."""
+    width = batch.mask.shape[-1]
+    used = np.flatnonzero(batch.mask.reshape(-1, width).any(axis=0))
+    need = int(used[-1]) + 1 if used.size else 1
+    keep = min(width, -(-need // multiple) * multiple)
+    return batch._replace(tokens=batch.tokens[..., :keep], mask=batch.mask[..., :keep])
+
+
+def pad_rows(batch: ClassifierBatch, rows: int) -> ClassifierBatch:
+    """Pad a batch [B, ...] to ``rows`` examples with copies of its last one at weight 0."""
+    index = np.minimum(np.arange(rows), len(batch.label) - 1)
+    padded = ClassifierBatch(*(leaf[index] for leaf in batch))
+    return padded._replace(weight=padded.weight * (np.arange(rows) < len(batch.label)).astype(np.float32))
+
+
+def stack(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
+    """Stack batches on a new leading axis, padding their token axes to the widest."""
+    return ClassifierBatch(*(np.stack(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+
+
+def concatenate(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
+    """One set [N_1 + N_2 + ..., ...] of several, their token axes padded to the widest."""
+    return ClassifierBatch(*(np.concatenate(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+
+
+def pad_examples(data: ClassifierBatch, rows: int) -> ClassifierBatch:
+    """Pad sets [K, N, ...] to ``rows`` examples of weight 0."""
+    extra = rows - data.label.shape[1]
+    return ClassifierBatch(*(np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)) for leaf in data))
+
+
+def _same_width(parts: Sequence[ClassifierBatch]) -> list[ClassifierBatch]:
+    width = max(part.mask.shape[-1] for part in parts)
+
+    def widen(leaf: np.ndarray) -> np.ndarray:
+        return np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, width - leaf.shape[-1])])
+
+    return [part._replace(tokens=widen(part.tokens), mask=widen(part.mask)) for part in parts]
+
+
+def stack_generator(parts: Sequence[GeneratorBatch]) -> GeneratorBatch:
+    """Stack generator batches on a new leading axis, padding their token axes to the widest."""
+    widths = {field: max(getattr(part, field).shape[-1] for part in parts) for field in ("source", "target")}
+
+    def widen(field: str, leaf: np.ndarray) -> np.ndarray:
+        if leaf.ndim == 1:
+            return leaf
+        width = widths["target" if field.startswith("target") else "source"]
+        return np.pad(leaf, [(0, 0), (0, width - leaf.shape[-1])], constant_values=-1 if field == "slots" else 0)
+
+    return GeneratorBatch(*(np.stack([widen(field, getattr(part, field)) for part in parts])
+                            for field in GeneratorBatch._fields))
 
 
 @functools.lru_cache(maxsize=64)

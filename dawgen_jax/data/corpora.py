@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from dawgen_jax.config import DataConfig, UserError
-from dawgen_jax.data.lines import json_lines, text_lines
 from dawgen_jax.data.pools import Pools
+from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.tasks import Task
 
 __all__ = ["arrange", "first_sentences"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dawgen_jax.config import UserError
-from dawgen_jax.data.lines import json_lines, text_lines
+from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.tasks import Task
 
 __all__ = ["Example", "Pools", "load_pools", "read_examples"]

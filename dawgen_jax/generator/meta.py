@@ -16,9 +16,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores, weight_net
-from dawgen_jax.t5.config import T5Config
 
 __all__ = ["disc_value_and_gradient", "virtual_step", "weight_gradient"]
 
@@ -29,7 +29,7 @@ def virtual_step(label_prompts: dict, gradient: dict, rate: float) -> dict:
 
 
 def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *, form: str, chunks: int,
-                            t5: T5Config) -> tuple[jax.Array, dict]:
+                            model: Model) -> tuple[jax.Array, dict]:
     """L_disc, the mean over tokens, and v = its gradient in the label prompts.
 
     L_disc is a sum over examples, so ``chunks`` parts of the batch are taken one after the other.
@@ -40,7 +40,7 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
       batch: [B, ...]; B a multiple of ``chunks``.
       form: of L_disc, see :func:`losses.disc`.
       chunks: number of parts.
-      t5: the backbone's configuration.
+      model: the backbone.
 
     Returns:
       (scalar, v like ``label_prompts``).
@@ -50,8 +50,8 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
 
     @jax.value_and_grad
     def part_loss(label_prompts, part):
-        hidden = scores.hidden_states(label_prompts, theta, part, shifts, t5=t5)
-        values = losses.disc(scores.disc_scores(theta, hidden, part.target, form=form, t5=t5), form)
+        hidden = scores.hidden_states(label_prompts, theta, part, shifts, model=model)
+        values = losses.disc(scores.disc_scores(theta, hidden, part.target, form=form, model=model), form)
         return jnp.sum(jnp.where(part.target_mask, values, 0)) / number
 
     if chunks == 1:

@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import GeneratorBatch
-from dawgen_jax.t5 import model
-from dawgen_jax.t5.config import T5Config
 
 __all__ = ["disc_scores", "gold_logit", "hidden_states", "log_normalizer", "log_prob"]
 
@@ -25,7 +24,7 @@ LOGITS_AT_ONCE = 2**23
 """Logits held at a time (32 MiB in float32); the price is one small loop."""
 
 
-def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: range, *, t5: T5Config) -> jax.Array:
+def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: range, *, model: Model) -> jax.Array:
     """Decoder states Z of each example under some of the label prompts.
 
     Args:
@@ -33,7 +32,7 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
       theta: frozen parameters.
       batch: [B, ...].
       shifts: which prompts, in gold-first order: shift k is the prompt of label (y_b + k) mod L.
-      t5: the backbone's configuration.
+      model: the backbone.
 
     Returns:
       [len(shifts), B, U, H] after the decoder's final norm, before any head scaling.
@@ -43,51 +42,47 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
     labels = (batch.label[:, None] + jnp.array(shifts)[None, :]) % label_prompts["prompt"].shape[0]
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, number, axis=0), batch)
     prompt, infix = (label_prompts[name][labels.reshape(-1)] for name in ("prompt", "infix"))
-    embeddings, mask = prompts.insert(theta, batch.source, batch.source_mask, prompt, t5=t5, infix=infix,
+    embeddings, mask = prompts.insert(theta, batch.source, batch.source_mask, prompt, model=model, infix=infix,
                                       slots=batch.slots)
-    encoded = model.encode(theta, embeddings, mask, config=t5)
-    start = jnp.full((batch.target.shape[0], 1), t5.decoder_start_id, batch.target.dtype)
-    inputs = jnp.concatenate([start, batch.target[:, :-1]], axis=1)
-    hidden = model.decode(theta, inputs, encoded, mask, config=t5)
+    hidden = model.target_states(theta, embeddings, mask, batch.target)
     return jnp.moveaxis(hidden.reshape(-1, number, *hidden.shape[1:]), 1, 0)
 
 
-def disc_scores(theta, hidden: jax.Array, target: jax.Array, *, form: str, t5: T5Config) -> jax.Array:
+def disc_scores(theta, hidden: jax.Array, target: jax.Array, *, form: str, model: Model) -> jax.Array:
     """What L_disc of that form compares across prompts: raw logits for 'ce_rawlogit', else log-probabilities."""
-    return (gold_logit if form == "ce_rawlogit" else log_prob)(theta, hidden, target, t5=t5)
+    return (gold_logit if form == "ce_rawlogit" else log_prob)(theta, hidden, target, model=model)
 
 
-def log_prob(theta, hidden: jax.Array, target: jax.Array, *, t5: T5Config) -> jax.Array:
+def log_prob(theta, hidden: jax.Array, target: jax.Array, *, model: Model) -> jax.Array:
     """log Pr(x_j | x_<j, sentence 1; Q) of gold tokens.
 
     Args:
       theta: frozen parameters.
       hidden: [k, B, U, H] of :func:`hidden_states`.
       target: int [B, U] gold tokens.
-      t5: the backbone's configuration.
+      model: the backbone.
 
     Returns:
       [k, B, U] in float32 (or wider).
     """
-    return gold_logit(theta, hidden, target, t5=t5) - log_normalizer(theta, hidden, t5=t5)
+    return gold_logit(theta, hidden, target, model=model) - log_normalizer(theta, hidden, model=model)
 
 
-def gold_logit(theta, hidden: jax.Array, target: jax.Array, *, t5: T5Config) -> jax.Array:
+def gold_logit(theta, hidden: jax.Array, target: jax.Array, *, model: Model) -> jax.Array:
     """Unnormalised logit of gold tokens; arguments and result as in :func:`log_prob`."""
     number, *shape = hidden.shape[:-1]
-    pick = partial(model.label_logits, theta, config=t5)
     ids = jnp.broadcast_to(target[None], (number, *shape)).reshape(-1, 1)
-    return jax.vmap(lambda row, token: pick(row, ids=token)[0])(
+    return jax.vmap(lambda row, token: model.logits(theta, row, token)[0])(
         hidden.reshape(-1, hidden.shape[-1]), ids).reshape(number, *shape)
 
 
-def log_normalizer(theta, hidden: jax.Array, *, t5: T5Config) -> jax.Array:
+def log_normalizer(theta, hidden: jax.Array, *, model: Model) -> jax.Array:
     """log sum over the vocabulary of exp(logit).
 
     Args:
       theta: frozen parameters; no gradient flows to them.
       hidden: [k, B, U, H].
-      t5: the backbone's configuration.
+      model: the backbone.
 
     Returns:
       [k, B, U].
@@ -95,31 +90,31 @@ def log_normalizer(theta, hidden: jax.Array, *, t5: T5Config) -> jax.Array:
     number, rows, tokens, width = hidden.shape
     # Tokens first: chunks then never split the (possibly sharded) rows.
     first = jnp.moveaxis(hidden, 2, 0).reshape(tokens, number * rows, width)
-    result = _log_normalizer(t5, first, jax.lax.stop_gradient(theta))
+    result = _log_normalizer(model, first, jax.lax.stop_gradient(theta))
     return jnp.moveaxis(result.reshape(tokens, number, rows), 0, 2)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _log_normalizer(t5: T5Config, hidden: jax.Array, theta) -> jax.Array:
-    return _chunked(lambda part: jax.nn.logsumexp(model.logits(theta, part, config=t5), axis=-1), hidden, t5)
+def _log_normalizer(model: Model, hidden: jax.Array, theta) -> jax.Array:
+    return _chunked(lambda part: jax.nn.logsumexp(model.logits(theta, part), axis=-1), hidden, model)
 
 
 @_log_normalizer.defjvp
-def _log_normalizer_jvp(t5: T5Config, primals, tangents):
+def _log_normalizer_jvp(model: Model, primals, tangents):
     hidden, theta = primals
 
     def both(part):
-        logits, pull = jax.vjp(lambda states: model.logits(theta, states, config=t5), part)
+        logits, pull = jax.vjp(lambda states: model.logits(theta, states), part)
         normalizer = jax.nn.logsumexp(logits, axis=-1)
         return normalizer, pull(jnp.exp(logits - normalizer[..., None]))[0]
 
-    value, gradient = _chunked(both, hidden, t5)
+    value, gradient = _chunked(both, hidden, model)
     return value, jnp.sum(gradient.astype(value.dtype) * tangents[0].astype(value.dtype), axis=-1)
 
 
-def _chunked(function, hidden: jax.Array, t5: T5Config):
+def _chunked(function, hidden: jax.Array, model: Model):
     """``function`` over [U, rows, H], at most LOGITS_AT_ONCE logits at a time."""
-    tokens = max(LOGITS_AT_ONCE // (hidden.shape[1] * t5.vocab_size), 1)
+    tokens = max(LOGITS_AT_ONCE // (hidden.shape[1] * model.vocab_size), 1)
     if tokens >= hidden.shape[0]:
         return function(hidden)
 

@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, meta, scores, weight_net
-from dawgen_jax.t5.config import T5Config
+from dawgen_jax.training.step import commit
 
 __all__ = ["GeneratorState", "generator_step", "init_state"]
 
@@ -48,6 +49,7 @@ class GeneratorState:
     weight_net: Any
     opt_state: Any
     weight_opt_state: Any
+    ok: jax.Array
 
 
 def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, num_steps: int) -> GeneratorState:
@@ -62,10 +64,11 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
     label_prompts = jax.tree.map(jnp.asarray, label_prompts)
     omega = weight_net.init(key, dtype=label_prompts["prompt"].dtype)
     tx, weight_tx = _optimisers(config, num_steps)
-    return GeneratorState(jnp.zeros((), jnp.int32), label_prompts, omega, tx.init(label_prompts), weight_tx.init(omega))
+    return GeneratorState(jnp.zeros((), jnp.int32), label_prompts, omega, tx.init(label_prompts), weight_tx.init(omega),
+                          jnp.array(True))
 
 
-def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, config: GeneratorConfig, t5: T5Config,
+def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model,
                    num_steps: int) -> tuple[GeneratorState, dict]:
     """One update on one batch; the state comes back unchanged when anything is not finite.
 
@@ -74,7 +77,7 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
       theta: frozen parameters of the generator's backbone.
       batch: [B, ...]; padding rows have no supervised token.
       config: rates, forms and weights of the losses.
-      t5: the backbone's configuration.
+      model: the backbone.
       num_steps: length of the linear decay.
 
     Returns:
@@ -84,7 +87,7 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     """
     Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
     tx, weight_tx = _optimisers(config, num_steps)
-    scored = _score(Q, theta, batch, config=config, t5=t5)
+    scored = _score(Q, theta, batch, config=config, model=model)
     nll = losses.nll(scored.log_prob)
 
     disc = disc_virtual = losses.token_mean(scored.values, mask)
@@ -92,7 +95,8 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
     if config.weighting == "meta":
         weights = weight_net.token_weights(omega, scored.values, mask, config.weight_norm)
-        disc_virtual, meta_gradient = _meta_gradient(Q, omega, weights, scored, theta, batch, config=config, t5=t5)
+        disc_virtual, meta_gradient = _meta_gradient(Q, omega, weights, scored, theta, batch, config=config,
+                                                     model=model)
         updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, omega)
         new_omega = optax.apply_updates(omega, updates)
         weights = weight_net.token_weights(new_omega, scored.values, mask, config.weight_norm)
@@ -102,11 +106,11 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     loss = gen + config.dist_weight * dist
     updates, opt_state = tx.update(gradient, state.opt_state, Q)
 
-    new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state)
+    new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state, state.ok)
     finite = [jnp.isfinite(leaf).all() for leaf in
               jax.tree.leaves((loss, disc, disc_virtual, gradient, meta_gradient, new.label_prompts, new_omega))]
     finite = jnp.stack(finite).all()
-    new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+    new = commit(state, new, finite)
     metrics = {
         "loss": loss, "gen": gen, "nll": losses.token_mean(nll, mask), "disc": disc, "disc_virtual": disc_virtual,
         "dist": dist, "dist_active": dist_active, "grad_norm": optax.tree.norm(gradient),
@@ -136,31 +140,31 @@ class _Scored(NamedTuple):
     wrong_pull: Callable | None
 
 
-def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, t5: T5Config) -> _Scored:
+def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model) -> _Scored:
     """1. One linearisation of the gold rows serves two pull-backs and one push-forward."""
     def gold(Q):
-        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=t5)
-        return scores.log_prob(theta, hidden, batch.target, t5=t5), hidden
+        hidden = scores.hidden_states(Q, theta, batch, range(1), model=model)
+        return scores.log_prob(theta, hidden, batch.target, model=model), hidden
 
     def wrong(Q):
-        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), t5=t5)
+        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), model=model)
 
     pulls_wrong = config.dist_weight > 0 and config.dist_reading == "B"
     (log_prob, gold_hidden), push = jax.linearize(gold, Q)
     wrong_hidden, wrong_pull = jax.vjp(wrong, Q) if pulls_wrong else (wrong(Q), None)
-    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=config.disc, t5=t5)
+    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=config.disc, model=model)
     raw = config.disc == "ce_rawlogit"
-    own = scores.gold_logit(theta, gold_hidden, batch.target, t5=t5) if raw else log_prob
+    own = scores.gold_logit(theta, gold_hidden, batch.target, model=model) if raw else log_prob
     return _Scored(log_prob, losses.disc(jnp.concatenate([own, rest]), config.disc),
                    jnp.concatenate([gold_hidden, wrong_hidden]), push, jax.linear_transpose(push, Q), wrong_pull)
 
 
 def _meta_gradient(Q, omega, weights: jax.Array, scored: _Scored, theta, batch: GeneratorBatch, *,
-                   config: GeneratorConfig, t5: T5Config):
+                   config: GeneratorConfig, model: Model):
     """2. and 3. L_disc at Q', and its gradient with respect to omega through the virtual step."""
     (inner,) = scored.pull((-weights[None], jnp.zeros_like(scored.hidden[:1])))
     virtual = meta.virtual_step(Q, inner, config.meta_learning_rate)
-    disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=config.disc, t5=t5,
+    disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=config.disc, model=model,
                                                    chunks=_chunks(config, batch, Q))
     slopes = -scored.push(v)[0][0]
     return disc_virtual, meta.weight_gradient(omega, scored.values, batch.target_mask, slopes,

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import stats
 
-from dawgen_jax.config import GENERATORS
+from dawgen_jax.methods.arms import GENERATORS
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import Table
 

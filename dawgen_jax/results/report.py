@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from dawgen_jax.config import UserError
-from dawgen_jax.data.lines import json_lines
+from dawgen_jax.io.files import read_json, write_file
+from dawgen_jax.io.lines import json_lines
 from dawgen_jax.results import curves
 from dawgen_jax.results.claims import claims
-from dawgen_jax.results.files import read_json, write_aside
 from dawgen_jax.results.published import ZERO_SHOT
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows
 from dawgen_jax.results.tables import Table, result_tables
@@ -91,7 +91,8 @@ def _sets(run: Path) -> list[_Made]:
 def _writers(run: Path, sets: Sequence[_Made]) -> list[_Made]:
     """The generators that wrote the sets."""
     folders = {folder.name: folder for folder in _folders(run, "generators")}
-    named = ((row, (read_json(folder / "meta.json") or {}).get("generator_artefact")) for row, folder in sets)
+    named = ((row, (read_json(folder / "meta.json", missing_ok=True) or {}).get("generator_artefact"))
+             for row, folder in sets)
     return [(row, folders[name]) for row, name in named if name in folders]
 
 
@@ -238,7 +239,8 @@ def shaded_words(example: Mapping[str, Any]) -> str:
 def _weights(generators: Sequence[_Made]) -> str:
     parts = []
     for (task, generator), group in _grouped(generators, lambda made: (_task(made), _generator(made))):
-        examples = next(filter(None, (read_json(folder / "token_weights.json") for _, folder in group)), [])
+        found = (read_json(folder / "token_weights.json", missing_ok=True) for _, folder in group)
+        examples = next(filter(None, found), [])
         shown = [example for _, same in _grouped(examples, lambda example: example["label"])
                  for example in same[:_SHADED]]
         if shown:
@@ -257,7 +259,7 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
 
 
 def _counts(folder: Path) -> str:
-    counts = read_json(folder / "counts.json")
+    counts = read_json(folder / "counts.json", missing_ok=True)
     if not isinstance(counts, dict):
         return ""
     nested = {str(key): _flat(value) for key, value in counts.items() if isinstance(value, dict)}
@@ -293,7 +295,7 @@ def _synthetic(sets: Sequence[_Made]) -> str:
 
 
 def _time(run: Path) -> str:
-    seconds = read_json(run / "timings.json")
+    seconds = read_json(run / "timings.json", missing_ok=True)
     if not seconds:
         return _missing("No timings.json: no stage has ended yet.")
     longest = max(seconds.values()) or 1
@@ -328,7 +330,7 @@ def write_report(run: str | os.PathLike) -> Path:
     run = Path(run)
     if not run.is_dir():
         raise UserError(f"{run}: no such run directory; start a run with --out {run} first.")
-    config = read_json(run / "config.json")
+    config = read_json(run / "config.json", missing_ok=True)
     rows, sets = _rows(run / "results.jsonl", Row), _sets(run)
     generators = _writers(run, sets)
     sections = {
@@ -355,5 +357,5 @@ def write_report(run: str | os.PathLike) -> Path:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{_escape(name)}</title><style>{style}</style></head><body><main><h1>{_escape(name)}</h1>"
         f'<p class="lead">{_escape(lead)}</p><nav>{links}</nav>{body}</main></body></html>\n')
-    write_aside(run / "report.html", page)
+    write_file(run / "report.html", page)
     return run / "report.html"

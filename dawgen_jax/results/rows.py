@@ -18,9 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dawgen_jax.config import GENERATORS, METHODS, UserError
-from dawgen_jax.data.lines import json_lines
-from dawgen_jax.results.files import read_json, write_aside
+from dawgen_jax.config import UserError
+from dawgen_jax.io.files import read_json, write_file
+from dawgen_jax.io.lines import json_lines
+from dawgen_jax.methods.arms import GENERATORS
+from dawgen_jax.methods.rows import METHODS
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
@@ -59,6 +61,7 @@ class Row:
     generator_backbone: str = ""
     k_shot: int | str = 16
     variant: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     class_counts: dict[str, int] = dataclasses.field(default_factory=dict)
     split_source: str = ""
     trainable_parameters: int = 0
@@ -94,7 +97,7 @@ class Row:
     def order(self) -> tuple:
         """Sorts rows as tables show them: methods in the paper's order, few shots before 'full'."""
         return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
-                _rank(METHODS, self.method), self.k_shot == "full",
+                _rank(tuple(METHODS), self.method), self.k_shot == "full",
                 self.k_shot if isinstance(self.k_shot, int) else 0, self.variant, self.seed, self.metric)
 
 
@@ -221,7 +224,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]
 
 def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
     """Replaces a .jsonl file as a whole by ``merge(rows)``; the same rows in any order give the same bytes."""
-    write_aside(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
+    write_file(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
 
 
 def read_cell(path: str | os.PathLike) -> list[Row]:
@@ -230,7 +233,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     Raises:
       UserError: naming the file and the position in the list.
     """
-    values = read_json(Path(path))
+    values = read_json(Path(path), missing_ok=True)
     if not isinstance(values, list) or not values:
         raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
     return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]
@@ -238,4 +241,4 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     """Writes one cell's rows to its result.json, whole or not at all."""
-    write_aside(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")
+    write_file(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

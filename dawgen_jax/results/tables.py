@@ -119,7 +119,7 @@ def _backbone_table(backbone: str, metric: str, rows: Sequence[Row]) -> Table:
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
-    """The measures of synthetic sets (:mod:`dawgen_jax.results.quality`), one line a task, writer and generator."""
+    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
     groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
     for row in sorted(rows, key=lambda row: (_task_order(row.task), row.backbone, row.generator != "FewGen", row.seed)):
         groups.setdefault((row.task, row.backbone, row.generator), []).append(row)

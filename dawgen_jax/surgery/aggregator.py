@@ -135,13 +135,16 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
 
     def init(params):
         del params
-        zero = jnp.zeros((), jnp.float32)
-        return AggregatorState(jnp.zeros((), jnp.int32), zero, jnp.zeros((), jnp.int32), zero, zero)
+        # Arrays of their own: a step that donates its state must not be given one twice.
+        return AggregatorState(*(jnp.zeros((), dtype) for dtype in (
+            jnp.int32, jnp.float32, jnp.int32, jnp.float32, jnp.float32)))
 
     def update(updates, state, params=None, **extra_args):
-        del params, extra_args
+        del extra_args
         leaves, tree = jax.tree.flatten(updates)
         number = leaves[0].shape[0]
+        if params is not None:
+            _check_shapes(leaves, jax.tree.leaves(params), number)
         if not 0 <= reference < number:
             raise ConfigError(f"reference = {reference}: must be the index of one of the {number} sources.")
         groups = [leaves] if scope == "global" else [[leaf] for leaf in leaves]
@@ -171,6 +174,15 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
         return tree.unflatten([jnp.where(finite, leaf, 0) for leaf in directions]), state
 
     return aggregating.Aggregator(init, update)
+
+
+def _check_shapes(leaves: list[jax.Array], params: list[jax.Array], number: int) -> None:
+    """Raise a ConfigError unless every gradient is its parameter with one axis of sources in front."""
+    for leaf, param in zip(leaves, params, strict=True):
+        if leaf.shape[1:] != param.shape or leaf.shape[0] != number:
+            want = ", ".join(["S", *map(str, param.shape)])
+            raise ConfigError(f"the gradients of S sources are wanted with a leading axis: expected [{want}], got "
+                              f"{list(leaf.shape)}.")
 
 
 def _cosines(products: jax.Array, reference: int) -> jax.Array:

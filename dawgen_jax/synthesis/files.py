@@ -14,7 +14,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from dawgen_jax.config import UserError
-from dawgen_jax.data.lines import json_lines
+from dawgen_jax.data.pools import Example
+from dawgen_jax.io.files import write_file
+from dawgen_jax.io.lines import json_lines
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
 
@@ -28,7 +30,7 @@ def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
 
 def write_shard(folder: str | os.PathLike, number: int, samples: Iterable[Sample]) -> None:
     """Writes a finished shard."""
-    _write(shard_path(folder, number), _json_text(samples))
+    write_file(shard_path(folder, number), _json_text(samples))
 
 
 def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:
@@ -55,11 +57,11 @@ def write_set(
       The digest of the samples, as :func:`content_digest` gives it.
     """
     folder = pathlib.Path(folder)
-    _write(folder / "train.jsonl", _json_text(selection.samples))
-    _write(folder / "train.parquet", _parquet(task, selection.samples))
+    write_file(folder / "train.jsonl", _json_text(selection.samples))
+    write_file(folder / "train.parquet", _parquet(task, selection.samples))
     counts = {label: count._asdict() for label, count in selection.counts.items()}
-    _write(folder / "counts.json", _bytes(json.dumps(counts, indent=1, ensure_ascii=False) + "\n"))
-    _write(folder / "README.md", _bytes(_card(task, selection, facts or {})))
+    write_file(folder / "counts.json", _bytes(json.dumps(counts, indent=1, ensure_ascii=False) + "\n"))
+    write_file(folder / "README.md", _bytes(_card(task, selection, facts or {})))
     return content_digest(selection.samples)
 
 
@@ -93,9 +95,9 @@ def content_digest(samples: Iterable[Sample]) -> str:
 def _json_text(samples: Iterable[Sample]) -> bytes:
     lines = []
     for sample in samples:
-        row = sample._asdict()
-        if not sample.scores:
-            del row["scores"]
+        row = {**sample.example._asdict(), "index": sample.index, "cut": sample.cut}
+        if sample.scores:
+            row["scores"] = sample.scores
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return _bytes("".join(lines))
 
@@ -108,17 +110,12 @@ def _read(path: pathlib.Path) -> list[Sample]:
     samples = []
     for line, row in json_lines(path):
         try:
-            samples.append(Sample(**row)._replace(scores=tuple(row.get("scores", ()))))
-        except TypeError as error:
+            example = Example(row.pop("sentence1"), row.pop("sentence2"), row.pop("label"))
+            samples.append(Sample(example, **row)._replace(scores=tuple(row.get("scores", ()))))
+        except (TypeError, KeyError) as error:
             raise UserError(f"{path}:{line}: not a synthetic sample ({error}); remove the file, and it is made "
                             "again.") from None
     return samples
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_bytes(content)
-    os.replace(aside, path)
 
 
 def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
@@ -127,10 +124,10 @@ def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
 
     position = {label: i for i, label in enumerate(task.labels)}
     columns: dict[str, tuple[pyarrow.DataType, dict, list]] = {
-        "sentence1": (pyarrow.string(), _value("string"), [sample.sentence1 for sample in samples]),
-        "sentence2": (pyarrow.string(), _value("string"), [sample.sentence2 for sample in samples]),
+        "sentence1": (pyarrow.string(), _value("string"), [sample.example.sentence1 for sample in samples]),
+        "sentence2": (pyarrow.string(), _value("string"), [sample.example.sentence2 for sample in samples]),
         "label": (pyarrow.int64(), {"names": list(task.labels), "_type": "ClassLabel"},
-                  [position[sample.label] for sample in samples]),
+                  [position[sample.example.label] for sample in samples]),
         "index": (pyarrow.int64(), _value("int64"), [sample.index for sample in samples]),
         "cut": (pyarrow.bool_(), _value("bool"), [sample.cut for sample in samples]),
     }

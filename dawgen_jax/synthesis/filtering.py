@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.data.pools import Example
 from dawgen_jax.tasks import Task
 
 __all__ = ["LabelCount", "Sample", "Selection", "Selector"]
@@ -24,17 +25,13 @@ class Sample(NamedTuple):
     """One generated pair.
 
     Attributes:
-      sentence1: the first sentence it was generated from.
-      sentence2: the generated text.
-      label: class name of the prompt that generated it.
-      index: position of ``sentence1`` in the permuted corpus.
+      example: the first sentence, the text that was generated for it, and the class whose prompt did.
+      index: position of the first sentence in the permuted corpus.
       cut: True if the budget ended before end of sequence came.
       scores: log-probability under each label's prompt, in the order of ``Task.labels``; empty where not asked for.
     """
 
-    sentence1: str
-    sentence2: str
-    label: str
+    example: Example
     index: int
     cut: bool = False
     scores: tuple[float, ...] = ()
@@ -88,17 +85,17 @@ class Selector:
     def add(self, samples: Iterable[Sample]) -> None:
         """Accepts or rejects each sample."""
         for sample in samples:
-            label = sample.label
+            label = sample.example.label
             self._made[label] += 1
             reason = rejection(sample, self._task, self._config)
-            if not reason and sample.sentence1 in self._seen[label]:
+            if not reason and sample.example.sentence1 in self._seen[label]:
                 reason = "duplicate sentence 1"
             if reason:
                 self._rejected[label][reason] += 1
             elif self.enough(label):
                 self._surplus[label] += 1
             else:
-                self._seen[label].add(sample.sentence1)
+                self._seen[label].add(sample.example.sentence1)
                 self._accepted[label].append(sample)
 
     def enough(self, label: str | None = None) -> bool:
@@ -131,7 +128,7 @@ class Selector:
                 warnings.append(f"{self._task.name}: label '{label}' has {len(samples)} accepted samples of {wanted} "
                                 f"wanted ({self._reasons(label)}); the first sentences are used up.")
         position = {label: i for i, label in enumerate(self._task.labels)}
-        kept.sort(key=lambda sample: (sample.index, position[sample.label]))
+        kept.sort(key=lambda sample: (sample.index, position[sample.example.label]))
         return Selection(kept, counts, warnings)
 
     def _reasons(self, label: str) -> str:
@@ -154,8 +151,8 @@ def rejection(sample: Sample, task: Task, config: SynthesisConfig) -> str:
     """Why ``sample`` is rejected by itself; empty if it is not."""
     if sample.cut and config.unfinished == "reject":
         return "unfinished"
-    if not sample.sentence2.strip():
+    if not sample.example.sentence2.strip():
         return "empty"
-    if "\n" in sample.sentence2:
+    if "\n" in sample.example.sentence2:
         return "newline"
-    return next((f"contains '{text}'" for text in task.reject if text in sample.sentence2), "")
+    return next((f"contains '{text}'" for text in task.reject if text in sample.example.sentence2), "")

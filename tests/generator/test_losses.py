@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dawgen_jax.backbones.t5 import model
 from dawgen_jax.config import ConfigError
 from dawgen_jax.generator import losses, scores, weight_net
-from dawgen_jax.t5 import model
 from tests.generator import toy
 
 MASK = jnp.array([[True, True, False], [True, False, False]])

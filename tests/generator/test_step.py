@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from dawgen_jax import sharding
+from dawgen_jax.backbones.t5 import model
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator.step import _chunks, generator_step, init_state
-from dawgen_jax.t5 import model
 from tests.generator import toy
 
 CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")

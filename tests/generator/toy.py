@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.data.batches import GeneratorBatch
-from dawgen_jax.t5 import model
-from dawgen_jax.t5.config import T5Config
 
 T5 = T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=12, num_layers=1, num_decoder_layers=1, num_heads=2)
 LABELS = (0, 1, 2, 0, 1, 2)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.miniworld import BACKBONES
 from dawgen_jax.miniworld.corpus import CorpusConfig
 from dawgen_jax.miniworld.pretraining import draw_probes, evaluate, first_word
 from dawgen_jax.miniworld.vocabulary import TOKENS
-from dawgen_jax.t5 import convert, model
 
 FOLDERS = sorted(path.parent for path in BACKBONES.glob("*/config.json"))
 each = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -9,31 +9,25 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.miniworld import corpus
 from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.pretraining import (
-    PretrainConfig,
-    blocks,
-    draw_probes,
-    evaluate,
-    loss,
-    pretrain,
-    save_backbone,
-)
+from dawgen_jax.miniworld.pretraining import PretrainConfig, blocks, loss, planned, pretrain, save_backbone
+from dawgen_jax.miniworld.probes import draw_probes, evaluate
 from dawgen_jax.miniworld.vocabulary import IDS, SENTINELS
-from dawgen_jax.t5 import convert, model
 
 TINY = PretrainConfig(
     corpus=CorpusConfig(batch_size=8, block_batches=8, curriculum=0), d_model=16, d_kv=8, d_ff=16, num_layers=1,
     num_decoder_layers=1, num_heads=2, documents=256, dispatch=8, warmup_steps=4, learning_rate=1e-2, eval_examples=4,
-    eval_every=2, checkpoint_seconds=1e-9)
+    eval_every=1, checkpoint_every=1)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    facts = pretrain(TINY, out, 0, log=lambda line: None)
+    facts = pretrain(TINY, out, 0)
     save_backbone(out / "backbone", TINY, facts, "tiny.py --documents=256")
     return out, facts
 
@@ -45,48 +39,59 @@ def steps_logged(out):
 def test_the_loss_falls_and_is_logged(trained):
     out, facts = trained
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["loss"] < lines[0]["loss"] and facts["documents"] == 256 and facts["step"] == 32
+    assert lines[-1]["loss"] < lines[0]["loss"] and facts["documents"] == 256 and facts["updates"] == 32
     assert {"statements_0", "statements_2", "prefixed_2", "glossed"} <= set(facts)
 
 
-def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path):
-    class Killed(Exception):
+def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
+    class Killed(BaseException):
         pass
 
-    def kill(line):
-        if "step 16" in line:
+    record = MetricsLog.record
+
+    def killing(log, lines):
+        record(log, lines)
+        if lines[-1]["step"] == 2:
             raise Killed
 
-    # As left by a run whose checkpoint was deleted.
-    (tmp_path / "metrics.jsonl").write_text('{"step": 32}\n')
-    with pytest.raises(Killed):
-        pretrain(TINY, tmp_path, 0, log=kill)
-    # The checkpoint is of step 8: the line of step 16 is written a second time.
-    assert (tmp_path / "checkpoint.safetensors").exists() and steps_logged(tmp_path) == [8, 16]
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "record", killing)
+        with pytest.raises(Killed):
+            pretrain(TINY, tmp_path, 0)
+    # The checkpoint is of block 1: the line of block 2 is written a second time.
+    assert steps_logged(tmp_path) == [1, 2]
     with pytest.raises(UserError, match="--documents 256"):
         pretrain(dataclasses.replace(TINY, documents=64), tmp_path, 0)
-    facts = pretrain(TINY, tmp_path, 0, log=lambda line: None)
+    facts = pretrain(TINY, tmp_path, 0)
     jax.tree.map(np.testing.assert_array_equal, facts["theta"], trained[1]["theta"])
-    assert steps_logged(tmp_path) == steps_logged(trained[0]) == [8, 16, 32]
+    assert steps_logged(tmp_path) == steps_logged(trained[0]) == [1, 2, 3, 4]
+
+
+def test_minutes_become_documents_once(trained, tmp_path):
+    timed = dataclasses.replace(TINY, minutes=0.02)
+    config = planned(timed, tmp_path, 0, trial_seconds=0.2)
+    assert config.minutes == 0 and config.documents % 64 == 0 and config.documents >= 64
+    assert planned(timed, trained[0], 0).documents == 256  # as planned when that run began
+    assert planned(TINY, tmp_path, 0) == TINY
 
 
 def test_another_configuration_does_not_go_on(trained):
     with pytest.raises(UserError, match="another configuration"):
-        pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0, log=lambda line: None)
+        pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0)
 
 
 def test_documents_cannot_change_once_the_rate_decays(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     with pytest.raises(UserError, match="--documents 256"):
         pretrain(dataclasses.replace(TINY, documents=512), tmp_path, 0)
-    assert pretrain(TINY, tmp_path, 0, log=lambda line: None)["step"] == 32
+    assert pretrain(TINY, tmp_path, 0)["updates"] == 32
 
 
 def test_instructions_go_on_from_a_backbone(trained, tmp_path):
     # A rate of next to nothing: the weights stay those of the start, and the loss is of the text alone.
     plain = dataclasses.replace(TINY, start=str(trained[0] / "backbone"), documents=64, learning_rate=1e-9)
     asked = dataclasses.replace(plain, corpus=dataclasses.replace(TINY.corpus, instructions=True))
-    facts = [pretrain(config, tmp_path / str(i), 0, log=lambda line: None) for i, config in enumerate((plain, asked))]
+    facts = [pretrain(config, tmp_path / str(i), 0) for i, config in enumerate((plain, asked))]
     for found in facts:
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), found["theta"],
                      trained[1]["theta"])

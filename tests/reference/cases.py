@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ClassifierConfig, GeneratorConfig
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
-from dawgen_jax.t5 import model
-from dawgen_jax.t5.config import T5Config
 
 NUM_STEPS = 5
 LABEL_IDS, MASK_ID = (7, 11, 5), 29

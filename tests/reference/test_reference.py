@@ -15,9 +15,9 @@ from dawgen_jax import optim
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator import step as generator
 from dawgen_jax.surgery.aggregator import aggregator
-from dawgen_jax.t5 import convert, model
-from dawgen_jax.tuning import losses as tuning_losses
-from dawgen_jax.tuning import step as tuning
+from dawgen_jax.backbones.t5 import convert, model
+from dawgen_jax.methods import verbalizer as losses as tuning_losses
+from dawgen_jax.training import step as tuning
 from tests.reference import cases
 
 # Compiling costs more than running at this size.

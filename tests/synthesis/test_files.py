@@ -6,6 +6,7 @@ import os
 import pytest
 
 from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.data.pools import Example
 from dawgen_jax.synthesis.files import (
     content_digest,
     read_counts,
@@ -19,7 +20,7 @@ from dawgen_jax.synthesis.filtering import Sample, Selector
 from dawgen_jax.tasks import SEVEN
 
 SICK = SEVEN["SICK"]
-SAMPLES = [Sample(f'a "{i}" ü\u2028', f"b | {i}", label, i, i == 1, (-1.5, -2.25, -3.0))
+SAMPLES = [Sample(Example(f'a "{i}" ü\u2028', f"b | {i}", label), i, i == 1, (-1.5, -2.25, -3.0))
            for i in range(3) for label in SICK.labels]
 
 
@@ -72,7 +73,7 @@ def test_set_comes_back_and_restarts_give_the_same_bytes(tmp_path):
 def test_json_lines_are_plain(tmp_path):
     write_set(tmp_path, SICK, selection([s._replace(scores=()) for s in SAMPLES]))
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text("utf-8").split("\n")[:-1]]
-    assert rows[0] == {"sentence1": SAMPLES[0].sentence1, "sentence2": "b | 0", "label": "entailment", "index": 0,
+    assert rows[0] == {"sentence1": SAMPLES[0].example.sentence1, "sentence2": "b | 0", "label": "entailment", "index": 0,
                        "cut": False}
 
 
@@ -82,7 +83,7 @@ def test_datasets_reads_the_folder(tmp_path):
     write_set(tmp_path / ".", SICK, selection(), {"generator": "DawGen"})
     loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"), split="train")
     assert loaded.features["label"].names == list(SICK.labels)
-    assert loaded[4] == {"sentence1": SAMPLES[4].sentence1, "sentence2": "b | 1", "label": 1, "index": 1, "cut": True,
+    assert loaded[4] == {"sentence1": SAMPLES[4].example.sentence1, "sentence2": "b | 1", "label": 1, "index": 1, "cut": True,
                          "scores": [-1.5, -2.25, -3.0]}
 
 
@@ -90,12 +91,12 @@ def test_the_set_is_a_pool_of_its_task(tmp_path):
     from dawgen_jax.data.pools import read_examples
 
     write_set(tmp_path, SICK, selection())
-    expected = [(s.sentence1.strip(), s.sentence2, s.label) for s in selection().samples]
+    expected = [(s.sentence1.strip(), s.sentence2, s.label) for s, *_ in selection().samples]
     assert read_examples(tmp_path / "train.jsonl", SICK) == read_examples(tmp_path / "train.parquet", SICK) == expected
 
 
 def test_card_says_what_was_rejected(tmp_path):
-    made = [*SAMPLES, Sample("z", "", "neutral", 9)]
+    made = [*SAMPLES, Sample(Example("z", "", "neutral"), 9)]
     write_set(tmp_path, SICK, selection(made), {"backbone": "t5-large", "seed": 13})
     card = (tmp_path / "README.md").read_text("utf-8")
     assert "| neutral | 5 | 4 | 3 | 3 | 1 | 1 empty |" in card

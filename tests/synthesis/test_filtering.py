@@ -5,6 +5,7 @@ import random
 import pytest
 
 from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.data.pools import Example
 from dawgen_jax.synthesis.filtering import Sample, Selector, rejection
 from dawgen_jax.tasks import SEVEN
 
@@ -13,7 +14,7 @@ YES, NO = RTE.labels
 
 
 def sample(index=0, label=YES, sentence2="it is so.", cut=False, sentence1=None):
-    return Sample(sentence1 or f"first {index}", sentence2, label, index, cut)
+    return Sample(Example(sentence1 or f"first {index}", sentence2, label), index, cut)
 
 
 @pytest.mark.parametrize(("task", "made", "unfinished", "reason"), [
@@ -36,7 +37,7 @@ def test_duplicates_count_within_a_label_and_only_among_accepted_ones():
     selector.add([sample(0, sentence1="s", cut=True), sample(1, sentence1="s"), sample(2, sentence1="s"),
                   sample(1, NO, sentence1="s")])
     selection = selector.select()
-    assert [(s.index, s.label) for s in selection.samples] == [(1, YES), (1, NO)]
+    assert [(s.index, s.example.label) for s in selection.samples] == [(1, YES), (1, NO)]
     assert selection.counts[YES].rejected == {"unfinished": 1, "duplicate sentence 1": 1}
     assert selection.counts[NO].rejected == {}
 
@@ -61,9 +62,9 @@ def test_balance_keeps_the_first_and_interleaves(balance, kept):
     selection = selector.select()
     assert {label: count.kept for label, count in selection.counts.items()} == kept
     assert {label: count.accepted for label, count in selection.counts.items()} == {YES: 4, NO: 2}
-    order = [(s.index, RTE.labels.index(s.label)) for s in selection.samples]
+    order = [(s.index, RTE.labels.index(s.example.label)) for s in selection.samples]
     assert order == sorted(order)
-    assert [s.index for s in selection.samples if s.label == YES] == list(range(kept[YES]))
+    assert [s.index for s in selection.samples if s.example.label == YES] == list(range(kept[YES]))
     assert "label 'not_entailment' has 2 accepted samples of 9 wanted (4 made, rejected: 2 unfinished)" in (
         selection.warnings[1])
 
@@ -76,9 +77,9 @@ def test_counts_add_up_and_cut_ones_are_marked():
     selection = selector.select()
     for label, count in selection.counts.items():
         assert count.made == 200 == count.accepted + count.surplus + sum(count.rejected.values())
-        kept = [s for s in selection.samples if s.label == label]
+        kept = [s for s in selection.samples if s.example.label == label]
         assert len(kept) == count.kept and sum(s.cut for s in kept) == count.cut > 0
-        assert len({s.sentence1 for s in kept}) == len(kept)
+        assert len({s.example.sentence1 for s in kept}) == len(kept)
 
 
 @pytest.mark.parametrize(("made", "way_out"), [

@@ -14,7 +14,7 @@ import pytest
 
 from dawgen_jax.config import Config, UserError
 from dawgen_jax.miniworld import pretraining
-from dawgen_jax.stages.job import Job
+from dawgen_jax.pipeline.job import Job
 from train import cli, pretrain
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -103,15 +103,17 @@ def test_every_pretraining_config_builds_and_says_its_command(path):
 
 def test_the_cards_command_gives_the_backbone_again(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(pretraining, "pretrain", lambda *_, **__: {"documents": 3200})
+    monkeypatch.setattr(pretraining, "pretrain", lambda *_: {"documents": 3200})
+    monkeypatch.setattr(pretraining, "planned", lambda config, *_: dataclasses.replace(
+        config, minutes=0.0, documents=3200 if config.minutes else config.documents))
     monkeypatch.setattr(pretraining, "save_backbone", lambda folder, config, facts, command: seen.append(
         (config, command)))
     pretrain.main([str(REPOSITORY / "configs" / "pretrain_mini_t5.py"), "--minutes", "1", "--corpus.word_rate", "0.2",
-                   "--seed", "7", "--out", str(tmp_path)])
+                   "--corpus.seed", "7", "--out", str(tmp_path)])
     (config, command), = seen
-    assert (config.minutes, config.corpus.seed, config.corpus.word_rate) == (1.0, 7, 0.2)
+    assert (config.minutes, config.documents, config.corpus.seed, config.corpus.word_rate) == (0.0, 3200, 7, 0.2)
     pretrain.main(shlex.split(command))
-    assert seen[1][0] == dataclasses.replace(config, minutes=0.0, documents=3200)
+    assert seen[1][0] == config
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.pipeline import main
+from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import read_rows
-from dawgen_jax.stages import main
-from dawgen_jax.stages.job import Job
 from train import cli
 
 pytestmark = pytest.mark.shared

@@ -1,0 +1,139 @@
+"""What every backbone offers, whatever its shape: a short list of pure functions of its parameters.
+
+A :class:`Model` is static and hashable (shape, numerics, where the answer is read), so that steps may close over it and
+compiled programs be cached by it; ``theta``, the parameters, is an argument of every function. T5
+(:mod:`dawgen_jax.backbones.t5`) is the first implementation. Nothing outside a backbone's own folder knows what its
+decoder is fed or how its parameters are laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from dawgen_jax.backbones.sampling import Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Backbone", "Decoder", "EmbedFn", "Generated", "Model", "Rows", "Work"]
+
+
+class Rows(NamedTuple):
+    """A rectangle of inputs.
+
+    Attributes:
+      source: int32 [R, T] token ids, padded with 0.
+      mask: bool [R, T] True at real positions.
+      slots: int32 [R, T] index of the soft row at each position, -1 for the token itself.
+      label: int32 [R].
+    """
+
+    source: jax.Array
+    mask: jax.Array
+    slots: jax.Array
+    label: jax.Array
+
+
+EmbedFn = Callable[[Any, Any, Rows], tuple[jax.Array, jax.Array]]
+"""(theta, prompts, rows) -> (embeddings [R, T', H], mask bool [R, T']): puts soft prompts into a backbone's input."""
+
+
+class Work(NamedTuple):
+    """One sample to be generated.
+
+    Attributes:
+      label: chooses the prompt and, with ``index``, the random key.
+      index: number of the sample within its label.
+      source: int [T] input tokens. Those that are text are penalised from the start.
+      slots: int [T] the soft row at each position, -1 for text; None for text only.
+      sampling: settings.
+    """
+
+    label: int
+    index: int
+    source: np.ndarray
+    slots: np.ndarray | None = None
+    sampling: Sampling = Sampling()
+
+
+class Generated(NamedTuple):
+    """What was generated for a :class:`Work`.
+
+    Attributes:
+      label: of the work.
+      index: of the work.
+      tokens: int32 [U] without the end of sequence.
+      finished: whether it ended with the end of sequence (and not at its budget).
+    """
+
+    label: int
+    index: int
+    tokens: np.ndarray
+    finished: bool
+
+
+class Decoder(Protocol):
+    """Compiled decoding of one model under fixed shapes."""
+
+    def generate(self, theta, prompts, work: Iterable[Work], key: jax.Array) -> Iterator[Generated]:
+        """The samples of ``work``, in the order in which they end."""
+
+    def score(self, theta, prompts, pairs: Iterable[tuple[Work, Generated]], labels: int) -> Iterator[np.ndarray]:
+        """Log-probabilities [labels, U] of each sample's tokens under every label's prompt."""
+
+
+class Model(Protocol):
+    """A backbone without its parameters; frozen and hashable.
+
+    Attributes:
+      width: H, of embeddings, states and soft prompt rows.
+      vocab_size: V, rows of the embedding.
+      projections: paths in ``theta`` of the attention kernels [N, in, out], layers on axis 0.
+    """
+
+    width: int
+    vocab_size: int
+    projections: tuple[tuple[str, ...], ...]
+
+    def embed(self, theta, tokens) -> jax.Array:
+        """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
+
+    def embedding(self, theta) -> jax.Array:
+        """The embedding table [V, H] as it is stored: what soft prompts are started from."""
+
+    def answer_states(self, theta, embeddings, mask) -> jax.Array:
+        """States [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T]."""
+
+    def summary_states(self, theta, embeddings, mask) -> jax.Array:
+        """States [B, H] that summarise the input: what a new classification head reads."""
+
+    def target_states(self, theta, embeddings, mask, target) -> jax.Array:
+        """States Z [B, U, H] from which each token of ``target`` [B, U] is predicted, teacher forced."""
+
+    def logits(self, theta, hidden, ids=None) -> jax.Array:
+        """Scores of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
+
+    def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
+        """A compiled decoder whose inputs ``embed_fn`` makes."""
+
+
+class Backbone(NamedTuple):
+    """A frozen model, ready to be an argument of steps.
+
+    Attributes:
+      model: what is static.
+      theta: its parameters, placed on the devices.
+      tokenizer: its tokenizer.
+      label: its name in result rows.
+      digest: of its weights, configuration, tokenizer and compute dtype.
+    """
+
+    model: Model
+    theta: Any
+    tokenizer: PreTrainedTokenizerBase
+    label: str
+    digest: str

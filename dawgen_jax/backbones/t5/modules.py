@@ -1,0 +1,197 @@
+"""T5's layers as NNX modules: RMSNorm, attention with relative bias, feed-forward, encoder and decoder layer.
+
+A module holds one layer's parameters and computes in the dtype of its input; parameters are cast where they are used.
+Norms and softmax are computed in ``promote_types(x.dtype, float32)``, so that bfloat16 is widened and float64 stays.
+Heads stand in front of the length ([B, heads, T, d_kv]): XLA's CPU back end is several times faster so.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dawgen_jax.backbones.t5.config import T5Config
+
+__all__ = ["Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "RMSNorm", "buckets", "wide"]
+
+_ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+}
+
+
+def wide(dtype) -> jnp.dtype:
+    """The dtype of norms, softmax, logits and losses where activations have ``dtype``: float32 or wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> np.ndarray:
+    """Relative position buckets, on the host: accelerators only approximate the logarithm.
+
+    Half of the buckets hold one distance each, the other half grow logarithmically up to
+    ``relative_attention_max_distance``; a bidirectional stack spends half of all on keys to the right.
+
+    Args:
+      relative: int [...] key position minus query position.
+      config: gives the number of buckets and the largest distance.
+      bidirectional: encoder (True) or decoder.
+
+    Returns:
+      int32 [...] in [0, relative_attention_num_buckets).
+    """
+    count = config.relative_attention_num_buckets
+    offset = np.zeros_like(relative)
+    if bidirectional:
+        count //= 2
+        offset = np.where(relative > 0, count, 0)
+        distance = np.abs(relative)
+    else:
+        distance = np.maximum(-relative, 0)
+    exact = count // 2
+    # In float32 and in this order, as the checkpoints were trained; the clamp keeps log(0) out.
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    ratio = ratio / np.float32(np.log(config.relative_attention_max_distance / exact)) * np.float32(count - exact)
+    far = np.minimum(exact + ratio.astype(np.int32), count - 1)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+def _matrix(rngs: nnx.Rngs, rows: int, columns: int, std: float) -> nnx.Param:
+    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, columns)))
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * scale over the last axis; no mean, no bias."""
+
+    def __init__(self, config: T5Config):
+        self.epsilon = config.layer_norm_epsilon
+        self.scale = nnx.Param(jnp.ones((config.d_model,)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(wide(x.dtype))
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return y.astype(x.dtype) * jnp.broadcast_to(self.scale[...].astype(x.dtype), x.shape)
+
+
+class Attention(nnx.Module):
+    """softmax(q k^T + bias) v with several heads and without 1/sqrt(d_kv), which T5 folded into its initialisation."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        inner = config.num_heads * config.d_kv
+        self.heads = config.num_heads
+        self.query = _matrix(rngs, config.d_model, inner, (config.d_model * config.d_kv) ** -0.5)
+        self.key = _matrix(rngs, config.d_model, inner, config.d_model**-0.5)
+        self.value = _matrix(rngs, config.d_model, inner, config.d_model**-0.5)
+        self.output = _matrix(rngs, inner, config.d_model, inner**-0.5)
+
+    def split(self, x: jax.Array, kernel: nnx.Param) -> jax.Array:
+        """[B, T, H] -> [B, heads, T, d_kv] through one of the kernels."""
+        y = x @ kernel[...].astype(x.dtype)
+        return y.reshape(*y.shape[:-1], self.heads, -1).swapaxes(1, 2)
+
+    def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values, each [B, heads, T, d_kv], of the attended-to [B, T, H]."""
+        return self.split(x, self.key), self.split(x, self.value)
+
+    def __call__(
+        self, x: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, bias: jax.Array | None = None
+    ) -> jax.Array:
+        """Attend from ``x``.
+
+        Args:
+          x: [B, Q, H].
+          keys: [B, heads, K, d_kv].
+          values: [B, heads, K, d_kv].
+          mask: bool, broadcastable to [B, heads, Q, K] (same rank): True where a key is seen. A query that sees none
+            attends to all evenly instead of giving NaN.
+          bias: broadcastable to [B, heads, Q, K] (same rank), in the wide dtype.
+
+        Returns:
+          [B, Q, H].
+        """
+        dtype = wide(x.dtype)
+        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=dtype)
+        if bias is not None:
+            scores = scores + bias
+        weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(dtype).min), axis=-1)
+        mixed = jnp.matmul(weights.astype(x.dtype), values).swapaxes(1, 2)
+        return mixed.reshape(*x.shape[:-1], -1) @ self.output[...].astype(x.dtype)
+
+
+class FeedForward(nnx.Module):
+    """v1.0: act(x wi) wo; v1.1 (gated): (act(x wi_0) * (x wi_1)) wo."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        self.activation = config.activation
+        self.gated = config.gated
+        std = config.d_model**-0.5
+        if config.gated:
+            self.wi_0 = _matrix(rngs, config.d_model, config.d_ff, std)
+            self.wi_1 = _matrix(rngs, config.d_model, config.d_ff, std)
+        else:
+            self.wi = _matrix(rngs, config.d_model, config.d_ff, std)
+        self.wo = _matrix(rngs, config.d_ff, config.d_model, config.d_ff**-0.5)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        activate = _ACTIVATIONS[self.activation]
+        if self.gated:
+            hidden = activate(x @ self.wi_0[...].astype(x.dtype)) * (x @ self.wi_1[...].astype(x.dtype))
+        else:
+            hidden = activate(x @ self.wi[...].astype(x.dtype))
+        return hidden @ self.wo[...].astype(x.dtype)
+
+
+def _bias_table(config: T5Config, rngs: nnx.Rngs) -> nnx.Param:
+    return _matrix(rngs, config.relative_attention_num_buckets, config.num_heads, config.d_model**-0.5)
+
+
+class EncoderLayer(nnx.Module):
+    """Self-attention and feed-forward, each on a normed input and added to it."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config)
+        self.attention = Attention(config, rngs=rngs)
+        self.feed_forward_norm = RMSNorm(config)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+        if config.per_layer_bias:
+            self.bias = _bias_table(config, rngs)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array) -> jax.Array:
+        """[B, T, H] -> [B, T, H]; ``mask`` and ``bias`` as in :class:`Attention`."""
+        y = self.attention_norm(x)
+        x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class DecoderLayer(nnx.Module):
+    """Causal self-attention, cross-attention (which has no relative bias) and feed-forward."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config)
+        self.attention = Attention(config, rngs=rngs)
+        self.cross_norm = RMSNorm(config)
+        self.cross = Attention(config, rngs=rngs)
+        self.feed_forward_norm = RMSNorm(config)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+        if config.per_layer_bias:
+            self.bias = _bias_table(config, rngs)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array, encoded: jax.Array, encoder_mask: jax.Array
+    ) -> jax.Array:
+        """[B, U, H] -> [B, U, H] beside ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
+        y = self.attention_norm(x)
+        x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)
+        x = x + self.cross(self.cross_norm(x), *self.cross.keys_values(encoded), encoder_mask)
+        return x + self.feed_forward(self.feed_forward_norm(x))

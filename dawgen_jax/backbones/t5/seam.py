@@ -1,0 +1,87 @@
+"""T5 as a :class:`dawgen_jax.backbones.base.Model`.
+
+The encoder reads the input. The answer is the token <extra_id_0> of the template: the decoder reads
+``[start, <extra_id_0>]`` and the answer's state is the one at the second position. (OpenPrompt also feeds end of
+sequence as a third decoder token; the decoder is causal, so it changes nothing.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from dawgen_jax.backbones.base import EmbedFn
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.t5.engine import Decoder
+
+__all__ = ["T5"]
+
+
+@dataclasses.dataclass(frozen=True)
+class T5:
+    """A T5 without its parameters.
+
+    Attributes:
+      config: shape and numerics.
+      mask_id: id of <extra_id_0>, which the decoder is fed before the answer.
+    """
+
+    config: T5Config
+    mask_id: int = 0
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return self.config.d_model
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.config.vocab_size
+
+    @property
+    def projections(self) -> tuple[tuple[str, ...], ...]:
+        """Query, key, value and output kernels of self-attention, and of the decoder's attention to the encoder."""
+        modules = (("encoder", "attention"), ("decoder", "attention"), ("decoder", "cross"))
+        return tuple((side, "layers", module, kernel) for side, module in modules
+                     for kernel in ("query", "key", "value", "output"))
+
+    def embed(self, theta, tokens) -> jax.Array:
+        """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
+        return model.embed(theta, tokens, config=self.config)
+
+    def embedding(self, theta) -> jax.Array:
+        """The embedding table [V, H]."""
+        return theta["embedding"]
+
+    def answer_states(self, theta, embeddings, mask) -> jax.Array:
+        """The decoder's states [B, H] at <extra_id_0>, over the encoded input [B, T, H]."""
+        return self._decode(theta, embeddings, mask, [self.config.decoder_start_id, self.mask_id])[:, 1]
+
+    def summary_states(self, theta, embeddings, mask) -> jax.Array:
+        """The decoder's first states [B, H], fed with the start token alone, over the encoded input [B, T, H]."""
+        return self._decode(theta, embeddings, mask, [self.config.decoder_start_id])[:, 0]
+
+    def target_states(self, theta, embeddings, mask, target) -> jax.Array:
+        """The decoder's states [B, U, H], teacher forced on ``target`` [B, U], after its final norm."""
+        encoded = model.encode(theta, embeddings, mask, config=self.config)
+        start = jnp.full((target.shape[0], 1), self.config.decoder_start_id, target.dtype)
+        return model.decode(theta, jnp.concatenate([start, target[:, :-1]], axis=1), encoded, mask, config=self.config)
+
+    def logits(self, theta, hidden, ids=None) -> jax.Array:
+        """Scores [..., V], or [..., n] of the tokens ``ids`` [n], of ``hidden`` [..., H]."""
+        if ids is None:
+            return model.logits(theta, hidden, config=self.config)
+        return model.label_logits(theta, hidden, ids, config=self.config)
+
+    def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
+        """Continuous batching over this model; options as in :class:`dawgen_jax.backbones.t5.engine.Decoder`."""
+        return Decoder(self.config, embed_fn, **options)
+
+    def _decode(self, theta, embeddings, mask, inputs: list[int]) -> jax.Array:
+        encoded = model.encode(theta, embeddings, mask, config=self.config)
+        tokens = jnp.broadcast_to(jnp.array([inputs], jnp.int32), (embeddings.shape[0], len(inputs)))
+        return model.decode(theta, tokens, encoded, mask, config=self.config)

@@ -1,0 +1,214 @@
+"""Pairs to rectangular arrays of token ids.
+
+Classifier: template text with the mask as <extra_id_0>, then </s>. The template's own words are tokenised apart from
+the sentences, as OpenPrompt does; where white space stands between them that is the whole text's tokenisation. A row
+over the budget loses tokens of its sentences only: from the tail, the last placeholder of the template first.
+
+Generator: sentence 1, one place for each infix row, </s> for the encoder; sentence 2 and </s> for the decoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dawgen_jax.backbones.tokenizer import batch_ids, sentinel_id, text_ids
+from dawgen_jax.config import GeneratorConfig, UserError
+from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch, SourceBatch
+from dawgen_jax.data.pools import Example
+from dawgen_jax.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["classifier_arrays", "generator_arrays", "label_word_ids", "rectangle", "source_arrays", "template_rows"]
+
+
+def classifier_arrays(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    max_tokens: int,
+    pad_multiple: int,
+    pad_to: int | None = None,
+) -> ClassifierBatch:
+    """Templated rows of all ``examples``.
+
+    Args:
+      tokenizer: of the classifier's backbone.
+      task: its template and labels.
+      examples: N pairs.
+      max_tokens: budget of a row, mask and end of sequence included.
+      pad_multiple: the width T is the smallest multiple of this that holds the longest row, at most ``max_tokens``.
+      pad_to: a fixed width T instead.
+
+    Returns:
+      A batch [N, T] with weights of 1.
+
+    Raises:
+      UserError: the template alone is over the budget.
+    """
+    rows = template_rows(tokenizer, task, examples, max_tokens)
+    if pad_to is None:
+        longest = max(map(len, rows), default=1)
+        pad_to = min(-(-longest // pad_multiple) * pad_multiple, max_tokens)
+    tokens, mask = rectangle(rows, pad_multiple, pad_to)
+    return ClassifierBatch(tokens, mask, _positions(task, examples), np.ones(len(rows), np.float32))
+
+
+def template_rows(
+    tokenizer: PreTrainedTokenizerBase, task: Task, examples: Sequence[Example], max_tokens: int
+) -> list[list[int]]:
+    """Token ids of each example in the template, at most ``max_tokens`` a row, end of sequence last.
+
+    Raises:
+      UserError: the template alone is over the budget.
+    """
+    pieces = [piece for piece in re.split(r"(\{sentence[12]\}|<mask>)", task.template) if piece.strip()]
+    sentences = {
+        "{sentence1}": batch_ids(tokenizer, [example.sentence1 for example in examples]),
+        "{sentence2}": batch_ids(tokenizer, [example.sentence2 for example in examples]),
+    }
+    fixed = {piece: text_ids(tokenizer, piece) for piece in pieces if piece not in sentences}
+    fixed["<mask>"] = [sentinel_id(tokenizer)]
+    room = max_tokens - 1 - sum(len(fixed[piece]) for piece in pieces if piece in fixed)
+    if room < 0:
+        raise UserError(f"classifier.max_tokens = {max_tokens}: the template of {task.name} alone has "
+                        f"{max_tokens - room} tokens; raise it.")
+    first, last = [piece for piece in pieces if piece in sentences]
+    rows = []
+    for first_ids, last_ids in zip(sentences[first], sentences[last], strict=True):
+        kept_first = first_ids[:room]
+        filled = {**fixed, first: kept_first, last: last_ids[: room - len(kept_first)]}
+        rows.append([token for piece in pieces for token in filled[piece]] + [tokenizer.eos_token_id])
+    return rows
+
+
+def label_word_ids(tokenizer: PreTrainedTokenizerBase, task: Task) -> np.ndarray:
+    """The id of each label word.
+
+    Returns:
+      int32 [L] in the order of ``task.labels``.
+
+    Raises:
+      UserError: a label word is not one known piece, or two labels share one.
+    """
+    rows = batch_ids(tokenizer, task.label_words)
+    for label, word, row in zip(task.labels, task.label_words, rows, strict=True):
+        if len(row) != 1 or row[0] == tokenizer.unk_token_id:
+            pieces = " ".join(tokenizer.convert_ids_to_tokens(row)) or "nothing"
+            raise UserError(f"Task {task.name}: the label word '{word}' of '{label}' is not one piece of the "
+                            f"vocabulary of {tokenizer.name_or_path} but {pieces}: choose a word that is one.")
+    ids = np.array([row[0] for row in rows], np.int32)
+    if len(set(ids.tolist())) < len(ids):
+        raise UserError(f"Task {task.name}: two labels share a label word ({', '.join(task.label_words)}); give each "
+                        "its own.")
+    return ids
+
+
+def generator_arrays(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    infix_length: int,
+    config: GeneratorConfig,
+    *,
+    pad_multiple: int = 8,
+    pad_to: tuple[int, int] | None = None,
+) -> GeneratorBatch:
+    """Rows of all ``examples`` for tuning the generator.
+
+    Args:
+      tokenizer: of the generator's backbone.
+      task: its labels.
+      examples: N pairs.
+      infix_length: I, places for the infix after sentence 1.
+      config: its budgets ``max_source_tokens`` (sentence 1) and ``max_target_tokens`` (sentence 2 and </s>).
+      pad_multiple: widths T and U are the smallest multiples of this that hold the longest row.
+      pad_to: fixed widths (T, U) instead.
+
+    Returns:
+      A batch [N, T] and [N, U]; end of sequence stays where sentence 2 is cut.
+    """
+    width, target_width = pad_to or (None, None)
+    source = _sources(tokenizer, [example.sentence1 for example in examples], infix_length, config, pad_multiple, width)
+    sentences = batch_ids(tokenizer, [example.sentence2 for example in examples])
+    rows = [[*ids[: config.max_target_tokens - 1], tokenizer.eos_token_id] for ids in sentences]
+    target, target_mask = rectangle(rows, pad_multiple, target_width)
+    return GeneratorBatch(source.source, source.source_mask, source.slots, target, target_mask,
+                          _positions(task, examples))
+
+
+def source_arrays(
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    infix_length: int,
+    config: GeneratorConfig,
+    *,
+    pad_multiple: int = 8,
+    pad_to: int | None = None,
+) -> SourceBatch:
+    """Encoder rows of first sentences for synthesis: the rows that :func:`generator_arrays` makes.
+
+    Args:
+      tokenizer: of the generator's backbone.
+      sentences: N first sentences.
+      infix_length: I, places for the infix after sentence 1.
+      config: its budget ``max_source_tokens``.
+      pad_multiple: the width T is the smallest multiple of this that holds the longest row.
+      pad_to: a fixed width T instead; config.max_source_tokens + I + 1 always suffices.
+
+    Returns:
+      A batch [N, T]; ``cut`` marks the sentences that were over the budget.
+    """
+    return _sources(tokenizer, sentences, infix_length, config, pad_multiple, pad_to)
+
+
+def _sources(tokenizer, sentences, infix_length, config, pad_multiple, pad_to) -> SourceBatch:
+    found = batch_ids(tokenizer, sentences)
+    kept = [ids[: config.max_source_tokens] for ids in found]
+    rows = [ids + [tokenizer.pad_token_id] * infix_length + [tokenizer.eos_token_id] for ids in kept]
+    source, mask = rectangle(rows, pad_multiple, pad_to)
+    lengths = np.array([len(ids) for ids in kept], np.int32)[:, None]
+    offset = np.arange(source.shape[1], dtype=np.int32)[None, :] - lengths
+    slots = np.where((offset >= 0) & (offset < infix_length), offset, np.int32(-1))
+    cut = np.array([len(ids) > config.max_source_tokens for ids in found], bool)
+    return SourceBatch(source, mask, slots, cut)
+
+
+def rectangle(rows: Sequence[Sequence[int]], multiple: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ids padded with 0 on the right.
+
+    Args:
+      rows: N rows of ids.
+      multiple: the width is the smallest positive multiple of this that holds the longest row.
+      width: a fixed width instead.
+
+    Returns:
+      (int32 [N, width], bool [N, width] True at ids).
+
+    Raises:
+      ValueError: a row is longer than the fixed width.
+    """
+    lengths = np.array([len(row) for row in rows], np.int32)
+    longest = int(lengths.max(initial=1))
+    if width is None:
+        width = -(-longest // multiple) * multiple
+    if longest > width:
+        raise ValueError(f"a row of {longest} tokens does not fit a width of {width}")
+    mask = np.arange(width)[None, :] < lengths[:, None]
+    padded = np.zeros(mask.shape, np.int32)
+    padded[mask] = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
+    return padded, mask
+
+
+def _positions(task: Task, examples: Sequence[Example]) -> np.ndarray:
+    position = {label: i for i, label in enumerate(task.labels)}
+    return np.array([position[example.label] for example in examples], np.int32)
+
+
+def demonstration_arrays(*args):
+    raise NotImplementedError

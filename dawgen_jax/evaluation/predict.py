@@ -1,0 +1,46 @@
+"""Scoring a data set with tuned parameters: batches sorted by length, the last one padded with rows of weight 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from dawgen_jax.data.batches import ClassifierBatch, pad_rows, trim
+
+__all__ = ["length_batches", "predict"]
+
+
+def length_batches(data: ClassifierBatch, size: int, multiple: int) -> Iterator[tuple[np.ndarray, ClassifierBatch]]:
+    """Batches of ``size`` rows of similar length, with the positions of their rows in ``data``.
+
+    Sorting by length keeps padding small and the number of compiled shapes at most max_tokens / multiple; padding
+    never changes a score, so the order is of no consequence.
+    """
+    order = np.argsort(data.mask.sum(axis=1), kind="stable")
+    for start in range(0, len(order), size):
+        chosen = order[start:start + size]
+        yield chosen, trim(pad_rows(ClassifierBatch(*(leaf[chosen] for leaf in data)), size), multiple)
+
+
+def predict(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:
+    """Predicted classes of a data set under K sets of parameters.
+
+    Args:
+      score: compiled ``(params [K, ...], theta, batch) -> [K, B, L]``.
+      params: K sets, scored on the same examples.
+      theta: frozen parameters.
+      data: leaves [N, ...].
+      size: rows of a batch, a multiple of the mesh's data axis.
+      multiple: of the token axis.
+
+    Returns:
+      int [K, N], in the order of ``data``.
+    """
+    predicted: list[np.ndarray] = []
+    order: list[np.ndarray] = []
+    for chosen, batch in length_batches(data, size, multiple):
+        predicted.append(np.asarray(score(params, theta, batch)).argmax(axis=-1)[:, :len(chosen)])
+        order.append(chosen)
+    place = np.argsort(np.concatenate(order))
+    return np.concatenate(predicted, axis=1)[:, place].astype(np.int32)

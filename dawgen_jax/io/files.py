@@ -1,0 +1,65 @@
+"""Reading JSON with an error that names the file, and writing files whole or not at all.
+
+A file is written under a name of this process's own in the same folder, then renamed: whoever reads sees the old file
+or the new one, and two processes that write the same file never mix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from dawgen_jax.config import UserError
+
+__all__ = ["aside", "read_json", "replacing", "write_file", "write_json"]
+
+
+def aside(path: pathlib.Path, kind: str = "partial") -> pathlib.Path:
+    """A name next to ``path`` that no other process uses and that no listing takes for a finished file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.{kind}")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to; it takes the place of ``path`` where the block ends without an error, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = aside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_file(path: pathlib.Path, content: str | bytes) -> None:
+    """Replace a file at once by one with this content; a lone surrogate, which has no UTF-8, becomes '?'."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Replace a file at once by the JSON of ``value``."""
+    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: pathlib.Path, *, missing_ok: bool = False) -> Any:
+    """The value of a JSON file.
+
+    Args:
+      path: of the file.
+      missing_ok: give None where there is no such file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        if missing_ok and not path.exists():
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove its folder, and its stage runs again.") from None

@@ -1,0 +1,81 @@
+"""Artefacts of a run directory: named folders that appear whole or not at all, each made by one process at a time.
+
+``RUN/KIND/NAME-HASH/`` is finished; ``RUN/KIND/.NAME-HASH.partial/`` is unfinished work that a restart goes on with.
+The hash covers what the stage read, so that a change of an unrelated field reuses the artefact.
+
+Several processes may work in one run directory. A process that makes an artefact holds its *claim*, a lock on the file
+``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way, so that a claim is never
+stale. Who finds an artefact claimed waits and then finds it finished, or, where its maker died, goes on with its work.
+(The lock is ``fcntl``'s: it needs a file system that keeps such locks between the machines that share it, as NFSv4 and
+Lustre do.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+
+from dawgen_jax.io.files import aside
+
+__all__ = ["artefact", "claim", "discard", "finish", "partial"]
+
+
+def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path:
+    """The folder of an artefact; it exists exactly if the artefact is finished."""
+    return root / kind / f"{re.sub('[^A-Za-z0-9._+-]+', '_', name).strip('_')}-{key}"
+
+
+@contextlib.contextmanager
+def claim(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the claim on an artefact inside the block.
+
+    Args:
+      folder: of the artefact.
+      wait: until its holder, if there is one, lets go; otherwise the block is entered at once.
+
+    Yields:
+      whether the claim is held; always True with ``wait``.
+    """
+    path = folder.parent / ".claims" / folder.name  # never removed: a waiting process may have it open
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def partial(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of an artefact's unfinished work; made where it does not exist."""
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    return unfinished
+
+
+def discard(folder: pathlib.Path) -> None:
+    """Remove an artefact's unfinished work, where there is any."""
+    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)
+
+
+def finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
+    """Publish an artefact: ``fill`` writes into a fresh folder, which is then renamed.
+
+    A finished artefact is never overwritten: where it exists already, nothing happens.
+    """
+    if folder.exists():
+        return
+    fresh = aside(folder, "filling")
+    fresh.mkdir(parents=True)
+    try:
+        fill(fresh)
+        with contextlib.suppress(OSError):  # another process has published the same meanwhile
+            os.rename(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -1,0 +1,183 @@
+"""What a method is: one small frozen value that says what is trained, on which data, for how long and from where.
+
+That value alone decides the phases that run, the fields that a cell's key covers and the settings that its rows carry.
+No code asks for a method's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from dawgen_jax.config import ClassifierConfig, Config
+
+__all__ = ["FEW", "FINE", "FULL", "LONG", "Budget", "Method", "Phase", "Stretch", "Trained", "value_of"]
+
+
+def value_of(config: Any, field: str) -> Any:
+    """The value of a dotted field.
+
+    >>> value_of(Config(), "classifier.fine_tuning.num_steps")
+    500
+    """
+    for name in field.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Names of the fields of ``ClassifierConfig`` that say how long a stretch of training is.
+
+    Attributes:
+      steps: updates.
+      batch: examples of each source in an update, or of each label where the name says so.
+      evaluation: updates between two evaluations on dev.
+    """
+
+    steps: str
+    batch: str
+    evaluation: str
+
+
+FEW = Budget("real_steps", "real_batch_per_label", "real_eval_every")
+"""Real data only: as prompt tuning's own code has it."""
+LONG = Budget("num_steps", "batch_size", "eval_every")
+"""Every method with synthetic data, so that they compare, and real data only as their control."""
+FULL = Budget("full_steps", "full_batch_size", "full_eval_every")
+"""The whole training pool."""
+FINE = Budget("fine_tuning.num_steps", "fine_tuning.batch_size", "fine_tuning.eval_every")
+"""Training of all weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """What one optimiser is given.
+
+    Attributes:
+      sources: one inner tuple a source of gradients, the reference of the surgery first; an inner tuple names the data
+        that this source draws from, pooled.
+      budget: how long; two stretches of one method share it in halves.
+      surgery: combine the sources by ``classifier.aggregator`` instead of by their sum.
+      in_turn: the data of an inner tuple are taken one after the other in every epoch instead of pooled.
+      smoothing: of labels.
+    """
+
+    sources: tuple[tuple[str, ...], ...]
+    budget: Budget
+    surgery: bool = False
+    in_turn: bool = False
+    smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch under a configuration: everything that a program for it is compiled for.
+
+    Attributes:
+      sources, in_turn, smoothing: of the stretch.
+      aggregator: how per-source gradients are combined.
+      num_steps: updates T, the length of the schedule.
+      batch_size: examples B of each source in a step.
+      eval_every: updates between two evaluations on dev.
+    """
+
+    sources: tuple[tuple[str, ...], ...]
+    aggregator: str
+    num_steps: int
+    batch_size: int
+    eval_every: int
+    in_turn: bool = False
+    smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a method trains.
+
+    Attributes:
+      name: for people.
+      init: ``(backbone, config, num_labels, prompt [P, H], seed) -> params``, on the host.
+      scores: ``(params, theta, batch, *, model, label_ids, config) -> [B, L]``, class scores.
+      optimiser: ``(config, num_steps, rate) -> transform`` of one gradient, after aggregation.
+      fields: of ``ClassifierConfig``, that these read.
+      rates: name of the field with learning rates to try (the best on dev is kept); empty where there is one.
+      template: input text in place of the task's own template; empty keeps that.
+      together: several seeds fit in one program.
+      weights: all weights are trained, so that no frozen copy is passed to the step.
+    """
+
+    name: str
+    init: Callable[..., Any]
+    scores: Callable[..., Any]
+    optimiser: Callable[..., Any]
+    fields: tuple[str, ...]
+    rates: str = ""
+    template: str = ""
+    together: bool = True
+    weights: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A row of the published tables, or one next to them.
+
+    Attributes:
+      name: as published.
+      trains: what is trained; None for prompting without training.
+      stretches: of its training, one after the other.
+      source: name of the kind of prompt that it starts from (``transfer``); empty starts from the vocabulary.
+      demonstrations: labelled examples are shown in the input.
+      full: on the whole training pool instead of k shots.
+      variant: sets rows that the paper does not have apart.
+    """
+
+    name: str
+    trains: Trained | None = None
+    stretches: tuple[Stretch, ...] = ()
+    source: str = ""
+    demonstrations: bool = False
+    full: bool = False
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """The method as config files write it."""
+        return self.name + (" @full" if self.full else "") + (f" #{self.variant}" if self.variant else "")
+
+    @property
+    def data(self) -> frozenset[str]:
+        """The names of the data that it learns from: 'real', 'synthetic'."""
+        return frozenset(name for stretch in self.stretches for source in stretch.sources for name in source)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether seeds make a difference."""
+        return bool(self.stretches) or self.demonstrations
+
+    def phases(self, config: ClassifierConfig, num_labels: int) -> tuple[Phase, ...]:
+        """The stretches under a configuration."""
+        count = len(self.stretches)
+        return tuple(_phase(stretch, number, count, config, num_labels) for number, stretch in enumerate(self.stretches))
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """The fields that the method itself reads, dotted, with their values (those of its data come on top)."""
+        fields = ["max_tokens", *(self.trains.fields if self.trains else ())]
+        if self.demonstrations:
+            fields.append("demonstration_tokens")
+        for stretch in self.stretches:
+            fields += [stretch.budget.steps, stretch.budget.batch, stretch.budget.evaluation]
+            if len(stretch.sources) > 1:
+                fields.append("epsilon")
+            if stretch.surgery:
+                fields += ["aggregator", "surgery_scope"]
+        return {f"classifier.{field}": value_of(config.classifier, field) for field in sorted(set(fields))}
+
+
+def _phase(stretch: Stretch, number: int, count: int, config: ClassifierConfig, num_labels: int) -> Phase:
+    steps, batch, evaluation = (value_of(config, field) for field in dataclasses.astuple(stretch.budget))
+    if stretch.budget.batch.endswith("per_label"):
+        batch *= num_labels
+    return Phase(stretch.sources, config.aggregator if stretch.surgery else "sum",
+                 steps * (number + 1) // count - steps * number // count, batch, evaluation, stretch.in_turn,
+                 stretch.smoothing)

@@ -1,0 +1,232 @@
+"""Running a method's phases: K seeds in one program, the best dev parameters kept, resumable.
+
+Everything random is a function of (seed, step), so that a run that was interrupted ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from dawgen_jax.backbones.base import Backbone, Model
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.data import batches
+from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.methods.base import Phase, Trained, value_of
+from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
+from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.training.fit import Best, Schedule, fit
+from dawgen_jax.training.placement import Placement
+from dawgen_jax.training.step import init_state, train_step
+
+__all__ = ["Data", "Pool", "Tuned", "compiled_scores", "draw", "pool", "tune"]
+
+log = logging.getLogger(__name__)
+_SOURCE_STRIDE = 1_000_003  # sets seeds of the sources' shuffles apart
+
+Data = dict[str, Sequence[ClassifierBatch]]
+"""Data by name ('real', 'synthetic'), one set [N_k, ...] a seed."""
+
+
+class Tuned(NamedTuple):
+    """What tuning K seeds gives: the best parameters, leaves [K, ...]; their dev accuracy [K]; the step they are from
+    [K]; the learning rate that was kept where several were tried, else 0."""
+
+    params: object
+    accuracy: np.ndarray
+    step: np.ndarray
+    rate: float = 0.0
+
+
+@functools.lru_cache(maxsize=64)
+def compiled_scores(trained: Trained, config: ClassifierConfig, model: Model, label_ids: tuple[int, ...],
+                    placement: Placement, *, shared: bool) -> Callable:
+    """Compile class scores for K sets of parameters: ``(params [K, ...], theta, batch) -> [K, B, L]``.
+
+    Args:
+      trained: what the parameters are.
+      config: of the classifier.
+      model: the backbone.
+      label_ids: label words.
+      placement: devices.
+      shared: one batch [B, ...] for all, or one for each, [K, B, ...].
+    """
+    score = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
+    many = jax.vmap(score, in_axes=(0, None, None if shared else 0))
+    return placement.compile_score(many, batch_axis=0 if shared else 1)
+
+
+def _loss(params, theta, batch: ClassifierBatch, *, scores: Callable, smoothing: float):
+    return weighted_mean(cross_entropy(scores(params, theta, batch), batch.label, smoothing), batch.weight)
+
+
+def _transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
+    combine = aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope)
+    return optax.chain(combine, trained.optimiser(config, phase.num_steps, rate))
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
+                   label_ids: tuple[int, ...], placement: Placement) -> Callable:
+    """The step of K seeds; arms with equal phases share one program."""
+    scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
+    step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
+                             tx=_transform(trained, phase, config, rate))
+    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2)
+
+
+Pool = list[list[list[ClassifierBatch]]]
+"""[S][K]: what a source draws from for a seed: one set, or several that are taken in turn."""
+
+
+def pool(data: Data, phase: Phase, count: int) -> Pool:
+    """What each source of a phase draws from, for each of ``count`` seeds: its data pooled, or apart to be taken in turn."""
+    pools = []
+    for names in phase.sources:
+        parts = [[data[name][k] for name in names] for k in range(count)]
+        pools.append(parts if phase.in_turn else [[batches.concatenate(part)] for part in parts])
+    return pools
+
+
+def draw(pools: Pool, phase: Phase, seeds: Sequence[int], step: int, rows: int, multiple: int) -> ClassifierBatch:
+    """The batch [K, S, rows, T] of a step.
+
+    Pooled data are drawn in proportion to their sizes; data taken in turn for one pass each, one after the other: an
+    epoch is a pass over each.
+
+    Args:
+      pools: of :func:`pool`.
+      phase: its sources and batch size.
+      seeds: K seeds; with a step they determine every batch.
+      step: from 0.
+      rows: examples of the rectangle; those above the batch size are padding of weight 0.
+      multiple: of the token axis.
+    """
+    weight = (np.arange(rows) < phase.batch_size).astype(np.float32)
+    stacked = []
+    for k, seed in enumerate(seeds):
+        per_source, shift = [], 0
+        for source in pools:
+            part, index = _place(source[k], phase.batch_size, seed + _SOURCE_STRIDE * shift, step)
+            index = np.concatenate([index, np.repeat(index[:1], rows - phase.batch_size)])
+            drawn = ClassifierBatch(*(leaf[index] for leaf in part))
+            per_source.append(drawn._replace(weight=drawn.weight * weight))
+            shift += len(source[k])
+        stacked.append(batches.stack(per_source))
+    return batches.trim(batches.stack(stacked), multiple)
+
+
+def _place(parts: Sequence[ClassifierBatch], size: int, seed: int, step: int) -> tuple[ClassifierBatch, np.ndarray]:
+    """The set that a source's batch of this step is from, and the examples in it."""
+    sizes = [len(part.label) for part in parts]
+    passes = [-(-count // size) for count in sizes]
+    epoch, place = divmod(step, sum(passes))
+    turn = int(np.searchsorted(np.cumsum(passes), place, side="right"))
+    number = step if len(parts) == 1 else epoch * passes[turn] + place - sum(passes[:turn])
+    return parts[turn], batches.epoch_batches(sizes[turn], size, seed + _SOURCE_STRIDE * turn, number)
+
+
+def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, dev: Sequence[ClassifierBatch],
+         plan: Sequence[Phase], *, config: ClassifierConfig, label_ids: tuple[int, ...], placement: Placement,
+         seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog) -> Tuned:
+    """Train for each of K seeds through the phases of a method.
+
+    Parameters are kept as best where their dev accuracy is strictly above all before; the start is a candidate. A
+    second phase starts from the best of the first with a fresh optimiser. Where the method tries several learning
+    rates, all phases run for each, and the best of all is kept.
+
+    Args:
+      trained: what is trained.
+      prompts: the starting prompts [K, P, H].
+      backbone: the frozen model, placed.
+      data: sets of the sources.
+      dev: dev set of each seed, all of one size.
+      plan: phases of the method.
+      config: rates, sizes, scopes.
+      label_ids: label words.
+      placement: devices.
+      seeds: K seeds.
+      folder: where unfinished progress is kept.
+      title: for the progress bar and for errors.
+      metrics_log: takes a line an update.
+
+    Raises:
+      UserError: a loss or gradient is not finite.
+    """
+    num_labels = len(label_ids)
+    start = [trained.init(backbone, config, num_labels, prompt, seed)
+             for prompt, seed in zip(prompts, seeds, strict=True)]
+    start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
+    rates = value_of(config, trained.rates) if trained.rates else (0.0,)
+    run = functools.partial(
+        _run, trained, backbone=backbone, data=data, dev=dev, plan=plan, config=config, label_ids=label_ids,
+        placement=placement, seeds=seeds, folder=folder, title=title, metrics_log=metrics_log)
+    tuned, offset = None, 0
+    for rate in rates:
+        best = run(start, rate=rate, offset=offset)
+        offset += sum(phase.num_steps for phase in plan)
+        if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
+            tuned = Tuned(best.params, best.score, best.step, rate)
+    return tuned
+
+
+def _run(trained: Trained, start, *, rate: float, offset: int, backbone: Backbone, data: Data,
+         dev: Sequence[ClassifierBatch], plan: Sequence[Phase], config: ClassifierConfig, label_ids: tuple[int, ...],
+         placement: Placement, seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog) -> Best:
+    """All phases at one learning rate."""
+    frozen = () if trained.weights else backbone.theta
+    dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
+    scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False)
+    advice = f"lower classifier.{trained.rates or 'learning_rate'}, or set classifier.backbone.dtype to float32."
+    best, fitted = None, None
+    for number, phase in enumerate(plan):
+        here = start if best is None else best.params
+        tx = _transform(trained, phase, config, rate)
+        pools = pool(data, phase, len(seeds))
+        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, start=here)
+        fitted = fit(
+            _compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
+            jax.vmap(functools.partial(init_state, tx=tx))(jax.tree.map(jax.numpy.array, here)), frozen,
+            lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
+                                                        config.pad_multiple),
+            schedule=Schedule(phase.num_steps, phase.eval_every, 1, config.checkpoint_every), placement=placement,
+            # Each phase has a folder: their optimiser states differ in kind.
+            folder=folder / f"rate{rate:g}-phase{number}", log=metrics_log, title=title, advice=advice,
+            figures=functools.partial(_figures, names=["+".join(names) for names in phase.sources]), evaluate=evaluate,
+            best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"))
+        best = fitted.best
+        offset += phase.num_steps
+    for seed, counts in zip(seeds, fitted.line.get("histogram", ()), strict=False):
+        if max(counts) == sum(counts):
+            log.warning("%s, seed %s: one class is predicted for every dev example.", title, seed)
+    return best
+
+
+def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start) -> tuple[np.ndarray, dict]:
+    """Dev accuracy [K], and the figures of an evaluation: predicted classes, and how far the parameters have moved."""
+    scored = np.asarray(scores(params, frozen, dev))
+    predicted, valid = scored.argmax(axis=-1), dev.weight > 0
+    accuracy = ((predicted == dev.label) & valid).sum(axis=1) / valid.sum(axis=1)
+    histogram = [np.bincount(row[ok], minlength=scored.shape[-1]).tolist()
+                 for row, ok in zip(predicted, valid, strict=True)]
+    squares = jax.tree.map(lambda new, old: ((np.asarray(new) - old) ** 2).reshape(len(old), -1).sum(axis=1), params,
+                           start)
+    distance = np.sqrt(sum(jax.tree.leaves(squares)))
+    return accuracy, {"dev_accuracy": accuracy.tolist(), "distance": distance.tolist(), "histogram": histogram}
+
+
+def _figures(metrics: dict, *, names: Sequence[str]) -> dict:
+    """What is logged of an update."""
+    figures = {}
+    for s, name in enumerate(names):
+        figures |= {f"loss_{name}": metrics["loss"][:, s], f"grad_norm_{name}": metrics["grad_norm"][:, s]}
+    both = ("cosine", "conflict", "projected_share") if len(names) > 1 else ()
+    return figures | {name: metrics[name] for name in ("update_norm", "param_norm", *both)}

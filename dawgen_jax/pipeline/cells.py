@@ -1,0 +1,207 @@
+"""Stage 3: one cell a (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
+
+An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json and,
+where something small was tuned, its parameters: prompt.safetensors, lora.safetensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dawgen_jax import prompts
+from dawgen_jax.backbones.tokenizer import word_start_ids
+from dawgen_jax.config import digest
+from dawgen_jax.data.encoding import demonstration_arrays
+from dawgen_jax.data.fewshot import Split
+from dawgen_jax.evaluation import metrics
+from dawgen_jax.evaluation.predict import predict
+from dawgen_jax.io import metrics_log
+from dawgen_jax.io.files import write_file, write_json
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.methods.arms import Arm
+from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
+from dawgen_jax.pipeline.inputs import Encoded, TaskData
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
+from dawgen_jax.pipeline.source_prompts import SourcePrompt
+from dawgen_jax.results.rows import Row, versions, write_cell
+
+__all__ = ["Cell", "cells_of", "run_arm"]
+
+
+class Cell(NamedTuple):
+    """One seed of an arm: its data, the settings that it read, and the folder of its artefact."""
+
+    seed: int
+    split: Split
+    synthetic: SyntheticSet | None
+    source: SourcePrompt | None
+    settings: dict[str, Any]
+    variant: str
+    folder: pathlib.Path
+    key: str
+
+
+def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticSet] | None,
+             source: SourcePrompt | None) -> list[Cell]:
+    """The cells of an arm of a task, whether they are finished or not.
+
+    Args:
+      job: configuration, directory, devices.
+      given: the task's data.
+      arm: method and generator.
+      synthetic: the synthetic set of each seed, where the arm has a generator.
+      source: the prompt that the method starts from, where it is not the vocabulary's.
+
+    Returns:
+      One a seed; a method without seeds has one in all.
+    """
+    config, method, task = job.config, arm.method, given.task
+    backbone, cells = job.backbone(config.classifier.backbone), []
+    settings = method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
+    settings |= source.settings if source else {}
+    for position, seed in enumerate(config.seeds if method.seeded else (0,)):
+        made = synthetic[position] if synthetic else None
+        split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
+        written = (made.digest, made.generator_backbone, made.variants) if made else ()
+        key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), task.labels,
+                     task.template, task.label_words, backbone.digest, config.data.k,
+                     given.digests["split", seed] if method.seeded else "", written, source.digest if source else "",
+                     given.digests["test"], seed)
+        folder = artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}-{seed}", key)
+        variant = "+".join(filter(None, (method.variant, *(made.variants if made else ()))))
+        cells.append(Cell(seed, split, made, source, settings, variant, folder, key))
+    return cells
+
+
+def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell]) -> list[pathlib.Path]:
+    """Run the cells of an arm that are not finished; all seeds in one program where that is asked for.
+
+    Args:
+      job: configuration, directory, devices.
+      given: the task's data.
+      encoded: its token arrays for the classifier's backbone.
+      arm: method and generator.
+      cells: of :func:`cells_of`.
+
+    Returns:
+      The artefact folders of the cells.
+
+    Raises:
+      UserError: a loss is not finite, or an input cannot be used.
+    """
+    together = job.config.classifier.vmap_seeds and (arm.method.trains is None or arm.method.trains.together)
+    together = together and not arm.method.demonstrations
+    name = f"{given.task.name}-{job.config.classifier.backbone.label}-{arm}"
+    for group in [cells] if together else [[cell] for cell in cells]:
+        progress = artefact(job.root, "cells", name, digest([cell.key for cell in group]))
+        with claim(progress):
+            if not all(cell.folder.exists() for cell in group):
+                with job.stage(f"run {arm}"):
+                    _run(job, given, encoded, arm, group, partial(progress))
+            discard(progress)
+    return [cell.folder for cell in cells]
+
+
+def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
+    """Cells that are tuned together, then scored together."""
+    config, method, begin = job.config.classifier, arm.method, time.monotonic()
+    log, backbone, trained = MetricsLog(folder / "metrics.jsonl"), encoded.backbone, method.trains or PROMPT
+    template, extras = trained.template, [{} for _ in cells]
+    if method.stretches:
+        tuned = _tuned(job, given, encoded, arm, cells, folder, log)
+        extras = [{"dev_accuracy": float(tuned.accuracy[k]), "best_step": int(tuned.step[k]),
+                   "seeds_in_program": len(cells)} | ({"learning_rate": tuned.rate} if tuned.rate else {})
+                  for k in range(len(cells))]
+    else:
+        tuned = Tuned(np.zeros((1, 0, backbone.model.width), np.float32), np.zeros(1), np.zeros(1, int))
+    if method.demonstrations:
+        (cell,) = cells
+        data, count = demonstration_arrays(
+            backbone.tokenizer, given.task, cell.split.train, given.test, config.demonstration_tokens,
+            config.pad_multiple, cell.seed)
+        extras[0]["demonstrations"] = count
+    else:
+        data = encoded.arrays(given.test, given.digests["test"], template=template)
+    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True)
+    predicted = predict(scores, jax.tree.map(jnp.asarray, tuned.params), () if trained.weights else backbone.theta,
+                        data, size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
+    seconds = (time.monotonic() - begin) / len(cells)
+    for k, cell in enumerate(cells):
+        params, lines = jax.tree.map(lambda leaf, k=k: leaf[k], tuned.params), log.of_seed(k)
+        conflicts = [line["conflict"] for line in lines if "conflict" in line]
+        if conflicts:
+            extras[k] |= {"conflict_rate": float(np.mean(conflicts)),
+                          "cosine": float(np.mean([line["cosine"] for line in lines if "cosine" in line]))}
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        rows = _rows(job, given, arm, cell, predicted[k], data.label, count, seconds, extras[k])
+        kept = params if method.stretches and not trained.weights else None
+        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], params=kept))
+
+
+def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
+           log: MetricsLog) -> Tuned:
+    """What the method trains, for every cell."""
+    config, method, backbone = job.config.classifier, arm.method, encoded.backbone
+    arrays = functools.partial(encoded.arrays, template=method.trains.template)
+    data = {"real": [arrays(cell.split.train, f"train {cell.seed} {method.full}") for cell in cells]}
+    if cells[0].synthetic:
+        data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
+    dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
+    return tune(method.trains, _starts(job, encoded, cells), backbone, data, dev,
+                method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
+                placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
+                title=f"{given.task.name} {arm}", metrics_log=log)
+
+
+def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell]) -> np.ndarray:
+    """The starting prompt [P, H] of each cell; each draws its own rows, whatever seeds are tuned with it."""
+    config, backbone = job.config.classifier, encoded.backbone
+    if cells[0].source:
+        return np.stack([cell.source.prompt for cell in cells])
+    return np.stack([prompts.vocabulary_prompt(
+        backbone.theta, word_start_ids(backbone.tokenizer), config.prompt_length, model=backbone.model,
+        seed=None if config.prompt_init == "vocabulary" else cell.seed) for cell in cells])
+
+
+def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray, label: np.ndarray, trainable: int,
+          seconds: float, extras: dict) -> list[Row]:
+    """The rows of a cell: accuracy and F1, and for two classes the accuracy with the label words exchanged."""
+    task = given.task
+    scored = metrics.scores(task, predicted, label)
+    row = Row(
+        task=task.name, backbone=job.config.classifier.backbone.label, method=arm.method.name, metric="accuracy",
+        value=scored["accuracy"], n_test=len(label), seed=cell.seed,
+        generator=arm.generator, generator_backbone=cell.synthetic.generator_backbone if cell.synthetic else "",
+        k_shot="full" if arm.method.full else job.config.data.k,
+        variant=cell.variant, settings=cell.settings,
+        class_counts={name: int((label == index).sum()) for index, name in enumerate(task.labels)},
+        split_source=cell.split.source, trainable_parameters=int(trainable), wall_seconds=round(seconds, 2),
+        config_hash=cell.key, versions=versions(),
+        extras=extras | {"predicted_counts": np.bincount(predicted, minlength=len(task.labels)).tolist()},
+    )
+    if len(task.labels) == 2:
+        row.extras["accuracy_words_exchanged"] = metrics.accuracy(1 - predicted, label)
+    return [row, dataclasses.replace(row, metric="f1", value=scored["f1"])]
+
+
+def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, params) -> None:
+    if isinstance(params, np.ndarray):
+        prompts.save(folder / "prompt.safetensors", {"prompt": params})
+    elif params is not None:
+        prompts.save(folder / "lora.safetensors", {f"{path}/{part}": value for path, factors in params.items()
+                                                   for part, value in factors.items()})
+    write_file(folder / "metrics.jsonl", metrics_log.text(lines))
+    write_json(folder / "predictions.json", predicted.tolist())
+    write_cell(folder / "result.json", rows)

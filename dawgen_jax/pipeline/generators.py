@@ -1,0 +1,181 @@
+"""Stage 1: tune the label prompts of a generator on few-shot pairs, all seeds in one program.
+
+An artefact ``generators/TASK-GENERATOR-SEED-HASH/`` holds prompts.safetensors, metrics.jsonl, token_weights.json and
+meta.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Backbone, Model
+from dawgen_jax.backbones.tokenizer import batch_ids, to_texts, word_start_ids
+from dawgen_jax.config import GeneratorConfig, digest
+from dawgen_jax.data import batches
+from dawgen_jax.data.batches import GeneratorBatch
+from dawgen_jax.data.encoding import generator_arrays
+from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
+from dawgen_jax.io import metrics_log
+from dawgen_jax.io.files import write_file, write_json
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.pipeline.inputs import TaskData
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.tasks import Task
+from dawgen_jax.training.fit import Schedule, fit
+from dawgen_jax.training.placement import Placement
+
+__all__ = ["generator_config", "generator_settings", "start_prompts", "tune_generators"]
+
+_NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
+          "dist_active": "dist_active", "grad_norm": "grad_norm", "meta_grad_norm": "meta_grad_norm",
+          "prompt_norm": "prompt_norm"}
+"""Metrics of the step and what metrics.jsonl calls them."""
+_NOT_READ = ("backbone", "log_every", "checkpoint_every")
+
+
+def generator_config(config: GeneratorConfig, generator: str) -> GeneratorConfig:
+    """The settings of 'DawGen' (as configured) or 'FewGen' (lambda = 0)."""
+    return config if generator == "DawGen" else dataclasses.replace(config, dist_weight=0.0)
+
+
+def generator_settings(config: GeneratorConfig, generator: str) -> dict[str, Any]:
+    """The fields that tuning a generator reads, dotted, with their values; FewGen reads none of L_dist's."""
+    read = {field.name for field in dataclasses.fields(config)} - {*_NOT_READ, "disc_chunks"}
+    if generator != "DawGen":
+        read = {name for name in read if not name.startswith("dist_")}
+    return {f"generator.{name}": getattr(config, name) for name in sorted(read)}
+
+
+def _key(config: GeneratorConfig, task: Task, split: str, backbone: Backbone, seed: int) -> str:
+    read = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_READ}
+    return digest("generator", read, task.labels, task.phrases, split, backbone.digest, seed)
+
+
+def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.Path]:
+    """Tune, or find, the generator of a task for every seed of the job.
+
+    Args:
+      job: configuration, directory, devices.
+      given: the task's data.
+      generator: 'FewGen' or 'DawGen'.
+
+    Returns:
+      The artefact folder of each seed.
+
+    Raises:
+      UserError: a loss is not finite, or the data is not usable.
+    """
+    config = generator_config(job.config.generator, generator)
+    backbone, name = job.backbone(config.backbone), f"{given.task.name}-{generator}"
+    keys = [_key(config, given.task, given.digests["split", seed], backbone, seed) for seed in job.config.seeds]
+    folders = [artefact(job.root, "generators", f"{name}-{seed}", key)
+               for seed, key in zip(job.config.seeds, keys, strict=True)]
+    group = artefact(job.root, "generators", name, digest(keys))
+    with claim(group):
+        if not all(folder.exists() for folder in folders):
+            with job.stage("tune generators"):
+                _tune(job, config, given, backbone, folders, partial(group), f"{given.task.name} {generator}")
+        discard(group)
+    return folders
+
+
+def start_prompts(task: Task, backbone: Backbone, length: int, seed: int) -> dict:
+    """The label prompts before tuning, from the task's phrases."""
+    prefixes, infixes = (batch_ids(backbone.tokenizer, column) for column in zip(*task.phrases, strict=True))
+    return prompts.label_prompts(backbone.theta, prefixes, infixes, word_start_ids(backbone.tokenizer), length,
+                                 model=backbone.model, seed=seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placement: Placement) -> Callable:
+    """The step of K seeds; tasks with the same number of labels share one program."""
+    step = functools.partial(generator_step, config=config, model=model, num_steps=num_steps)
+    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1)
+
+
+def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, folders: Sequence[pathlib.Path],
+          group: pathlib.Path, title: str) -> None:
+    task, seeds, begin = given.task, job.config.seeds, time.monotonic()
+    num_steps = config.num_steps or 160 * len(task.labels)
+    start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
+    width = start[0]["infix"].shape[1]
+    data = [generator_arrays(backbone.tokenizer, task, given.splits[seed].train, width, config) for seed in seeds]
+    start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
+    init = functools.partial(init_state, config=config, num_steps=num_steps)
+    state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
+    step = _compiled_step(config, backbone.model, num_steps, job.placement)
+    rows, log = job.placement.rows(config.examples_per_label * len(task.labels)), MetricsLog(group / "metrics.jsonl")
+    fitted = fit(
+        step, state, backbone.theta, lambda number: _draw(data, seeds, number, config, rows),
+        schedule=Schedule(num_steps, 0, config.log_every, config.checkpoint_every), placement=job.placement,
+        folder=group / "checkpoint", log=log, title=title, seeds=seeds, show=("loss", "loss_disc", "loss_dist"),
+        advice="lower generator.learning_rate, or set generator.backbone.dtype to float32.",
+        figures=lambda metrics: {name: metrics[key] for key, name in _NAMES.items()})
+    seconds, tuned = (time.monotonic() - begin) / len(seeds), jax.device_get(fitted.state.label_prompts)
+    batch, weights = _weights(step, fitted.state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
+    for k, folder in enumerate(folders):
+        meta = {"seconds": seconds, "num_steps": num_steps, "generator_backbone": backbone.label, "seed": seeds[k],
+                "prompt_distance": _distance(tuned, start, k)}
+        examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in batch)), weights[k])
+        finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
+                                         prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned)))
+
+
+def _weights(step: Callable, state: GeneratorState, backbone: Backbone, batch: GeneratorBatch):
+    """A batch and the token weights that the tuned generator gives it."""
+    _, metrics = step(state, backbone.theta, batch)  # whose update is not kept
+    return batch, jax.device_get(metrics["token_weights"])
+
+
+def _distance(tuned: dict, start: dict, k: int) -> float:
+    """How far the label prompts of seed k have moved."""
+    squares = jax.tree.map(lambda new, old: float(np.sum((new[k] - old[k]) ** 2)), tuned, start)
+    return float(np.sqrt(sum(jax.tree.leaves(squares))))
+
+
+def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, config: GeneratorConfig,
+          rows: int) -> GeneratorBatch:
+    """The batch [K, rows, ...] of a step: the same number of each class, then rows without supervised tokens."""
+    drawn = []
+    for arrays, seed in zip(data, seeds, strict=True):
+        index = batches.class_balanced(arrays.label, config.examples_per_label, seed, step)
+        padded = np.concatenate([index, np.repeat(index[:1], rows - len(index))])
+        chosen = GeneratorBatch(*(leaf[padded] for leaf in arrays))
+        real = np.arange(rows) < len(index)
+        drawn.append(chosen._replace(target_mask=chosen.target_mask & real[:, None]))
+    return batches.stack_generator(drawn)
+
+
+def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.ndarray) -> list[dict]:
+    """Token weights of a batch, for the report."""
+    examples = []
+    for row in range(len(batch.label)):
+        length = int(batch.target_mask[row].sum())
+        if not length:
+            continue
+        source = batch.source[row][(batch.source_mask[row]) & (batch.slots[row] < 0)]
+        examples.append({
+            "sentence1": to_texts(backbone.tokenizer, [source])[0],
+            "label": task.labels[int(batch.label[row])],
+            "tokens": backbone.tokenizer.convert_ids_to_tokens(batch.target[row, :length].tolist()),
+            "weights": weights[row, :length].tolist(),
+        })
+    return examples
+
+
+def _fill(folder: pathlib.Path, *, prompts_: dict, lines: list[dict], meta: dict, examples: list[dict]) -> None:
+    prompts.save(folder / "prompts.safetensors", prompts_)
+    write_file(folder / "metrics.jsonl", metrics_log.text(lines))
+    write_json(folder / "token_weights.json", examples)
+    write_json(folder / "meta.json", meta)

@@ -1,0 +1,59 @@
+"""What every stage is given: the resolved configuration, the run directory, the devices and the loaded backbones."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator
+
+from dawgen_jax.backbones.base import Backbone
+from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.io.files import write_json
+from dawgen_jax.pipeline.inputs import load_backbone
+from dawgen_jax.training.placement import Placement
+
+__all__ = ["Job"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run: configuration, directory, devices, and the seconds that each stage took in this process."""
+
+    config: Config
+    root: pathlib.Path
+    placement: Placement
+    seconds: collections.Counter
+    _backbones: dict[BackboneConfig, Backbone] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def start(cls, config: Config, root: pathlib.Path) -> Job:
+        """Make the run directory and write the resolved configuration into it.
+
+        Raises:
+          UserError: ``root`` cannot be made or written to.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            write_json(root / "config.json", dataclasses.asdict(config))
+        except OSError as error:
+            raise UserError(f"--out {root}: cannot be used as a run directory ({error.strerror}); name another "
+                            "one.") from None
+        return cls(config, root, Placement.on(config.devices), collections.Counter())
+
+    def backbone(self, config: BackboneConfig) -> Backbone:
+        """The backbone of a configuration, loaded and placed once."""
+        if config not in self._backbones:
+            self._backbones[config] = load_backbone(config, self.placement)
+        return self._backbones[config]
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time spent inside as the stage ``name``."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begin

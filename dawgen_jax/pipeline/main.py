@@ -1,0 +1,198 @@
+"""The main job: a list of units (a task and an arm, all seeds), then results.jsonl, the tables and the report.
+
+A unit that fails is reported and the rest go on. What is finished in the run directory is reused, whichever process
+made it; artefacts that several units need are made once.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from dawgen_jax.config import Config, UserError
+from dawgen_jax.io.files import write_file, write_json
+from dawgen_jax.io.store import artefact, claim
+from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
+from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
+from dawgen_jax.pipeline.generators import tune_generators
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, read_task
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.sets import RELEASED, SyntheticSet, read_released, synthesize
+from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
+from dawgen_jax.results.report import write_report
+from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
+from dawgen_jax.results.tables import result_tables, to_rich
+
+__all__ = ["Unit", "Work", "generators_of", "print_tables", "run", "units_of"]
+
+log = logging.getLogger(__name__)
+
+
+class Unit(NamedTuple):
+    """What runs as a whole: a task and an arm, every seed of the configuration."""
+
+    task: str
+    arm: Arm
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.arm}"
+
+
+def units_of(config: Config, tasks: Iterable[str] = (), methods: Iterable[str] = (), shard: tuple[int, int] = (0, 1)
+             ) -> list[Unit]:
+    """The units of a configuration.
+
+    Args:
+      config: its tasks and arms.
+      tasks: only these; empty is all.
+      methods: only arms of these; empty is all.
+      shard: (i, n) takes every n-th unit from the i-th on.
+
+    Raises:
+      UserError: a task or method is none of the configuration's, or the shard is none.
+    """
+    part, count = shard
+    if not 0 <= part < count:
+        raise UserError(f"--shard {part}/{count}: must be i/n with i from 0 to n - 1.")
+    chosen = tuple(tasks) or config.tasks
+    for name in chosen:
+        find_task(name)
+        if name not in config.tasks:
+            raise UserError(f"--tasks {name}: not a task of this configuration ({', '.join(config.tasks)}).")
+    return [Unit(name, arm) for name in chosen for arm in arms_of(config, methods)][part::count]
+
+
+def generators_of(arms: Sequence[Arm]) -> list[str]:
+    """The generators that the arms need, in their usual order."""
+    return [generator for generator in GENERATORS if any(arm.generator == generator for arm in arms)]
+
+
+class Work:
+    """The inputs and shared artefacts of a job's units, each read or made once in this process."""
+
+    def __init__(self, job: Job, units: Sequence[Unit]):
+        """Read what every task needs before the first is worked on: a mistake in the last is told at once.
+
+        Raises:
+          UserError: an input of some task is missing or wrong.
+        """
+        self.job, self._memory = job, {}
+        self.given: dict[str, TaskData] = {}
+        for name in dict.fromkeys(unit.task for unit in units):
+            writes = any(unit.arm.generator not in ("", RELEASED) for unit in units if unit.task == name)
+            self.given[name] = read_task(name, job.config, generates=writes)
+            if any(unit.arm.generator == RELEASED for unit in units if unit.task == name):
+                self.sets(name, RELEASED)
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives; an error that it raised before is raised again."""
+        if key not in self._memory:
+            try:
+                self._memory[key] = make()
+            except Exception as error:
+                self._memory[key] = error
+        if isinstance(self._memory[key], Exception):
+            raise self._memory[key]
+        return self._memory[key]
+
+    def sets(self, task: str, generator: str) -> list[SyntheticSet]:
+        """The synthetic sets of a task by a generator, one a seed; its prompts are tuned first where needed."""
+        given = self.given[task]
+        if generator == RELEASED:
+            return self._once((task, generator), lambda: read_released(self.job.config, given))
+        return self._once((task, generator), lambda: synthesize(
+            self.job, given, generator, tune_generators(self.job, given, generator)))
+
+    def encoded(self, task: str) -> Encoded:
+        """Token arrays of a task for the classifier's backbone."""
+        config = self.job.config.classifier
+        return self._once((task, Encoded), lambda: Encoded(
+            self.given[task].task, self.job.backbone(config.backbone), config))
+
+    def source(self, task: str, kind: str) -> SourcePrompt:
+        """The prompt that methods of that kind start from."""
+        return self._once((task, SourcePrompt, kind), lambda: train_source(
+            self.job, self.given[task], self.encoded(task), kind))
+
+    def cells(self, unit: Unit) -> list[Cell]:
+        """The cells of a unit; what they need is made first."""
+        made = self.sets(unit.task, unit.arm.generator) if unit.arm.generator else None
+        source = self.source(unit.task, unit.arm.method.source) if unit.arm.method.source else None
+        return cells_of(self.job, self.given[unit.task], unit.arm, made, source)
+
+    def run(self, unit: Unit) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+        """Run a unit, or find it finished: the folders of its cells, and those of its synthetic sets."""
+        cells = self.cells(unit)
+        folders = run_arm(self.job, self.given[unit.task], self.encoded(unit.task), unit.arm, cells)
+        return folders, [cell.synthetic.folder for cell in cells if cell.synthetic and cell.synthetic.folder]
+
+
+def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
+    """Run units (all of the configuration's by default); what is finished in the run directory is reused.
+
+    Returns:
+      All rows of the run directory.
+
+    Raises:
+      UserError: an input of some task is missing or wrong (before any work), or, after all other units have run, a
+        unit failed.
+    """
+    units = units_of(job.config) if units is None else units
+    work, failures, rows = Work(job, units), [], []
+    for unit in units:
+        try:
+            folders, sets = work.run(unit)
+        except Exception as error:
+            failures.append(_failed(job, unit, error))
+        else:
+            rows = _publish(job, folders, sets)
+    with job.stage("write report"), claim(job.root / "report"):
+        write_report(job.root)
+    if failures:
+        others = f"{len(failures)} of {len(units)} units failed, the others are finished: " if len(units) > 1 else ""
+        raise UserError(others + " ".join(failures))
+    return rows
+
+
+def _failed(job: Job, unit: Unit, error: Exception) -> str:
+    """One sentence on a unit that failed; where it was no user's mistake, its traceback is kept in a file."""
+    if isinstance(error, UserError):
+        reason = str(error)
+    else:
+        path = artefact(job.root, "failures", str(unit), "traceback").with_suffix(".txt")
+        write_file(path, "".join(traceback.format_exception(error)))
+        reason = f"{type(error).__name__} (the traceback is in {path})."
+    log.error("%s failed: %s", unit, reason)
+    return f"{unit}: {reason}"
+
+
+def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> list[Row]:
+    """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time."""
+    with claim(job.root / "results"):
+        rows = _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
+        _merged(job.root / "synthetic.jsonl", SyntheticRow,
+                [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets])
+        write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
+    return rows
+
+
+def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> list:
+    earlier = read_rows(path, kind) if path.exists() else []
+    rows = merge(earlier, *groups)
+    if rows != earlier:
+        write_rows(path, rows)
+    return rows
+
+
+def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
+    """Print the tables of a run, where its files are, and the seconds of each stage."""
+    for table in result_tables(rows):
+        console.print(to_rich(table))
+    console.print(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}", markup=False)
+    spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
+    console.print(f"seconds per stage: {spent}", markup=False)

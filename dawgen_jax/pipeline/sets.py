@@ -1,0 +1,243 @@
+"""Stage 2: write a labelled synthetic set with a tuned generator.
+
+An artefact ``synthetic/TASK-GENERATOR-SEED-HASH/`` holds train.jsonl, train.parquet, counts.json, README.md, meta.json
+and quality.jsonl (the measures of ``results.quality``; label consistency where the mini world's semantics tells it).
+The set belongs to the generator's backbone alone: any number of classifier backbones learn from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dawgen_jax import miniworld, prompts
+from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
+from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
+from dawgen_jax.config import Config, SynthesisConfig, UserError, digest
+from dawgen_jax.data.encoding import source_arrays
+from dawgen_jax.data.pools import Example, read_examples
+from dawgen_jax.evaluation import quality
+from dawgen_jax.io.files import read_json, write_json
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.miniworld import consistency
+from dawgen_jax.pipeline.generators import generator_settings
+from dawgen_jax.pipeline.inputs import TaskData
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
+from dawgen_jax.synthesis import files
+from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
+from dawgen_jax.tasks import Task
+from dawgen_jax.training.placement import Placement
+
+__all__ = ["RELEASED", "SyntheticSet", "read_released", "set_settings", "synthesize"]
+
+log = logging.getLogger(__name__)
+_WIDTH = 32  # source widths that are compiled are multiples of this
+_HOPELESS = 512  # first sentences after which a label without an accepted sample is given up
+
+
+RELEASED = "FewGen released"
+"""The generator whose sets are read instead of written."""
+_READ = ("samples_per_label", "max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty",
+         "unfinished", "balance", "score", "seed")
+
+
+class SyntheticSet(NamedTuple):
+    """A finished synthetic set.
+
+    Attributes:
+      folder: of its artefact; None for a released set.
+      examples: the labelled pairs.
+      digest: of its content.
+      generator_backbone: name of the model that wrote it.
+      variants: what rows that use it are marked with: 'cut' and 'pool'.
+    """
+
+    folder: pathlib.Path | None
+    examples: list[Example]
+    digest: str
+    generator_backbone: str
+    variants: tuple[str, ...]
+
+
+def set_settings(config: Config, generator: str) -> dict[str, Any]:
+    """The fields that a synthetic set depends on, dotted, with their values."""
+    if generator == RELEASED:
+        return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
+    read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in ("score", "seed")}
+    return generator_settings(config.generator, generator) | read
+
+
+def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
+    """The released sets of every seed: TASK/K-SEED/gen-train.jsonl[.gz] below ``data.released``.
+
+    The first ``synthesis.samples_per_label`` of each label are taken.
+
+    Raises:
+      UserError: a set is not there, or its labels are not the task's.
+    """
+    task, wanted, sets = given.task, config.synthesis.samples_per_label, []
+    for seed in config.seeds:
+        folder = pathlib.Path(config.data.released) / task.name / f"{config.data.k}-{seed}"
+        found = [path for suffix in ("", ".gz") if (path := folder / f"gen-train.jsonl{suffix}").is_file()]
+        if not config.data.released or not found:
+            raise UserError(f"data.released = '{config.data.released}': no {task.name}/{config.data.k}-{seed}/"
+                            "gen-train.jsonl[.gz]; give the folder of released sets, or drop the arms of "
+                            f"'{RELEASED}' for this task.")
+        examples = read_examples(found[0], task)
+        of_label = [[example for example in examples if example.label == label][:wanted] for label in task.labels]
+        if not all(of_label):
+            empty = next(label for label, own in zip(task.labels, of_label, strict=True) if not own)
+            raise UserError(f"{found[0]}: no sample of label '{empty}'; the set must have every class of {task.name}.")
+        kept = [example for own in of_label for example in own]
+        sets.append(SyntheticSet(None, kept, digest(kept), "released", ()))
+    return sets
+
+
+def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathlib.Path]) -> list[SyntheticSet]:
+    """Write, or find, the synthetic set of every seed of the job.
+
+    Args:
+      job: configuration, directory, devices.
+      given: the task's data.
+      generator: 'FewGen' or 'DawGen'.
+      tuned: the generator's artefact folder of each seed.
+
+    Raises:
+      UserError: a label has no accepted sample.
+    """
+    config, task = job.config.synthesis, given.task
+    read = tuple(getattr(config, name) for name in _READ)
+    variants = tuple(variant for variant, here in (
+        ("cut", config.unfinished == "cut"), ("pool", job.config.data.corpus == "pool")) if here)
+    sets = []
+    for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
+        key = digest("synthetic", read, job.config.generator.max_source_tokens, task.repetition_penalty, task.reject,
+                     given.digests["sentences"], generator_folder.name, job.config.generator.backbone.label)
+        folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
+        with claim(folder):
+            if not folder.exists():
+                with job.stage("synthesize"):
+                    _write(job, given, generator, seed, generator_folder, folder)
+            discard(folder)
+        samples = files.read_set(folder)
+        sets.append(SyntheticSet(
+            folder, [sample.example for sample in samples], files.content_digest(samples),
+            read_json(folder / "meta.json")["generator_backbone"], variants))
+    return sets
+
+
+def embed_rows(theta, label_prompts: dict, rows, *, model: Model):
+    """Encoder inputs of rows of any labels: each with its own label's prompt and infix."""
+    return prompts.insert(theta, rows.source, rows.mask, label_prompts["prompt"][rows.label], model=model,
+                          infix=label_prompts["infix"][rows.label], slots=rows.slots)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoder(model: Model, placement: Placement, slots: int, widths: tuple[int, ...], max_new_tokens: int,
+             banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
+    """One compiled decoder for all sets with the same shapes."""
+    return model.decoder(functools.partial(embed_rows, model=model), slots=slots, widths=widths, mesh=placement.mesh,
+                         max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, draw=draw)
+
+
+def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path,
+           folder: pathlib.Path) -> None:
+    config, begin = job.config.synthesis, time.monotonic()
+    task, corpus, backbone = given.task, given.sentences, job.backbone(job.config.generator.backbone)
+    label_prompts = jax.tree.map(jnp.asarray, prompts.load(generator_folder / "prompts.safetensors"))
+    infix = label_prompts["infix"].shape[1]
+    group, selector = partial(folder), Selector(task, config)
+    number = start = 0
+    with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
+              leave=False) as bar:
+        while start < len(corpus) and not selector.enough():
+            if start >= _HOPELESS and not all(selector.accepted().values()):
+                break  # and selection ends with the reason
+            labels = [label for label in task.labels if not selector.enough(label)]
+            missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
+            stop = start + min(config.shard_size, max(missing, config.batch_size))
+            sentences = corpus[start:stop]
+            if not files.shard_path(group, number).exists():
+                rows = source_arrays(backbone.tokenizer, sentences, infix, job.config.generator)
+                made = _shard(job, task, backbone, label_prompts, labels, sentences, rows, start)
+                files.write_shard(group, number, made)
+            made = files.read_shard(group, number)
+            selector.add(made)
+            # A shard says itself where it ends: one from before a restart may have had another size.
+            start, number = made[-1].index + 1, number + 1
+            bar.update(sum(selector.accepted().values()) - bar.n)
+            bar.set_postfix_str(", ".join(f"{label} {count}" for label, count in selector.accepted().items()))
+    selection = selector.select()
+    for warning in selection.warnings:
+        log.warning("%s", warning)
+    too_long = int(source_arrays(backbone.tokenizer, corpus[:start], infix, job.config.generator).cut.sum())
+    if too_long:
+        log.warning("%s: %d of %d first sentences were cut to generator.max_source_tokens = %d.", task.name, too_long,
+                    start, job.config.generator.max_source_tokens)
+    meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
+            "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
+            "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
+    row = _quality(given, generator, seed, backbone, selection)
+    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config, row=row))
+
+
+def _quality(given: TaskData, generator: str, seed: int, backbone: Backbone, selection: Selection) -> SyntheticRow:
+    """The measures of a set against the task's training pool and the shots its generator was tuned on."""
+    name = given.task.name
+    measured = quality.measure(
+        [sample.example for sample in selection.samples], given.pools.train, given.splits[seed].train,
+        consistency=functools.partial(consistency, name) if name in miniworld.TASKS else None)
+    return SyntheticRow(task=name, backbone=backbone.label, generator=generator, seed=seed, **measured)
+
+
+def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig,
+          row: SyntheticRow) -> None:
+    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
+    files.write_set(folder, task, selection, facts | {"settings": config.__dict__})
+    write_rows(folder / "quality.jsonl", [row])
+    write_json(folder / "meta.json", meta)
+
+
+def _shard(job: Job, task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str],
+           sentences: Sequence[str], rows, start: int) -> list[Sample]:
+    """The samples of a range of first sentences, in the order of (index, label)."""
+    config = job.config.synthesis
+    penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
+    width = -(-(job.config.generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
+    decoder = _decoder(backbone.model, job.placement, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
+                       config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
+                       any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
+    positions = [task.labels.index(label) for label in labels]
+    lengths = rows.source_mask.sum(axis=1)
+
+    def work() -> Iterator[Work]:
+        for offset in range(len(sentences)):
+            for label in positions:
+                sampling = Sampling(config.temperature, config.top_k, config.top_p, penalties[label],
+                                    config.min_new_tokens, config.max_new_tokens)
+                row = slice(0, lengths[offset])
+                yield Work(label, start + offset, rows.source[offset, row], rows.slots[offset, row], sampling)
+
+    key = jax.random.key(config.seed)
+    made = sorted(decoder.generate(backbone.theta, label_prompts, work(), key), key=lambda one: (one.index, one.label))
+    scores: list[tuple[float, ...]] = [()] * len(made)
+    if config.score:
+        by_id = {(item.label, item.index): item for item in work()}
+        pairs = [(by_id[one.label, one.index], one) for one in made]
+        scored = decoder.score(backbone.theta, label_prompts, pairs, len(task.labels))
+        scores = [tuple(np.asarray(values).sum(axis=1).tolist()) for values in scored]
+    texts = to_texts(backbone.tokenizer, [one.tokens for one in made])
+    return [Sample(Example(sentences[one.index - start], text, task.labels[one.label]), one.index, not one.finished,
+                   score)
+            for one, text, score in zip(made, texts, scores, strict=True)]

@@ -1,0 +1,6 @@
+"""What a sentence-pair task is, and the paper's seven."""
+
+from dawgen_jax.tasks.paper import SEVEN
+from dawgen_jax.tasks.schema import Task
+
+__all__ = ["SEVEN", "Task"]

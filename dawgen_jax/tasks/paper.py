@@ -1,0 +1,55 @@
+"""The paper's seven tasks.
+
+Templates and label words of QQP, MRPC, MNLI, SNLI and SICK are those of OPTIMA's prompt-tuning code (the same
+first author's); those of QNLI and RTE are not published: ``Departure:`` ours. Generator phrases, repetition
+penalties and lengths of first sentences are FewGen's (released code and data); SNLI and SICK have none there:
+``Departure:`` MNLI's. QQP's two phrases look swapped there: ``Departure:`` unswapped here (they are only a start).
+"""
+
+from __future__ import annotations
+
+from dawgen_jax.tasks.schema import Task
+
+__all__ = ["SEVEN"]
+
+_INFERENCE = ("entailment", "neutral", "contradiction")
+_TWO_WAY = ("entailment", "not_entailment")
+_INFERENCE_WORDS = ("yes", "neutral", "no")
+_INFERENCE_PENALTY = (1.1, 1.5, 1.1)
+_INFERENCE_TEMPLATE = "hypothesis: {sentence2} premise: {sentence1} answer: <mask>"
+_PARAPHRASE_TEMPLATE = "{sentence1} and {sentence2} are equivalent? <mask>"
+
+
+def _phrases(noun: str, *relations: str) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{noun} 1 {relation} {noun} 2. {noun} 1:", f"{noun} 2:") for relation in relations)
+
+
+_INFERENCE_PHRASES = _phrases("Sentence", "implies", "supplements", "contradicts")
+_PARAPHRASE_RELATIONS = ("is different from", "is equivalent to")
+
+SEVEN: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("QQP", ("not_duplicate", "duplicate"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
+             _phrases("Question", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("QQP", "QNLI"),
+             positive="duplicate", paper_n_test=40430),
+        Task("MRPC", ("not_equivalent", "equivalent"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
+             _phrases("Sentence", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("MRPC", "RTE"), source_words=(20, 70),
+             positive="equivalent", test_split="test", paper_n_test=1725),
+        Task("MNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815),
+        Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842),
+        Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
+             tuple((f"Paragraph is {relation} to Question. Question:", "Paragraph:")
+                   for relation in ("relevant", "irrelevant")),
+             (1.0, 1.5), ("QNLI", "QQP"), reject=("?",), paper_n_test=5463),
+        Task("RTE", _TWO_WAY, _INFERENCE_TEMPLATE, ("yes", "no"),
+             _phrases("Sentence", "implies", "supplements"), (1.0, 1.5), ("RTE", "MRPC"), source_words=(20, 70),
+             paper_n_test=277),
+        Task("SICK", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 15), test_split="test", paper_n_test=4906,
+             draw="classes"),
+    )
+}
+"""The paper's seven tasks by name."""

@@ -1,0 +1,71 @@
+"""What a sentence-pair task is.
+
+Everything is keyed by class *name* at the boundary (files, tables) and by position in ``Task.labels`` inside;
+the order is fixed with the task and nowhere else. It is also the order of the integers of the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+from dawgen_jax.config import ConfigError
+
+__all__ = ["Task"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A sentence-pair classification task.
+
+    Attributes (L labels, all tuples in the order of ``labels``):
+      name: as in the published tables; also the name of its folder of data.
+      labels: class names.
+      template: encoder text with {sentence1}, {sentence2} and one <mask> (none for a model with a head of its own).
+      label_words: one word a label; its single token's logit at the mask is the class score.
+      phrases: (before sentence 1, between the sentences): the starts of Q_l and of the infix.
+      repetition_penalty: CTRL's, over sentence 1's tokens and those generated so far; 1 is off.
+      corpus: which released sets hold suitable first sentences (names of tasks).
+      source_words: (fewest, most) words of a first sentence from a corpus; 0 for most is any number.
+      reject: a generated sentence 2 that contains one of these strings is rejected.
+      positive: the class whose F1 is reported; empty for the macro average.
+      test_split: the split that the published numbers are taken on.
+      paper_n_test: its size in the paper; published cells stand beside ours only where n_test agrees.
+      draw: how a few-shot split is drawn: all training lines are shuffled, or those of each class apart.
+
+    Raises:
+      ConfigError: fields do not fit each other.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    template: str
+    label_words: tuple[str, ...]
+    phrases: tuple[tuple[str, str], ...]
+    repetition_penalty: tuple[float, ...]
+    corpus: tuple[str, ...] = ()
+    source_words: tuple[int, int] = (0, 0)
+    reject: tuple[str, ...] = ()
+    positive: str = ""
+    test_split: Literal["test", "validation"] = "validation"
+    paper_n_test: int = 0
+    draw: Literal["lines", "classes"] = "lines"
+
+    def __post_init__(self):
+        def check(field: str, ok: bool, want: str) -> None:
+            if not ok:
+                raise ConfigError(f"Task {self.name}: {field} = {getattr(self, field)!r}: must be {want}.")
+
+        distinct = len(set(self.labels))
+        check("labels", distinct > 1 and distinct == len(self.labels), "two or more distinct names")
+        for field in ("label_words", "phrases", "repetition_penalty"):
+            check(field, len(getattr(self, field)) == len(self.labels), f"one a label ({len(self.labels)})")
+        slots = re.findall(r"\{\w*\}|<mask>", self.template)
+        check("template", sorted(set(slots) - {"<mask>"}) == ["{sentence1}", "{sentence2}"]
+              and len(set(slots)) == len(slots),
+              "a text with {sentence1}, {sentence2} and (where a prompt is tuned) <mask>, each once")
+        check("repetition_penalty", min(self.repetition_penalty) >= 1, "1 (off) or more")
+        check("positive", self.positive in ("", *self.labels), "one of the labels, or empty for macro F1")
+        check("test_split", self.test_split in ("test", "validation"), "'test' or 'validation'")
+        check("draw", self.draw in ("lines", "classes"), "'lines' or 'classes'")

@@ -1,0 +1,61 @@
+"""Training state on disk: one Orbax checkpoint of the newest step in a folder, replaced atomically.
+
+Orbax is for state that only this project reads. What is shared (prompts, backbones, data) is safetensors, JSONL and
+parquet.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+__all__ = ["Checkpoints"]
+
+
+class Checkpoints:
+    """The newest checkpoint of a run in a folder.
+
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+    ...     checkpoints.save(3, {"prompt": np.ones(2)})
+    ...     step, tree = checkpoints.restore({"prompt": np.zeros(2)})
+    >>> step, tree["prompt"].tolist()
+    (3, [1.0, 1.0])
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, or None where nothing is saved."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, tree: Any) -> None:
+        """Save the leaves of ``tree`` as the state after ``step`` updates; older ones are dropped."""
+        self._manager.save(step, args=ocp.args.StandardSave(self._leaves(tree)))
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """The newest (step, tree) with the structure of ``like``, or None where nothing is saved."""
+        step = self.latest_step
+        if step is None:
+            return None
+        leaves = self._manager.restore(step, args=ocp.args.StandardRestore(self._leaves(like)))
+        return step, jax.tree.unflatten(jax.tree.structure(like), leaves.values())
+
+    @staticmethod
+    def _leaves(tree: Any) -> dict[str, np.ndarray]:
+        # A flat dictionary: Orbax need not know of states, named tuples and optax's empty ones.
+        return {f"{index:04d}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(jax.device_get(tree)))}

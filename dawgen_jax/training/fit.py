@@ -1,0 +1,159 @@
+"""The one host loop: draw, step, log, evaluate, keep the best, checkpoint, resume.
+
+Generators, prompts, whole backbones, source prompts and pre-training all run in it, with one policy each for a loss
+that is not finite (stop with the update that failed; the state is the one before it), for resuming (checkpoints are
+taken at fixed steps, never by the clock, and everything random is a function of (seed, step), so that an interrupted
+run ends with the same numbers), for metrics and for progress.
+
+K seeds may be trained as one program: then every leaf of state and metrics has a leading axis K.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dawgen_jax.config import UserError
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.training.checkpoint import Checkpoints
+from dawgen_jax.training.placement import Placement
+
+__all__ = ["Best", "Fitted", "Schedule", "fit"]
+
+
+class Schedule(NamedTuple):
+    """When what happens, in updates.
+
+    Attributes:
+      num_steps: updates in all.
+      eval_every: updates between two evaluations, the last update included; 0 never evaluates.
+      log_every: updates that one line of metrics is the mean of.
+      checkpoint_every: updates between two checkpoints; one more is taken at the end.
+      updates: optimiser updates in one call of the step, where that runs several; the others count calls then.
+    """
+
+    num_steps: int
+    eval_every: int = 0
+    log_every: int = 1
+    checkpoint_every: int = 100
+    updates: int = 1
+
+
+class Best(NamedTuple):
+    """The parameters with the best score so far, on the host: each leaf [K, ...]; their score [K]; their step [K]."""
+
+    params: Any
+    score: np.ndarray
+    step: np.ndarray
+
+
+class Fitted(NamedTuple):
+    """What a run of the loop ends with: the last state, the best parameters, the last line of metrics."""
+
+    state: Any
+    best: Best | None
+    line: dict
+
+
+def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: Schedule, placement: Placement,
+        folder: pathlib.Path, log: MetricsLog, title: str, advice: str, figures: Callable[[dict], dict],
+        evaluate: Callable[[Any], tuple[np.ndarray, dict]] | None = None, best: Best | None = None, keep: bool = True,
+        offset: int = 0, seeds: Sequence[int] = (), show: Sequence[str] = ()) -> Fitted:
+    """Train until ``schedule.num_steps`` updates are done, from the newest checkpoint in ``folder`` if there is one.
+
+    Args:
+      step: compiled ``(state, frozen, batch) -> (state, metrics)``; the state has fields ``params``, ``step``, ``ok``.
+      state: before the first update; its buffers are donated.
+      frozen: passed to every step.
+      draw: i -> the batch of update i, from 0; called in order.
+      schedule: when to log, evaluate and save.
+      placement: of the state.
+      folder: where unfinished progress is kept.
+      log: takes the lines of metrics.
+      title: for the progress bar and for errors.
+      advice: what a user may change where the loss is not finite.
+      figures: metrics of one update, on the host, -> what is logged of it (numbers, or arrays [K]).
+      evaluate: parameters -> (score [K], more figures for the log); parameters are kept as best where their score is
+        strictly above all before it.
+      best: of an earlier phase; without one the starting parameters are evaluated as well.
+      keep: whether the best parameters are kept; otherwise evaluations are only logged, and have no score.
+      offset: updates of earlier phases, added to the steps of all lines.
+      seeds: K seeds, to name the one that failed.
+      show: figures that the progress bar shows.
+
+    Raises:
+      UserError: a loss or gradient is not finite.
+    """
+    line, first_scored = {}, evaluate is not None and keep and best is None
+    if first_scored:
+        count = np.shape(state.ok)
+        best = Best(jax.device_get(state.params), np.full(count, -1.0), np.zeros(count, np.int64))
+    with Checkpoints(folder) as checkpoints:
+        first, (state, best) = checkpoints.restore((state, best)) or (0, (state, best))
+        state = placement.replicate(state)
+        if first < schedule.num_steps:
+            log.forget(offset + first)
+        if first_scored and first == 0:
+            best, line = _evaluate(evaluate, state, best, offset)
+            log.record([line])
+        pending: list[dict] = []
+        with tqdm(total=schedule.num_steps, initial=first, desc=title, unit="step", leave=False) as bar:
+            for done in range(first + 1, schedule.num_steps + 1):
+                state, metrics = step(state, frozen, draw(done - 1))
+                pending.append(metrics)
+                last = done == schedule.num_steps
+                due = evaluate is not None and (last or done % schedule.eval_every == 0)
+                save = last or done % schedule.checkpoint_every == 0
+                if not (due or save or (schedule.log_every > 1 and done % schedule.log_every == 0)):
+                    continue
+                _stop_if_not_finite(state, schedule, seeds, title, advice)
+                lines, pending = _lines(pending, figures, offset + done, schedule.log_every), []
+                if due:
+                    best, evaluated = _evaluate(evaluate, state, best, offset + done)
+                    lines[-1] |= evaluated
+                log.record(lines)
+                line = lines[-1]
+                bar.update(done - bar.n)
+                bar.set_postfix_str(", ".join(f"{name} {np.mean(line[name]):.3g}" for name in show if name in line))
+                if save:
+                    checkpoints.save(done, (state, best))
+    return Fitted(state, best, line)
+
+
+def _evaluate(evaluate: Callable, state, best: Best | None, step: int) -> tuple[Best | None, dict]:
+    score, found = evaluate(state.params)
+    if best is None:
+        return None, {"step": step, **found}
+    better = np.asarray(score > best.score)
+    if better.any():
+        def pick(new, old):
+            return np.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
+
+        best = Best(jax.tree.map(pick, jax.device_get(state.params), best.params),
+                    np.where(better, score, best.score), np.where(better, step, best.step))
+    return best, {"step": step, **found}
+
+
+def _lines(pending: list[dict], figures: Callable[[dict], dict], last: int, every: int) -> list[dict]:
+    """Lines up to step ``last``, each the mean over at most ``every`` updates."""
+    found = [figures(metrics) for metrics in jax.device_get(pending)]
+    lines = []
+    for start in range(0, len(found), every):
+        part = found[start:start + every]
+        means = {name: np.mean([figure[name] for figure in part], axis=0).tolist() for name in part[0]}
+        lines.append({"step": last - len(found) + start + len(part), **means})
+    return lines
+
+
+def _stop_if_not_finite(state, schedule: Schedule, seeds: Sequence[int], title: str, advice: str) -> None:
+    ok, steps = np.atleast_1d(state.ok), np.atleast_1d(state.step)
+    if not ok.all():
+        failed = int(np.flatnonzero(~ok)[0])
+        named = f" (seed {seeds[failed]})" if len(seeds) else ""
+        raise UserError(f"{title}: the loss or its gradient is not finite at update {steps[failed] + 1} of "
+                        f"{schedule.num_steps * schedule.updates}{named}; what was trained is left as it was before that update: {advice}")

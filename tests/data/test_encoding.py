@@ -1,0 +1,108 @@
+"""Features: whole-text tokenisation, the truncation rule, infix places, targets, padding."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dawgen_jax.config import GeneratorConfig, UserError
+from dawgen_jax.data.encoding import classifier_arrays, generator_arrays, rectangle, source_arrays, template_rows
+from dawgen_jax.data.pools import Example, load_pools
+from dawgen_jax.tasks import SEVEN
+
+SNLI, MRPC = SEVEN["SNLI"], SEVEN["MRPC"]
+PAIRS = [Example("the dog runs", "the cat sleeps not", "contradiction"), Example("cat", "", "entailment")]
+
+
+def filled(task, example):
+    return (task.template.replace("{sentence1}", example.sentence1).replace("{sentence2}", example.sentence2)
+            .replace("<mask>", "<extra_id_0>"))
+
+
+@pytest.mark.parametrize("task", [SNLI, MRPC], ids=["SNLI", "MRPC"])
+def test_rows_are_the_whole_text_tokenised(words, task):
+    assert template_rows(words, task, PAIRS, 100) == words([filled(task, pair) for pair in PAIRS])["input_ids"]
+
+
+def test_arrays(words):
+    batch = classifier_arrays(words, SNLI, PAIRS, 100, 4)
+    assert batch.tokens.shape == (2, 16) and batch.tokens.dtype == batch.label.dtype == np.int32
+    assert batch.label.tolist() == [2, 0] and batch.weight.tolist() == [1, 1]
+    assert (batch.mask == (batch.tokens != 0)).all()
+    assert (batch.tokens == 28).sum(1).tolist() == [1, 1]
+    assert classifier_arrays(words, SNLI, PAIRS, 100, 4, pad_to=20).tokens.shape == (2, 20)
+    assert classifier_arrays(words, SNLI, PAIRS, 15, 16).tokens.shape == (2, 15), "never wider than the budget"
+
+
+@pytest.mark.parametrize(("task", "budget", "text"), [
+    # The template has 8 own tokens with mask and end; sentence 1 stands last in it and is cut first.
+    (SNLI, 14, "hypothesis: the cat sleeps not premise: the dog answer: <extra_id_0>"),
+    (SNLI, 12, "hypothesis: the cat sleeps not premise: answer: <extra_id_0>"),
+    (SNLI, 10, "hypothesis: the cat premise: answer: <extra_id_0>"),
+    (SNLI, 8, "hypothesis: premise: answer: <extra_id_0>"),
+    # There sentence 2 stands last.
+    (MRPC, 11, "the dog runs and the cat are equivalent ? <extra_id_0>"),
+    (MRPC, 8, "the dog and are equivalent ? <extra_id_0>"),
+])
+def test_truncation_takes_tails_of_the_last_placeholder_first(words, task, budget, text):
+    row = template_rows(words, task, PAIRS[:1], budget)[0]
+    assert row == words(text)["input_ids"] and len(row) == budget
+
+
+def test_template_over_the_budget(words):
+    with pytest.raises(UserError, match=r"classifier.max_tokens = 7: the template of SNLI alone has 8 tokens; raise"):
+        template_rows(words, SNLI, PAIRS, 7)
+
+
+def test_a_text_with_braces_or_a_mask_stays_text(words):
+    row = template_rows(words, SNLI, [Example("{sentence2} <mask> <extra_id_0>", "the", "neutral")], 100)[0]
+    assert row.count(28) == 1 and row[-3:] == [18, 28, 1]
+
+
+def test_template_without_a_mask(words):
+    plain = dataclasses.replace(SNLI, template="{sentence1} {sentence2}")
+    assert template_rows(words, plain, PAIRS, 6) == [[3, 4, 6, 3, 5, 1], [5, 1]]
+
+
+def test_generator_rows(words):
+    config = GeneratorConfig(max_source_tokens=2, max_target_tokens=3)
+    batch = generator_arrays(words, SNLI, PAIRS, 2, config, pad_multiple=1)
+    assert batch.source.tolist() == [[3, 4, 0, 0, 1], [5, 0, 0, 1, 0]]
+    assert batch.source_mask.tolist() == [[True] * 5, [True] * 4 + [False]]
+    assert batch.slots.tolist() == [[-1, -1, 0, 1, -1], [-1, 0, 1, -1, -1]]
+    assert batch.target.tolist() == [[3, 5, 1], [1, 0, 0]], "end of sequence stays where a target is cut"
+    assert batch.target_mask.tolist() == [[True] * 3, [True, False, False]]
+    assert batch.label.tolist() == [2, 0]
+    wide = generator_arrays(words, SNLI, PAIRS, 2, config, pad_to=(9, 5))
+    assert (wide.source.shape, wide.target.shape) == ((2, 9), (2, 5))
+    assert (wide.slots[:, 5:] == -1).all() and not wide.source_mask[:, 5:].any()
+
+
+def test_source_rows_are_the_generators(words):
+    config = GeneratorConfig(max_source_tokens=2)
+    sources = source_arrays(words, [pair.sentence1 for pair in PAIRS], 2, config)
+    batch = generator_arrays(words, SNLI, PAIRS, 2, config)
+    for field in ("source", "source_mask", "slots"):
+        np.testing.assert_array_equal(getattr(sources, field), getattr(batch, field))
+    assert (sources.slots[:, :3] >= 0).tolist() == [[False, False, True], [False, True, True]]
+    assert sources.cut.tolist() == [True, False]
+    assert source_arrays(words, ["the dog", "the dog runs"], 2, config).cut.tolist() == [False, True]
+
+
+def test_rectangle():
+    padded, mask = rectangle([[5], [], [6, 7, 8]], 2)
+    assert padded.tolist() == [[5, 0, 0, 0], [0] * 4, [6, 7, 8, 0]] and mask.sum(1).tolist() == [1, 0, 3]
+    assert rectangle([], 4)[0].shape == (0, 4)
+    with pytest.raises(ValueError, match="a row of 3 tokens does not fit a width of 2"):
+        rectangle([[1, 2, 3]], 2, 2)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", list(SEVEN))
+def test_real_rows_are_the_whole_text_tokenised(shared, t5, name):
+    task = SEVEN[name]
+    examples = load_pools(task, str(shared / "data")).scored(task)[:300]
+    whole = t5([filled(task, example) for example in examples])["input_ids"]
+    assert template_rows(t5, task, examples, 10_000) == whole
+    for row, full in zip(template_rows(t5, task, examples, 40), whole, strict=True):
+        assert row == full if len(full) <= 40 else len(row) == 40 and row[-2:] == [32099, 1]

@@ -1,0 +1,196 @@
+"""One update of the prompt: what moves, what padding does, what a non-finite loss does, devices and seeds."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dawgen_jax import prompts
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.seam import T5
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack
+from dawgen_jax.methods import verbalizer
+from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.training import optimisers
+from dawgen_jax.training.placement import Placement
+from dawgen_jax.training.step import init_state, train_step
+from tests import tiny
+from tests.generator import toy
+
+CONFIG = ClassifierConfig(learning_rate=0.1)
+
+
+def transform(name="surgery", steps=10):
+    return optax.chain(aggregator(name, epsilon=1.0, scope="global"), optimisers.adafactor(CONFIG, steps))
+
+
+def start(seed=0, rows=4):
+    return np.random.default_rng(seed).normal(size=(rows, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def theta():
+    return tiny.theta()
+
+
+def step_with(tx):
+    loss_fn = functools.partial(verbalizer.prompt_loss, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
+    return functools.partial(train_step, loss_fn=loss_fn, tx=tx)
+
+
+@pytest.fixture(scope="module")
+def step():
+    return jax.jit(step_with(transform()))
+
+
+def test_class_scores_are_the_label_words_logits_of_the_full_model(theta):
+    batch, prompt = tiny.classifier_set(4, 0), start()
+    score = functools.partial(verbalizer.class_scores, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
+    scores = jax.jit(score)(prompt, theta, batch)
+
+    @jax.jit
+    def full_logits():
+        embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=tiny.MODEL)
+        encoded = model.encode(theta, embeddings, mask, config=tiny.T5)
+        # OpenPrompt's three decoder tokens: start, mask, end of sequence; scored at the mask.
+        decoder = jnp.tile(jnp.array([[0, tiny.MODEL.mask_id, 1]]), (4, 1))
+        return model.logits(theta, model.decode(theta, decoder, encoded, mask, config=tiny.T5), config=tiny.T5)[:, 1]
+
+    full = full_logits()
+    np.testing.assert_allclose(scores, full[:, np.array(tiny.LABEL_IDS)], rtol=1e-5, atol=1e-5)
+
+
+def test_cross_entropy_closed_form():
+    value = verbalizer.cross_entropy(jnp.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]), jnp.array([1, 2]))
+    np.testing.assert_allclose(value, [np.log(3), np.log(1 + np.exp(-1) + np.exp(-2))], rtol=1e-6)
+
+
+def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta, step):
+    batch = stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)])
+    before = jax.tree.map(np.array, theta)
+    state, metrics = step(init_state(start(), transform()), theta, batch)
+    chex.assert_trees_all_equal(before, theta)
+    assert np.abs(state.params - start()).max() > 0 and int(state.step) == 1
+    wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
+    wide = batch._replace(tokens=wide[0], mask=wide[1])
+    padded = stack([pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)])
+    other, other_metrics = step(init_state(start(), transform()), theta, padded)
+    np.testing.assert_allclose(other.params, state.params, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
+    np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sum", "surgery"])
+def test_without_conflict_surgery_is_the_sum(theta, name):
+    batch = stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 1)])  # equal sources agree
+    tx = transform(name)
+    state, metrics = jax.jit(step_with(tx))(init_state(start(), tx), theta, batch)
+    single = transform("sum")
+    alone, _ = jax.jit(step_with(single))(init_state(start(), single), theta, stack([tiny.classifier_set(4, 1)]))
+    np.testing.assert_allclose(metrics["cosine"], 1, rtol=1e-5)
+    assert metrics["conflict"] == 0
+    # Adafactor's first step does not see the factor 2 but through its epsilon and the clip.
+    np.testing.assert_allclose(state.params, alone.params, rtol=1e-4, atol=1e-4)
+
+
+def test_epsilon_one_without_conflict_is_the_arm_real_syn_step_for_step(theta):
+    real, other = tiny.classifier_set(6, 1), tiny.classifier_set(6, 2)
+    mixed = (np.concatenate([a[:4], b[4:]]) for a, b in zip(real, other, strict=True))
+    batch = stack([real, ClassifierBatch(*mixed)])  # four rows of six in common: different gradients that agree
+    ends = []
+    for name in ("surgery", "sum"):
+        tx = transform(name)
+        update, state = toy.jit(step_with(tx)), init_state(start(), tx)
+        for _ in range(3):
+            state, metrics = update(state, theta, batch)
+            assert 0 < metrics["cosine"] < 0.99
+        assert state.opt_state[0].conflicts == 0 and state.step == 3
+        ends.append(state.params)
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+
+
+def test_a_non_finite_loss_leaves_everything_as_it_was(theta, step):
+    batch = stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)])
+    state, _ = step(init_state(start(), transform()), theta, batch)
+    broken = jax.tree.map(lambda leaf: leaf, theta) | {"head": theta["head"].at[5].set(jnp.nan)}
+    after, metrics = step(state, broken, batch)
+    assert not np.isfinite(metrics["loss"]).all() and not after.ok
+    chex.assert_trees_all_equal((after.step, after.params, after.opt_state),
+                                (state.step, state.params, state.opt_state))
+    later, _ = step(after, theta, batch)  # and it stays so: the step counter names the update that failed
+    chex.assert_trees_all_equal((later.step, later.params), (state.step, state.params))
+
+
+def test_one_four_and_eight_devices_and_vmapped_seeds_agree(theta, step):
+    batches = [stack([tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)]) for k in range(2)]
+    batches[1].label[1] = (batches[1].label[0] + 1) % 3
+    for leaf in batches[1][:2]:
+        leaf[1] = leaf[0]  # the same text under other labels: a conflict for sure
+    many = ClassifierBatch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))
+    starts = np.stack([start(0), start(1)])
+    outcomes = []
+    seeds = jax.vmap(step_with(transform()), in_axes=(0, None, 0))
+    for devices in (1, 4, 8):
+        placement = Placement.on(devices)
+        chex.clear_trace_counter()
+        update = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=2)
+        state = jax.vmap(functools.partial(init_state, tx=transform()))(jnp.array(starts))
+        state = placement.replicate(state)
+        for _ in range(3):
+            state, metrics = update(state, theta, many)
+        outcomes.append((np.asarray(state.params), np.asarray(metrics["loss"])))
+        assert state.opt_state[0].conflicts[1] > 0
+    for params, loss in outcomes[1:]:
+        np.testing.assert_allclose(params, outcomes[0][0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(loss, outcomes[0][1], rtol=1e-5)
+    for k, batch in enumerate(batches):
+        alone = init_state(starts[k], transform())
+        for _ in range(3):
+            alone, _ = step(alone, theta, batch)
+        np.testing.assert_allclose(outcomes[0][0][k], alone.params, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("unroll", [0, 1])
+def test_rematerialisation_leaves_the_gradient_and_is_kept_apart_by_a_loop_or_a_barrier(unroll):
+    """The CPU's compiler drops barriers before it assigns memory, so only the loop's saving can be seen here."""
+    batch, gradients, memory = tiny.classifier_set(8, 1, width=16), [], []
+    for remat in (False, True):
+        t5 = dataclasses.replace(tiny.T5, num_layers=8 if unroll else 2, num_decoder_layers=2, scan_unroll=unroll,
+                                 remat=remat)
+
+        def loss(prompt, theta, t5=t5):
+            return verbalizer.prompt_loss(prompt, theta, batch, model=T5(t5, 39), label_ids=tiny.LABEL_IDS)
+
+        theta = toy.jit(functools.partial(model.init, t5))(jax.random.key(0))
+        lowered = toy.jit(jax.grad(loss)).lower(start(), theta)
+        assert ("optimization_barrier" in lowered.as_text()) == (remat and unroll == 0)
+        compiled = lowered.compile()
+        gradients.append(compiled(start(), theta))
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
+    if unroll:
+        assert memory[1] < memory[0] / 2
+
+
+def test_a_prompt_of_100_rows_of_1024_is_the_papers_102k():
+    assert jax.eval_shape(lambda: init_state(jnp.zeros((100, 1024)), transform())).params.size == 102_400
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(remat):
+    t5 = dataclasses.replace(tiny.T5, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,
+                             num_decoder_layers=24, num_heads=16, dtype="bfloat16", scan_unroll=1, remat=remat)
+    tx = transform()
+    state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, 1024), jnp.float32))
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
+    loss_fn = functools.partial(verbalizer.prompt_loss, model=T5(t5, 32099), label_ids=(4273, 7163, 150))
+    update = functools.partial(train_step, loss_fn=loss_fn, tx=tx)
+    after, metrics = jax.eval_shape(update, state, theta, stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)]))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    assert {metrics[name].dtype for name in ("loss", "grad_norm", "cosine")} == {jnp.dtype("float32")}
