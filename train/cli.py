@@ -92,7 +92,7 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
             near = difflib.get_close_matches(name, known, 1, 0)[0]
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
     parts = {"out": (Annotated[pathlib.Path | None, tyro.conf.arg(help="The run directory (runs/NAME).")], None),
-             "config": (Annotated[kind, tyro.conf.arg(name="")], config)}
+             "config": (Annotated[kind, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff], config)}
     if extra:
         parts["extra"] = (Annotated[type(extra), tyro.conf.arg(name="")], extra)
     program = dataclasses.make_dataclass("Program", [
@@ -100,7 +100,7 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
         frozen=True)
     if rest[-1:] == ["--out"]:
         raise UserError("--out: give the run directory after it.")
-    parsed: Any = tyro.cli(program, args=rest, description=description, config=(tyro.conf.FlagConversionOff,))
+    parsed: Any = tyro.cli(program, args=rest, description=description, config=(tyro.conf.FlagCreatePairsOff,))
     name = getattr(config, "name", "") or pathlib.Path(argv[0]).stem
     out = parsed.out or pathlib.Path("runs") / (getattr(parsed.config, "name", "") or name)
     return parsed.config, out, getattr(parsed, "extra", None)

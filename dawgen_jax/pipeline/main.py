@@ -43,28 +43,23 @@ class Unit(NamedTuple):
         return f"{self.task} {self.arm}"
 
 
-def units_of(config: Config, tasks: Iterable[str] = (), methods: Iterable[str] = (), shard: tuple[int, int] = (0, 1)
-             ) -> list[Unit]:
+def units_of(config: Config, methods: Iterable[str] = (), shard: tuple[int, int] = (0, 1)) -> list[Unit]:
     """The units of a configuration.
 
     Args:
       config: its tasks and arms.
-      tasks: only these; empty is all.
       methods: only arms of these; empty is all.
       shard: (i, n) takes every n-th unit from the i-th on.
 
     Raises:
-      UserError: a task or method is none of the configuration's, or the shard is none.
+      UserError: a task is none, a method none of the configuration's, or the shard is none.
     """
     part, count = shard
     if not 0 <= part < count:
         raise UserError(f"--shard {part}/{count}: must be i/n with i from 0 to n - 1.")
-    chosen = tuple(tasks) or config.tasks
-    for name in chosen:
+    for name in config.tasks:
         find_task(name)
-        if name not in config.tasks:
-            raise UserError(f"--tasks {name}: not a task of this configuration ({', '.join(config.tasks)}).")
-    return [Unit(name, arm) for name in chosen for arm in arms_of(config, methods)][part::count]
+    return [Unit(name, arm) for name in config.tasks for arm in arms_of(config, methods)][part::count]
 
 
 def generators_of(arms: Sequence[Arm]) -> list[str]:

@@ -28,8 +28,7 @@ def backbones(tmp_path_factory) -> list[BackboneConfig]:
     return [BackboneConfig(str(root / f"random{seed}")) for seed in range(2)]
 
 
-@pytest.fixture(scope="session")
-def config(backbones) -> Config:
+def small_config(backbones: list[BackboneConfig]) -> Config:
     """Two seeds, four arms; a random model never ends a sentence, so unfinished ones are kept."""
     return Config(
         tasks=("mini-snli",), seeds=(13, 21), devices=1,
@@ -41,3 +40,9 @@ def config(backbones) -> Config:
                                     num_steps=4, batch_size=4, eval_every=2, eval_batch_size=16, pad_multiple=32,
                                     checkpoint_every=2),
     )
+
+
+@pytest.fixture(scope="session")
+def config(backbones) -> Config:
+    """A main job of seconds."""
+    return small_config(backbones)

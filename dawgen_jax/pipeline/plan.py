@@ -1,0 +1,97 @@
+"""What a grid will do and cost: updates, floating-point operations and, from measured cells, time.
+
+The operations of one update are estimated from shapes: with N the parameters that a token passes through, a forward
+pass takes 2 N a token, and a backward pass as much again for activations and, where weights are trained, once more for
+their gradients. Attention's own products (a few per cent at these lengths) are left out. Time is taken from finished
+cells of the run directory: the median of seconds per update and example of the same backbone and kind of method.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dawgen_jax.config import Config
+from dawgen_jax.methods.base import Method, value_of
+from dawgen_jax.pipeline.inputs import backbone_folder, find_task
+from dawgen_jax.pipeline.main import Unit
+from dawgen_jax.results.rows import Row
+
+__all__ = ["Planned", "plan"]
+
+
+class Planned(NamedTuple):
+    """A unit's cost over all seeds.
+
+    Attributes:
+      unit: task and arm.
+      cells: seeds.
+      updates: of one seed, every learning rate that is tried included.
+      examples: that one seed's updates see.
+      flops: estimated, of all seeds, evaluation not counted.
+      seconds: of all seeds, from measured cells; NaN where none was measured.
+      finished: cells of the run directory that are there already.
+    """
+
+    unit: Unit
+    cells: int
+    updates: int
+    examples: int
+    flops: float
+    seconds: float
+    finished: int
+
+
+def _parameters(config: Config) -> int:
+    """Parameters of the classifier's backbone without its embedding tables."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in sorted(backbone_folder(config.classifier.backbone.path).glob("*.safetensors")):
+        with safe_open(file, "np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no dictionary)
+                if not any(part in name for part in ("shared", "embed_tokens", "lm_head")):
+                    count += int(np.prod(tensors.get_slice(name).get_shape()))
+    return count
+
+
+def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
+    """Updates, and examples in them, of one seed."""
+    tries = len(value_of(config.classifier, method.trains.rates)) if method.trains and method.trains.rates else 1
+    phases = method.phases(config.classifier, num_labels)
+    return (tries * sum(phase.num_steps for phase in phases),
+            tries * sum(phase.num_steps * phase.batch_size * len(phase.sources) for phase in phases))
+
+
+def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> list[Planned]:
+    """The cost of every unit.
+
+    Args:
+      config: of the grid.
+      units: to be run.
+      rows: finished ones of the run directory.
+    """
+    parameters, classifier, planned = _parameters(config), config.classifier, []
+    measured: dict[bool, list[float]] = {}
+    mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
+    costs = {}
+    for unit in units:
+        costs[unit] = _cost(unit.arm.method, config, len(find_task(unit.task).labels))
+        for row in mine:
+            if (row.task, row.arm) == (unit.task, str(unit.arm)) and costs[unit][1]:
+                heavy = bool(unit.arm.method.trains and unit.arm.method.trains.weights)
+                measured.setdefault(heavy, []).append(row.wall_seconds / costs[unit][1])
+    for unit in units:
+        method, (updates, examples) = unit.arm.method, costs[unit]
+        heavy = bool(method.trains and method.trains.weights)
+        seeds = len(config.seeds) if method.seeded else 1
+        tokens = classifier.max_tokens + (classifier.prompt_length if method.trains else 0)
+        flops = (6 if heavy else 4) * parameters * tokens * examples * seeds
+        known = measured.get(heavy, [])
+        seconds = statistics.median(known) * examples * seeds if known else float("nan")
+        done = sum((row.task, row.arm) == (unit.task, str(unit.arm)) for row in mine)
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds)))
+    return planned

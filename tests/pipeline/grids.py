@@ -1,0 +1,62 @@
+"""A small grid as processes that a user starts, for tests and scripts that kill them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from dawgen_jax.config import Config
+from dawgen_jax.results.rows import read_rows
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def write_config(path: pathlib.Path, config: Config) -> None:
+    """A config file that gives back ``config``."""
+    path.write_text("from dawgen_jax.config import *\nfrom dawgen_jax.config import DataConfig\n\n\n"
+                    f"def get_config():\n    return {config!r}\n")
+
+
+def start(config: pathlib.Path, out: pathlib.Path, *words: str) -> subprocess.Popen:
+    """``python -m train.grid`` in the background."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".jax_cache"),
+                                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    return subprocess.Popen([sys.executable, "-m", "train.grid", str(config), "--out", str(out), *words],
+                            cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Wait for the end, which must be a good one."""
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output.decode(errors="replace")[-3000:]
+
+
+def kill(process: subprocess.Popen, out: pathlib.Path, cells: int = 0, after: float = 0.0) -> list[str]:
+    """Kill -9 once there are so many finished cells and so many seconds are over; the cells finished by then."""
+    begin = time.monotonic()
+    while process.poll() is None:
+        if len(finished(out)) >= cells and time.monotonic() - begin >= after:
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.01)
+    process.communicate()
+    return finished(out)
+
+
+def finished(out: pathlib.Path) -> list[str]:
+    """Names of finished cells."""
+    return sorted(folder.name for folder in out.glob("cells/[!.]*") if folder.is_dir())
+
+
+def times(out: pathlib.Path, names: list[str]) -> dict[str, int]:
+    """When each of these cells was written."""
+    return {name: (out / "cells" / name / "result.json").stat().st_mtime_ns for name in names}
+
+
+def numbers(out: pathlib.Path) -> list[str]:
+    """The rows of a run without wall time, as text."""
+    return [json.dumps(dataclasses.asdict(dataclasses.replace(row, wall_seconds=0.0)), sort_keys=True)
+            for row in read_rows(out / "results.jsonl")]
