@@ -2,11 +2,12 @@
 
     python -m benchmarks.generator_step [--runs 5] [--only speed seeds compile]
 
-speed: T5-v1.1-small shape, 3 labels x 6 examples, 64 + 64 tokens, 20 prompt rows, float32, lambda 0 and 1: seconds
-and temporary memory of the step; of the same step with ``jax.grad`` through the virtual step over all label rows (one
-jit, no rematerialisation; once with this project's fused log-probabilities, once with plain log-softmax); seconds of
-a PyTorch transcription with ``create_graph``. seeds: five seeds under one vmap at mini size. compile: lowering and
-compiling a T5-large-shaped step from shapes alone. The last line is JSON.
+speed: T5-v1.1-small shape, 3 labels x 6 examples, 64 + 64 tokens, 20 prompt rows, float32, FewGen (lambda 0) and DawGen
+(lambda 1, L_dist in the virtual and in the real step): seconds and temporary memory of the step; of the same step with
+``jax.grad`` through the virtual step over all label rows (one jit, no rematerialisation; once with this project's fused
+log-probabilities, once with plain log-softmax); seconds of a PyTorch transcription with ``create_graph``. seeds: five
+seeds under one vmap at mini size. compile: lowering and compiling a T5-large-shaped step from shapes alone. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import numpy as np
 import optax
 
 from benchmarks import peers
+from dawgen_jax.backbones.t5 import model as t5_model
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores, weight_net
-from dawgen_jax.generator.step import generator_step, init_state
-from dawgen_jax.backbones.t5 import model
+from dawgen_jax.generator.step import fewgen, generator_step, init_state
 
 NUM_STEPS, LABELS = 100, 3
 
@@ -48,30 +50,30 @@ def make_prompts(t5, rows: int = 20) -> dict:
             for name, number in (("prompt", rows), ("infix", 4))}
 
 
-def autodiff_step(state, theta, batch, *, config, t5, fused: bool):
+def autodiff_step(state, theta, batch, *, config, model, fused: bool):
     """The metrics of the same step by ``jax.grad`` through the virtual step, over all label rows."""
     mask = batch.target_mask
 
     def score(Q):
-        hidden = scores.hidden_states(Q, theta, batch, range(LABELS), t5=t5)
+        hidden = scores.hidden_states(Q, theta, batch, range(LABELS), model=model)
         if fused:
-            return scores.log_prob(theta, hidden, batch.target, t5=t5), hidden
-        log_prob = jax.nn.log_softmax(model.logits(theta, hidden, config=t5))
+            return scores.log_prob(theta, hidden, batch.target, model=model), hidden
+        log_prob = jax.nn.log_softmax(model.logits(theta, hidden))
         target = jnp.broadcast_to(batch.target, hidden.shape[:-1])
         return jnp.take_along_axis(log_prob, target[..., None], axis=-1)[..., 0], hidden
 
     def loss(Q, omega, weight):
         log_prob, hidden = score(Q)
-        w = weight_net.token_weights(omega, losses.disc(log_prob, config.disc), mask, config.weight_norm)
+        features = weight_net.features(losses.disc(log_prob, config.disc), hidden[0], config.weight_input)
+        w = weight_net.token_weights(omega, features, mask, config.weight_norm)
         total = jnp.sum(w * jnp.where(mask, losses.nll(log_prob), 0))
         if weight:
-            pooled = losses.pool(hidden, jax.lax.stop_gradient(w), mask)
-            hinges, _, paired = losses.dist(pooled, batch.label, mask.any(axis=1))
+            hinges, _, paired = losses.dist(losses.pool(hidden, w, mask), batch.label, mask.any(axis=1))
             total = total + weight * losses.example_mean(hinges, paired)
         return total
 
     def outer(omega):
-        slope = jax.grad(loss)(state.label_prompts, omega, 0.0)
+        slope = jax.grad(loss)(state.label_prompts, omega, config.dist_weight if config.dist_in_virtual else 0.0)
         virtual = jax.tree.map(lambda q, g: q - config.meta_learning_rate * g, state.label_prompts, slope)
         return losses.token_mean(losses.disc(score(virtual)[0], config.disc), mask)
 
@@ -120,9 +122,14 @@ def torch_step(t5, theta, state, batch, config):
     def disc(log_prob):
         return torch.logsumexp(log_prob, 0) - log_prob[label, torch.arange(size)]
 
-    def weights(omega, values):
-        inner = torch.relu(values.detach()[..., None] * omega["w1"] + omega["b1"]) @ omega["w2"] + omega["b2"]
-        return torch.softmax(inner.masked_fill(~mask, -torch.inf).reshape(-1), 0).reshape(mask.shape)
+    def weights(omega, values, hidden):
+        if config.weight_input == "hidden":
+            states = hidden[label, torch.arange(size)].detach()
+            scores = states / torch.sqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6) @ omega["w"]
+        else:
+            inner = torch.relu(values.detach()[..., None] * omega["w1"] + omega["b1"])
+            scores = inner @ omega["w2"] + omega["b2"]
+        return torch.softmax(scores.masked_fill(~mask, -torch.inf).reshape(-1), 0).reshape(mask.shape)
 
     def distance(hidden, w):
         w = w * mask / (w * mask).sum(1, keepdim=True)
@@ -136,13 +143,16 @@ def torch_step(t5, theta, state, batch, config):
     def run():
         log_prob, hidden = score(Q)
         values, nll = disc(log_prob), -log_prob[label, torch.arange(size)]
-        inner = (weights(omega, values) * nll * mask).sum()
+        w = weights(omega, values, hidden)
+        inner = (w * nll * mask).sum()
+        if config.dist_weight and config.dist_in_virtual:
+            inner = inner + config.dist_weight * distance(hidden, w)
         slopes = torch.autograd.grad(inner, list(Q.values()), create_graph=True)
         virtual = {n: q - config.meta_learning_rate * g for (n, q), g in zip(Q.items(), slopes, strict=True)}
         (disc(score(virtual)[0]) * mask).sum().div(mask.sum()).backward(inputs=list(omega.values()), retain_graph=True)
         weight_tx.step()
         weight_tx.zero_grad()
-        w = weights(omega, values).detach()
+        w = weights(omega, values, hidden).detach()
         loss = (w * nll * mask).sum()
         if config.dist_weight:
             loss = loss + config.dist_weight * distance(hidden, w)
@@ -158,12 +168,11 @@ def torch_step(t5, theta, state, batch, config):
 def speed(runs: int) -> dict:
     t5 = peers.SMALL
     theta, batch, figures = peers.random_theta(t5), make_batch(t5), {}
-    for weight in (0.0, 1.0):
-        config = GeneratorConfig(dist_weight=weight)
+    for config in (fewgen(GeneratorConfig()), GeneratorConfig()):
         state = init_state(make_prompts(t5), jax.random.key(0), config=config, num_steps=NUM_STEPS)
-        ours = functools.partial(generator_step, config=config, t5=t5, num_steps=NUM_STEPS)
-        steps = {"ours": ours} | {name: functools.partial(autodiff_step, config=config, t5=t5, fused=name == "fused")
-                                  for name in ("fused", "plain")}
+        ours = functools.partial(generator_step, config=config, model=T5(t5), num_steps=NUM_STEPS)
+        steps = {"ours": ours} | {name: functools.partial(autodiff_step, config=config, model=T5(t5),
+                                                          fused=name == "fused") for name in ("fused", "plain")}
         compiled = {name: jax.jit(step).lower(state, theta, batch).compile() for name, step in steps.items()}
         losses = {name: step(state, theta, batch)[1] for name, step in compiled.items()}
         reference = torch_step(t5, theta, state, batch, config)
@@ -174,11 +183,12 @@ def speed(runs: int) -> dict:
         timed = {name: functools.partial(step, state, theta, batch) for name, step in compiled.items()}
         seconds = peers.alternate(timed | {"torch": reference}, runs)
         memory = {name: step.memory_analysis().temp_size_in_bytes / 2**20 for name, step in compiled.items()}
-        figures[f"lambda {weight:g}"] = {
+        name = f"lambda {config.dist_weight:g}"
+        figures[name] = {
             "seconds": seconds, "temporary_mib": memory,
             "time_ratio": {name: seconds["ours"] / seconds[name] for name in ("fused", "plain", "torch")},
             "memory_ratio": {name: memory["ours"] / memory[name] for name in ("fused", "plain")}}
-        print(weight, figures[f"lambda {weight:g}"], flush=True)
+        print(name, figures[name], flush=True)
     return figures
 
 
@@ -186,7 +196,7 @@ def seeds(runs: int, number: int = 5) -> dict:
     t5, config, timed = peers.MINI, GeneratorConfig(), {}
     theta = peers.random_theta(t5)
     init = functools.partial(init_state, config=config, num_steps=NUM_STEPS)
-    step = functools.partial(generator_step, config=config, t5=t5, num_steps=NUM_STEPS)
+    step = functools.partial(generator_step, config=config, model=T5(t5), num_steps=NUM_STEPS)
     for count in (1, number):
         stacked = jax.tree.map(lambda leaf, count=count: jnp.tile(leaf[None], (count,) + (1,) * leaf.ndim),
                                make_prompts(t5))
@@ -204,9 +214,9 @@ def compile_large(_: int) -> dict:
         t5 = dataclasses.replace(peers.LARGE, remat=remat)
         init = functools.partial(init_state, config=config, num_steps=NUM_STEPS)
         state = jax.eval_shape(init, make_prompts(t5), jax.random.key(0))
-        step = functools.partial(generator_step, config=config, t5=t5, num_steps=NUM_STEPS)
+        step = functools.partial(generator_step, config=config, model=T5(t5), num_steps=NUM_STEPS)
         figures["checkpointed" if remat else "plain"] = peers.compile_cost(
-            step, state, model.abstract(t5), make_batch(t5))
+            step, state, t5_model.abstract(t5), make_batch(t5))
     return figures
 
 

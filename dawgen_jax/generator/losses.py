@@ -2,7 +2,8 @@
 
 Every example b is scored under all L label prompts. Arrays [L, B, ...] are in *gold-first order*: entry 0 is the
 prompt of the example's own label y_b and entry k that of label (y_b + k) mod L. All losses are symmetric in the
-wrong labels, so no more is needed. Reduction stands in :func:`token_mean` and :func:`example_mean`.
+wrong labels, so no more is needed. :func:`objective` combines them into L_DawGen, reducing by :func:`token_mean` and
+:func:`example_mean`.
 
 The paper's symbols: x_j is the token at position j of sentence 2 (axis U), l a label (axis L) and Q_l its prompt, y
 or y_b the label of example b (axis B), W_j the weight of token j, Z_j its last decoder state.
@@ -16,9 +17,33 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from dawgen_jax.config import check_choice
+from dawgen_jax.config import GeneratorConfig, check_choice
 
-__all__ = ["disc", "dist", "example_mean", "nll", "pool", "sequence_nll", "token_mean"]
+__all__ = ["disc", "dist", "example_mean", "nll", "objective", "pool", "sequence_nll", "token_mean"]
+
+
+def objective(log_prob: jax.Array, hidden: jax.Array, weights: jax.Array, label: jax.Array, mask: jax.Array, *,
+              config: GeneratorConfig, dist_weight: float) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """L_DawGen = L_wGen + lambda L_dist as a function of what the backbone gives.
+
+    Args:
+      log_prob: [1, B, U] log Pr of the gold token under the gold prompt.
+      hidden: Z [L, B, U, H] last decoder states under every prompt, gold-first.
+      weights: W [B, U], in both terms.
+      label: int [B].
+      mask: bool [B, U] supervised tokens.
+      config: reading, similarity and margin of L_dist.
+      dist_weight: lambda; with 0, L_dist is a metric only and has no gradient.
+
+    Returns:
+      (scalar loss, {'gen': L_wGen, 'dist': L_dist, 'dist_active': share of active hinges}).
+    """
+    gen = jnp.sum(weights * jnp.where(mask, nll(log_prob), 0))
+    hinges, active, paired = dist(pool(hidden, weights, mask), label, mask.any(axis=1), reading=config.dist_reading,
+                                  similarity=config.dist_similarity, margin=config.dist_margin)
+    distance = example_mean(hinges, paired)
+    loss = gen + dist_weight * distance if dist_weight else gen
+    return loss, {"gen": gen, "dist": distance, "dist_active": example_mean(active, paired)}
 
 
 def nll(log_prob: jax.Array) -> jax.Array:

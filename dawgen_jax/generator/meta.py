@@ -1,11 +1,14 @@
 """The virtual step and the exact meta-gradient of the weight net by one reverse and one forward pass.
 
-With Q' = Q - a g, g = grad_Q sum_k w_k(omega) NLL_k(Q), and w a function of omega alone,
+With the virtual step Q' = Q - a grad_Q L(Q; w(omega)), where L(Q; w) is L_DawGen, W included in both of its terms,
 
-    d L_disc(Q') / d omega = -a sum_k (d w_k / d omega) s_k,    s_k = <grad NLL_k(Q), v>,    v = grad L_disc(Q').
+    d L_disc(Q') / d omega = -a d/d omega JVP_Q[L(Q; w(omega))](v),    v = grad L_disc(Q').
 
-v is one reverse pass at Q' (over all label rows), all s_k are one Jacobian-vector product at Q along v (over gold rows
-only), and what is left is the gradient of -a sum_k w_k(omega) s_k in omega. Nothing is differentiated twice.
+v comes from one reverse pass at Q' (over all label rows). L depends on Q through the log-probabilities and the decoder
+states Z alone, so that its derivative along v is a small function of these, of their derivatives along v and of
+w(omega). One Jacobian-vector product at Q gives the derivatives along v, which do not depend on omega; what is left to
+differentiate with respect to omega is sum_k w_k s_k with s_k = <grad NLL_k(Q), v>, and the tangent of L_dist, on pooled
+states [L, B, H]. No pass through the backbone is differentiated twice.
 
 References:
   Meng et al.: Tuning Language Models as Training Data Generators, https://arxiv.org/abs/2211.03044, 2023.
@@ -13,12 +16,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import GeneratorBatch
-from dawgen_jax.generator import losses, scores, weight_net
+from dawgen_jax.generator import losses, scores
 
 __all__ = ["disc_value_and_gradient", "virtual_step", "weight_gradient"]
 
@@ -64,22 +69,20 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
     return each[0]
 
 
-def weight_gradient(omega: dict, values: jax.Array, mask: jax.Array, slopes: jax.Array, *, norm: str,
-                    rate: float) -> dict:
-    """Gradient of -a_meta sum_k w_k(omega) s_k in omega.
+def weight_gradient(omega: dict, loss: Callable, points: tuple, tangents: tuple, *, rate: float) -> dict:
+    """Gradient of -a_meta JVP[loss(omega, .)](tangents) in omega.
 
     Args:
       omega: the weight net's parameters.
-      values: [B, U] disc values at Q, the weight net's input.
-      mask: bool [B, U] supervised tokens.
-      slopes: s [B, U] = <grad NLL_k(Q), v>.
-      norm: of the token weights, 'batch' or 'sentence'.
+      loss: ``(omega, *points) -> scalar``, the inner loss L given what it reads of the backbone's outputs.
+      points: those outputs at Q.
+      tangents: their derivatives along v, like ``points``.
       rate: a_meta.
 
     Returns:
       A tree like ``omega``.
     """
     def gain(omega):
-        return -rate * jnp.sum(weight_net.token_weights(omega, values, mask, norm) * jnp.where(mask, slopes, 0))
+        return -rate * jax.jvp(lambda *points: loss(omega, *points), points, tangents)[1]
 
     return jax.grad(gain)(omega)

@@ -1,20 +1,22 @@
 """One update of the generator's label prompts and of the weight net (paper section 'DawGen generator tuning').
 
-On one batch, in FewGen's order:
- 1. score it under all label prompts Q; disc values, detached, give the token weights W = w(omega);
- 2. virtual step Q' = Q - a_meta grad sum W NLL;
+On one batch, in the order of the paper's Algorithm 1, with L_DawGen(Q; W) = sum W NLL + lambda L_dist(Q; W):
+ 1. score it under all label prompts Q; W = w(omega) is computed from detached scores, see
+    :mod:`dawgen_jax.generator.weight_net`;
+ 2. virtual step Q' = Q - a_meta grad L_DawGen(Q; W);
  3. omega <- Adam(meta-gradient of L_disc(Q')), see :mod:`dawgen_jax.generator.meta`;
- 4. W again with the new omega; Q <- AdamW(clip(grad(sum W NLL + lambda L_dist))).
+ 4. W again with the new omega, now held fixed; Q <- AdamW(clip(grad L_DawGen(Q; W))).
 
-With lambda = 0 this is FewGen, and with uniform weights 2. and 3. fall away (L_gen).
+:func:`fewgen` gives FewGen's settings; with uniform weights 2. and 3. are left out (L_gen).
 
-Departures: no dropout, so that 1. and 4. share their scores at Q; L_dist stands in 4. only. Departure: scoring at Q
-takes two passes, over the [B] gold rows and the [(L-1) B] wrong ones, instead of one over [L B]: only the gold rows
-are differentiated for L_wGen and the slopes, and the wrong ones then keep no activations (but for L_dist (B)).
+``Departure:`` no dropout, so that 1. and 4. share their scores at Q. Only the rows that a loss depends on are
+differentiated: all of them for L_dist in reading B, else the gold rows; the others are scored in a pass of their own,
+which keeps no activations.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +31,18 @@ from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, meta, scores, weight_net
 from dawgen_jax.training.step import commit
 
-__all__ = ["GeneratorState", "generator_step", "init_state"]
+__all__ = ["GeneratorState", "fewgen", "generator_step", "init_state"]
+
+
+def fewgen(config: GeneratorConfig) -> GeneratorConfig:
+    """The baseline FewGen in DawGen's other settings: no L_dist, and token weights from each token's loss.
+
+    The form of L_disc, the batches and the learning rates stay equal, so that both differ by the method alone.
+
+    >>> fewgen(GeneratorConfig(learning_rate=0.1)).dist_weight
+    0.0
+    """
+    return dataclasses.replace(config, dist_weight=0.0, weight_input="loss")
 
 
 @flax.struct.dataclass
@@ -42,6 +55,8 @@ class GeneratorState:
       weight_net: omega, the weight net's parameters.
       opt_state: of the prompts' AdamW.
       weight_opt_state: of the weight net's Adam.
+      ok: bool; False from the first update on that is not finite, after which nothing changes any more, so that
+        ``step`` names the update that failed and the rest is the state before it.
     """
 
     step: jax.Array
@@ -58,11 +73,12 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
     Args:
       label_prompts: {'prompt': [L, P, H], 'infix': [L, I, H]}.
       key: of the weight net's start.
-      config: learning rates.
+      config: learning rates and the weight net's input.
       num_steps: length of the linear decay.
     """
     label_prompts = jax.tree.map(jnp.asarray, label_prompts)
-    omega = weight_net.init(key, dtype=label_prompts["prompt"].dtype)
+    prompt = label_prompts["prompt"]
+    omega = weight_net.init(key, prompt.shape[-1], config.weight_input, prompt.dtype)
     tx, weight_tx = _optimisers(config, num_steps)
     return GeneratorState(jnp.zeros((), jnp.int32), label_prompts, omega, tx.init(label_prompts), weight_tx.init(omega),
                           jnp.array(True))
@@ -70,7 +86,7 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
 
 def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model,
                    num_steps: int) -> tuple[GeneratorState, dict]:
-    """One update on one batch; the state comes back unchanged when anything is not finite.
+    """One update on one batch; from the first one on that is not finite, only ``ok`` changes.
 
     Args:
       state: prompts, weight net, optimisers.
@@ -81,112 +97,98 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
       num_steps: length of the linear decay.
 
     Returns:
-      (next state, metrics). Scalars: ``loss`` (what is descended), ``gen`` (sum W NLL), ``nll`` (token mean),
+      (next state, metrics). Scalars: ``loss`` (L_DawGen with the new W), ``gen`` (sum W NLL), ``nll`` (token mean),
       ``disc`` (L_disc at Q), ``disc_virtual`` (at Q'; uniform weights: at Q), ``dist``, ``dist_active`` (share of
-      active hinges), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``, ``finite``; ``token_weights`` [B, U].
+      active hinges), ``weight_entropy`` (of W, 1 where uniform), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``;
+      ``token_weights`` W [B, U].
     """
     Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
     tx, weight_tx = _optimisers(config, num_steps)
     scored = _score(Q, theta, batch, config=config, model=model)
-    nll = losses.nll(scored.log_prob)
 
     disc = disc_virtual = losses.token_mean(scored.values, mask)
-    weights = weight_net.uniform_weights(mask, config.weight_norm, nll.dtype)
+    weights = weight_net.uniform_weights(mask, config.weight_norm, scored.values.dtype)
     new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
     if config.weighting == "meta":
-        weights = weight_net.token_weights(omega, scored.values, mask, config.weight_norm)
-        disc_virtual, meta_gradient = _meta_gradient(Q, omega, weights, scored, theta, batch, config=config,
-                                                     model=model)
+        disc_virtual, meta_gradient = _meta_gradient(Q, omega, scored, theta, batch, config=config, model=model)
         updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, omega)
         new_omega = optax.apply_updates(omega, updates)
-        weights = weight_net.token_weights(new_omega, scored.values, mask, config.weight_norm)
+        weights = weight_net.token_weights(new_omega, scored.features, mask, config.weight_norm)
 
-    gradient, dist, dist_active = _real_gradient(weights, scored, batch, config=config)
-    gen = jnp.sum(weights * jnp.where(mask, nll, 0))
-    loss = gen + config.dist_weight * dist
+    (loss, parts), slopes = jax.value_and_grad(losses.objective, argnums=(0, 1), has_aux=True)(
+        *scored.outputs, weights, batch.label, mask, config=config, dist_weight=config.dist_weight)
+    (gradient,) = scored.transpose(slopes)
     updates, opt_state = tx.update(gradient, state.opt_state, Q)
 
-    new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state, state.ok)
+    new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state,
+                         state.ok)
     finite = [jnp.isfinite(leaf).all() for leaf in
               jax.tree.leaves((loss, disc, disc_virtual, gradient, meta_gradient, new.label_prompts, new_omega))]
-    finite = jnp.stack(finite).all()
-    new = commit(state, new, finite)
+    new = commit(state, new, jnp.stack(finite).all())
     metrics = {
-        "loss": loss, "gen": gen, "nll": losses.token_mean(nll, mask), "disc": disc, "disc_virtual": disc_virtual,
-        "dist": dist, "dist_active": dist_active, "grad_norm": optax.tree.norm(gradient),
-        "meta_grad_norm": optax.tree.norm(meta_gradient), "prompt_norm": optax.tree.norm(new.label_prompts),
-        "finite": finite, "token_weights": weights,
+        "loss": loss, **parts, "nll": losses.token_mean(losses.nll(scored.outputs[0]), mask), "disc": disc,
+        "disc_virtual": disc_virtual, "weight_entropy": weight_net.entropy(weights, mask),
+        "grad_norm": optax.tree.norm(gradient), "meta_grad_norm": optax.tree.norm(meta_gradient),
+        "prompt_norm": optax.tree.norm(new.label_prompts), "token_weights": weights,
     }
     return new, metrics
 
 
 class _Scored(NamedTuple):
-    """A batch under all label prompts Q, and the maps that differentiate it; gold rows are rolled to the front.
+    """A batch under all label prompts Q, and the derivatives of its scores.
 
     Attributes:
-      log_prob: log p of each target token under its gold label's prompt, [1, B, U].
+      outputs: (log p of each target token under its gold label's prompt [1, B, U], last decoder states under each
+        prompt [L, B, U, H], gold first).
       values: disc values, [B, U].
-      hidden: last decoder states under each prompt, [L, B, U, H], gold first.
-      push: dQ -> (d log_prob, d hidden of the gold rows); linear.
-      pull: its transpose.
-      wrong_pull: cotangent of the other prompts' hidden states -> that of Q; None where L_dist does not reach them.
+      features: what the weight net reads, [B, U, D].
+      jvp: dQ -> derivatives of ``outputs``; linear.
+      transpose: its transpose, cotangents of ``outputs`` -> (that of Q,).
     """
 
-    log_prob: jax.Array
+    outputs: tuple[jax.Array, jax.Array]
     values: jax.Array
-    hidden: jax.Array
-    push: Callable
-    pull: Callable
-    wrong_pull: Callable | None
+    features: jax.Array
+    jvp: Callable
+    transpose: Callable
 
 
 def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model) -> _Scored:
-    """1. One linearisation of the gold rows serves two pull-backs and one push-forward."""
-    def gold(Q):
-        hidden = scores.hidden_states(Q, theta, batch, range(1), model=model)
-        return scores.log_prob(theta, hidden, batch.target, model=model), hidden
+    """1. One linearisation at Q serves the gradients of the virtual and of the real step and the meta-gradient."""
+    labels = Q["prompt"].shape[0]
+    reached = labels if config.dist_weight > 0 and config.dist_reading == "B" else 1
 
-    def wrong(Q):
-        return scores.hidden_states(Q, theta, batch, range(1, Q["prompt"].shape[0]), model=model)
+    def outputs(Q):
+        hidden = scores.hidden_states(Q, theta, batch, range(reached), model=model)
+        log_prob = scores.log_prob(theta, hidden[:1], batch.target, model=model)
+        if reached < labels:
+            rest = scores.hidden_states(jax.lax.stop_gradient(Q), theta, batch, range(reached, labels), model=model)
+            hidden = jnp.concatenate([hidden, rest])
+        return log_prob, hidden
 
-    pulls_wrong = config.dist_weight > 0 and config.dist_reading == "B"
-    (log_prob, gold_hidden), push = jax.linearize(gold, Q)
-    wrong_hidden, wrong_pull = jax.vjp(wrong, Q) if pulls_wrong else (wrong(Q), None)
-    rest = scores.disc_scores(theta, wrong_hidden, batch.target, form=config.disc, model=model)
+    (log_prob, hidden), jvp = jax.linearize(outputs, Q)
+    rest = scores.disc_scores(theta, hidden[1:], batch.target, form=config.disc, model=model)
     raw = config.disc == "ce_rawlogit"
-    own = scores.gold_logit(theta, gold_hidden, batch.target, model=model) if raw else log_prob
-    return _Scored(log_prob, losses.disc(jnp.concatenate([own, rest]), config.disc),
-                   jnp.concatenate([gold_hidden, wrong_hidden]), push, jax.linear_transpose(push, Q), wrong_pull)
+    own = scores.gold_logit(theta, hidden[:1], batch.target, model=model) if raw else log_prob
+    values = losses.disc(jnp.concatenate([own, rest]), config.disc)
+    features = weight_net.features(values, hidden[0], config.weight_input)
+    return _Scored((log_prob, hidden), values, features, jvp, jax.linear_transpose(jvp, Q))
 
 
-def _meta_gradient(Q, omega, weights: jax.Array, scored: _Scored, theta, batch: GeneratorBatch, *,
-                   config: GeneratorConfig, model: Model):
+def _meta_gradient(Q, omega, scored: _Scored, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model):
     """2. and 3. L_disc at Q', and its gradient with respect to omega through the virtual step."""
-    (inner,) = scored.pull((-weights[None], jnp.zeros_like(scored.hidden[:1])))
-    virtual = meta.virtual_step(Q, inner, config.meta_learning_rate)
+    mask, dist_weight = batch.target_mask, config.dist_weight if config.dist_in_virtual else 0.0
+
+    def inner(omega, log_prob, hidden):
+        weights = weight_net.token_weights(omega, scored.features, mask, config.weight_norm)
+        return losses.objective(log_prob, hidden, weights, batch.label, mask, config=config, dist_weight=dist_weight)[0]
+
+    (slope,) = scored.transpose(jax.grad(inner, argnums=(1, 2))(omega, *scored.outputs))
+    virtual = meta.virtual_step(Q, slope, config.meta_learning_rate)
     disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=config.disc, model=model,
                                                    chunks=_chunks(config, batch, Q))
-    slopes = -scored.push(v)[0][0]
-    return disc_virtual, meta.weight_gradient(omega, scored.values, batch.target_mask, slopes,
-                                              norm=config.weight_norm, rate=config.meta_learning_rate)
-
-
-def _real_gradient(weights: jax.Array, scored: _Scored, batch: GeneratorBatch, *, config: GeneratorConfig):
-    """4. grad(sum W NLL + lambda L_dist), W held fixed; L_dist; its share of active hinges."""
-    mask = batch.target_mask
-
-    def dist_loss(hidden):
-        pooled = losses.pool(hidden, weights, mask)
-        hinges, active, paired = losses.dist(pooled, batch.label, mask.any(axis=1), reading=config.dist_reading,
-                                             similarity=config.dist_similarity, margin=config.dist_margin)
-        return losses.example_mean(hinges, paired), losses.example_mean(active, paired)
-
-    (dist, dist_active), slope = jax.value_and_grad(dist_loss, has_aux=True)(scored.hidden)
-    gold_slope = config.dist_weight * slope[:1] if config.dist_weight > 0 else jnp.zeros_like(slope[:1])
-    (gradient,) = scored.pull((-weights[None], gold_slope))
-    if scored.wrong_pull is not None:
-        gradient = jax.tree.map(jnp.add, gradient, scored.wrong_pull(config.dist_weight * slope[1:])[0])
-    return gradient, dist, dist_active
+    return disc_virtual, meta.weight_gradient(omega, inner, scored.outputs, scored.jvp(v),
+                                              rate=config.meta_learning_rate)
 
 
 def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:

@@ -1,7 +1,12 @@
-"""The weight net omega: token weights W from each token's discriminative loss (a 1-100-1 perceptron with ReLU).
+"""The weight net omega: token weights W = softmax of a score that omega gives to each token.
 
-FewGen's, unchanged: the input is the detached loss of the token, the output goes through a softmax over all
-supervised tokens of the batch. Departure: a softmax over each sentence is offered beside it.
+Two inputs are offered, both detached. 'hidden': a linear layer H -> 1 on the token's last decoder state under its gold
+prompt, scaled to a root mean square of 1. 'loss': FewGen's perceptron 1 -> 100 -> 1 (ReLU) on the token's
+discriminative loss, unchanged.
+
+``Departure:`` the paper only says that the weight net maps R^d to R; that its input is the decoder state is our
+reading. A softmax over each sentence is offered in addition to FewGen's, which is over all supervised tokens of the
+batch.
 """
 
 from __future__ import annotations
@@ -11,36 +16,72 @@ import jax.numpy as jnp
 
 from dawgen_jax.config import check_choice
 
-__all__ = ["init", "token_weights", "uniform_weights"]
+__all__ = ["entropy", "features", "init", "token_weights", "uniform_weights"]
+
+PERCEPTRON_WIDTH = 100
+"""Hidden units of FewGen's perceptron."""
 
 
-def init(key: jax.Array, width: int = 100, dtype=jnp.float32) -> dict[str, jax.Array]:
-    """omega at its start: PyTorch's default for linear layers, uniform within 1 / sqrt(fan in).
+def init(key: jax.Array, width: int, weight_input: str, dtype=jnp.float32) -> dict[str, jax.Array]:
+    """omega before the first update.
+
+    The linear layer starts at zero: W is then uniform, 1 / N, and descends from L_gen. Since the gradient of a softmax
+    in its scores is not zero there, neither is the meta-gradient. It has no bias, which the softmax would cancel. The
+    perceptron, of which zero is a stationary point, starts as PyTorch's linear layers do, uniform within
+    1 / sqrt(fan in).
 
     Args:
-      key: random key.
-      width: hidden units.
+      key: random key of the perceptron's start.
+      width: H, of decoder states.
+      weight_input: 'hidden' or 'loss'.
       dtype: of the parameters.
 
     Returns:
-      {'w1': [width], 'b1': [width], 'w2': [width], 'b2': []}.
+      'hidden': {'w': [H]}; 'loss': {'w1': [100], 'b1': [100], 'w2': [100], 'b2': []}.
+
+    Raises:
+      ConfigError: the input is neither.
     """
+    check_choice("weight_input", weight_input, "hidden", "loss")
+    if weight_input == "hidden":
+        return {"w": jnp.zeros(width, dtype)}
     keys = jax.random.split(key, 4)
-    bound = 1 / width**0.5
+    bound = 1 / PERCEPTRON_WIDTH**0.5
     return {
-        "w1": jax.random.uniform(keys[0], (width,), dtype, -1, 1),
-        "b1": jax.random.uniform(keys[1], (width,), dtype, -1, 1),
-        "w2": jax.random.uniform(keys[2], (width,), dtype, -bound, bound),
+        "w1": jax.random.uniform(keys[0], (PERCEPTRON_WIDTH,), dtype, -1, 1),
+        "b1": jax.random.uniform(keys[1], (PERCEPTRON_WIDTH,), dtype, -1, 1),
+        "w2": jax.random.uniform(keys[2], (PERCEPTRON_WIDTH,), dtype, -bound, bound),
         "b2": jax.random.uniform(keys[3], (), dtype, -bound, bound),
     }
 
 
-def token_weights(weight_net: dict[str, jax.Array], values: jax.Array, mask: jax.Array, norm: str) -> jax.Array:
-    """W = softmax over tokens of g_omega(L_disc); no gradient flows into ``values``.
+def features(values: jax.Array, hidden: jax.Array, weight_input: str) -> jax.Array:
+    """What the weight net reads of each token; no gradient flows into it.
+
+    Args:
+      values: [B, U] discriminative loss of each token.
+      hidden: [B, U, H] last decoder states under the gold prompt.
+      weight_input: 'hidden' or 'loss'.
+
+    Returns:
+      'hidden': [B, U, H], each state divided by its root mean square; 'loss': [B, U, 1]. In the dtype of ``values``.
+
+    Raises:
+      ConfigError: the input is neither.
+    """
+    check_choice("weight_input", weight_input, "hidden", "loss")
+    if weight_input == "loss":
+        return jax.lax.stop_gradient(values)[..., None]
+    hidden = jax.lax.stop_gradient(hidden).astype(values.dtype)
+    return hidden * jax.lax.rsqrt(jnp.mean(hidden**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: jax.Array, norm: str) -> jax.Array:
+    """W = softmax over tokens of g_omega(features).
 
     Args:
       weight_net: omega.
-      values: [B, U] discriminative loss of each token.
+      features: [B, U, D] of :func:`features`, for the input that omega was made for.
       mask: bool [B, U] supervised tokens.
       norm: 'batch': W sums to 1 over the batch; 'sentence': over each sentence, and is divided by their number, so
         that in both cases L_wGen = sum W * NLL.
@@ -52,9 +93,7 @@ def token_weights(weight_net: dict[str, jax.Array], values: jax.Array, mask: jax
       ConfigError: the norm is neither.
     """
     check_choice("norm", norm, "batch", "sentence")
-    values = jax.lax.stop_gradient(values)[..., None]
-    inner = jax.nn.relu(values * weight_net["w1"][None, None] + weight_net["b1"][None, None])
-    scores = jnp.sum(inner * weight_net["w2"][None, None], axis=-1) + weight_net["b2"]
+    scores = _scores(weight_net, features)
     axes = (0, 1) if norm == "batch" else 1
     lowest = jnp.finfo(scores.dtype).min
     top = jax.lax.stop_gradient(jnp.max(jnp.where(mask, scores, lowest), axis=axes, keepdims=True))
@@ -80,6 +119,29 @@ def uniform_weights(mask: jax.Array, norm: str, dtype=jnp.float32) -> jax.Array:
     check_choice("norm", norm, "batch", "sentence")
     count = jnp.sum(mask, axis=None if norm == "batch" else 1, keepdims=True)
     return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm)
+
+
+def entropy(weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """Entropy of W over the N supervised tokens of the batch, divided by log N.
+
+    Args:
+      weights: W [B, U], summing to 1.
+      mask: bool [B, U] supervised tokens.
+
+    Returns:
+      Scalar: 1 where W is uniform, 0 where one token has all the weight; 1 for fewer than two tokens.
+    """
+    count = jnp.sum(mask)
+    positive = mask & (weights > 0)
+    each = jnp.where(positive, weights * jnp.log(jnp.where(positive, weights, 1)), 0)
+    return jnp.where(count > 1, -jnp.sum(each) / jnp.log(jnp.maximum(count, 2).astype(weights.dtype)), 1)
+
+
+def _scores(weight_net: dict[str, jax.Array], features: jax.Array) -> jax.Array:
+    if "w" in weight_net:
+        return jnp.einsum("bud,d->bu", features, weight_net["w"], precision=jax.lax.Precision.HIGHEST)
+    inner = jax.nn.relu(features * weight_net["w1"][None, None] + weight_net["b1"][None, None])
+    return jnp.sum(inner * weight_net["w2"][None, None], axis=-1) + weight_net["b2"]
 
 
 def _sentences(mask: jax.Array, norm: str) -> jax.Array | int:

@@ -35,30 +35,73 @@ def test_uniform_weights_give_the_token_mean_and_sequence_nll_the_sum():
     np.testing.assert_allclose(losses.sequence_nll(log_prob, MASK), [3, 4])
 
 
+def net(weight_input: str) -> dict:
+    """omega away from the linear layer's start, for states of width 4."""
+    omega = weight_net.init(jax.random.key(0), 4, weight_input)
+    return omega if weight_input == "loss" else {"w": jax.random.normal(jax.random.key(2), omega["w"].shape)}
+
+
 @pytest.mark.parametrize("norm", ["batch", "sentence"])
-def test_token_weights_sum_to_one_and_take_no_gradient_from_their_input(norm):
-    omega = weight_net.init(jax.random.key(0))
-    assert omega["w1"].shape == (100,) and float(jnp.abs(omega["w2"]).max()) <= 0.1
-    values = jax.random.normal(jax.random.key(1), (2, 3))
-    weights = weight_net.token_weights(omega, values, MASK, norm)
+@pytest.mark.parametrize("weight_input", ["hidden", "loss"])
+def test_token_weights_sum_to_one_and_take_no_gradient_from_their_input(norm, weight_input):
+    omega = net(weight_input)
+    values, hidden = jax.random.normal(jax.random.key(1), (2, 3)), jax.random.normal(jax.random.key(3), (2, 3, 4))
+
+    def weigh(values, hidden, mask):
+        return weight_net.token_weights(omega, weight_net.features(values, hidden, weight_input), mask, norm)
+
+    weights = weigh(values, hidden, MASK)
     np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
-    assert not weights[~MASK].any()
+    assert not weights[~MASK].any() and abs(weights[0, 0] - weights[0, 1]) > 1e-3
     if norm == "sentence":
         np.testing.assert_allclose(weights.sum(axis=1), [0.5, 0.5], rtol=1e-6)
-    slope = jax.grad(lambda values: jnp.sum(weight_net.token_weights(omega, values, MASK, norm) ** 2))(values)
-    assert not slope.any()
+    slopes = jax.grad(lambda *inputs: jnp.sum(weigh(*inputs, MASK) ** 2), argnums=(0, 1))(values, hidden)
+    assert not any(slope.any() for slope in slopes)
     # A row of padding changes nothing.
-    more = weight_net.token_weights(omega, jnp.pad(values, ((0, 1), (0, 2))), jnp.pad(MASK, ((0, 1), (0, 2))), norm)
+    wide = ((0, 1), (0, 2))
+    more = weigh(jnp.pad(values, wide), jnp.pad(hidden, (*wide, (0, 0))), jnp.pad(MASK, wide))
     np.testing.assert_allclose(more[:2, :3], weights, rtol=1e-6)
-    assert not weight_net.token_weights(omega, values, jnp.zeros_like(MASK), norm).any()
+    assert not weigh(values, hidden, jnp.zeros_like(MASK)).any()
+
+
+def test_weight_nets_start_as_documented():
+    perceptron = weight_net.init(jax.random.key(0), 4, "loss")
+    assert perceptron["w1"].shape == (100,) and float(jnp.abs(perceptron["w2"]).max()) <= 0.1
+    linear = weight_net.init(jax.random.key(0), 4, "hidden")
+    assert linear["w"].shape == (4,) and not linear["w"].any()
+    inputs = weight_net.features(jnp.zeros((2, 3)), jax.random.normal(jax.random.key(3), (2, 3, 4)), "hidden")
+    for norm in ("batch", "sentence"):
+        np.testing.assert_allclose(weight_net.token_weights(linear, inputs, MASK, norm),
+                                   weight_net.uniform_weights(MASK, norm), rtol=1e-6)
+
+
+def test_decoder_states_are_read_at_a_root_mean_square_of_one():
+    hidden = jnp.array([[[3.0, -4, 0, 0]]])
+    np.testing.assert_allclose(weight_net.features(jnp.ones((1, 1)), hidden, "hidden"), [[[1.2, -1.6, 0, 0]]],
+                               rtol=1e-6)
+    assert weight_net.features(jnp.ones((1, 1)), hidden.astype(jnp.bfloat16), "hidden").dtype == jnp.float32
+    assert not weight_net.features(jnp.ones((1, 1)), jnp.zeros((1, 1, 4)), "hidden").any()
+    np.testing.assert_array_equal(weight_net.features(jnp.full((1, 1), 7.0), hidden, "loss"), [[[7]]])
+
+
+def test_entropy_of_token_weights_by_hand():
+    uniform = weight_net.uniform_weights(MASK, "batch")
+    np.testing.assert_allclose(weight_net.entropy(uniform, MASK), 1, rtol=1e-6)
+    np.testing.assert_allclose(weight_net.entropy(jnp.array([[1.0, 0, 0], [0, 0, 0]]), MASK), 0)
+    half = weight_net.entropy(jnp.array([[0.5, 0.5, 0], [0, 0, 0]]), MASK)
+    np.testing.assert_allclose(half, np.log(2) / np.log(3), rtol=1e-6)
+    for tokens in (jnp.zeros_like(MASK), jnp.zeros_like(MASK).at[0, 0].set(True)):
+        np.testing.assert_allclose(weight_net.entropy(weight_net.uniform_weights(tokens, "batch"), tokens), 1)
 
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: losses.disc(jnp.zeros((2, 2, 3)), "logprob"), "form = 'logprob'.*'ce_rawlogit'"),
     (lambda: losses.dist(*hand_made(), reading="C"), "reading = 'C'.*'A' or 'B'"),
     (lambda: losses.dist(*hand_made(), similarity="distance"), "similarity = 'distance'.*'cosine'"),
-    (lambda: weight_net.token_weights(weight_net.init(jax.random.key(0)), jnp.zeros((2, 3)), MASK, "token"),
+    (lambda: weight_net.token_weights(net("loss"), jnp.zeros((2, 3, 1)), MASK, "token"),
      "norm = 'token'.*'batch' or 'sentence'"),
+    (lambda: weight_net.init(jax.random.key(0), 4, "state"), "weight_input = 'state'.*'hidden' or 'loss'"),
+    (lambda: weight_net.features(jnp.zeros((2, 3)), jnp.zeros((2, 3, 4)), "state"), "weight_input = 'state'"),
     (lambda: weight_net.uniform_weights(MASK, "token"), "norm = 'token'.*'batch' or 'sentence'"),
 ])
 def test_unknown_forms_are_refused_with_the_known_ones(call, message):
@@ -110,15 +153,15 @@ def test_pool_is_a_weighted_mean_of_supervised_states():
 def test_fused_log_prob_is_log_softmax_with_its_gradient(monkeypatch, at_once):
     monkeypatch.setattr(scores, "LOGITS_AT_ONCE", at_once)
     theta = toy.theta()
-    hidden = jax.random.normal(jax.random.key(0), (2, 3, 5, toy.T5.d_model))
-    target = jax.random.randint(jax.random.key(1), (3, 5), 0, toy.T5.vocab_size)
+    hidden = jax.random.normal(jax.random.key(0), (2, 3, 5, toy.SHAPE.d_model))
+    target = jax.random.randint(jax.random.key(1), (3, 5), 0, toy.SHAPE.vocab_size)
 
     def plain(hidden):
-        log_probs = jax.nn.log_softmax(model.logits(theta, hidden, config=toy.T5))
+        log_probs = jax.nn.log_softmax(model.logits(theta, hidden, config=toy.SHAPE))
         return jnp.take_along_axis(log_probs, jnp.broadcast_to(target, (2, 3, 5))[..., None], axis=-1)[..., 0]
 
     def fused(hidden):
-        return scores.log_prob(theta, hidden, target, t5=toy.T5)
+        return scores.log_prob(theta, hidden, target, model=toy.MODEL)
 
     weights = jax.random.normal(jax.random.key(2), (2, 3, 5))
     np.testing.assert_allclose(toy.jit(fused)(hidden), plain(hidden), rtol=1e-5, atol=1e-5)

@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dawgen_jax import sharding
-from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5 import model as t5
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
-from dawgen_jax.generator.step import _chunks, generator_step, init_state
+from dawgen_jax.generator.step import _chunks, fewgen, generator_step, init_state
+from dawgen_jax.training.placement import Placement
 from tests.generator import toy
 
 CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")
+FEWGEN = fewgen(CONFIG)
 NUM_STEPS = 6
 
 
@@ -27,7 +29,7 @@ def start(config=CONFIG, seed=0):
 
 @functools.cache
 def step(config=CONFIG):
-    return toy.jit(functools.partial(generator_step, config=config, t5=toy.T5, num_steps=NUM_STEPS))
+    return toy.jit(functools.partial(generator_step, config=config, model=toy.MODEL, num_steps=NUM_STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,16 @@ def theta():
     return toy.theta()
 
 
-@pytest.fixture
-def float64():
+@pytest.fixture(params=[CONFIG, FEWGEN], ids=["dawgen", "fewgen"])
+def float64(request):
     """(step, state, theta, batch): even Adam's quotients of small gradients agree to 1e-10."""
     with jax.enable_x64(True):
-        t5, theta, label_prompts, batch = toy.everything("float64")
-        state = init_state(label_prompts, jax.random.key(0), config=CONFIG, num_steps=NUM_STEPS)
-        yield toy.jit(functools.partial(generator_step, config=CONFIG, t5=t5, num_steps=NUM_STEPS)), state, theta, batch
+        model, theta, label_prompts, batch = toy.everything("float64")
+        state = init_state(label_prompts, jax.random.key(0), config=request.param, num_steps=NUM_STEPS)
+        if request.param == CONFIG:  # away from uniform weights
+            state = state.replace(weight_net={"w": jax.random.normal(jax.random.key(1), (toy.SHAPE.d_model,))})
+        update = functools.partial(generator_step, config=request.param, model=model, num_steps=NUM_STEPS)
+        yield toy.jit(update), state, theta, batch
 
 
 def close(actual, expected, tolerance=1e-5):
@@ -55,8 +60,9 @@ def test_uniform_weights_are_plain_l_gen(theta):
     after, metrics = step(config)(state, theta, batch)
 
     def token_mean(Q):
-        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=toy.T5)
-        return losses.token_mean(losses.nll(scores.log_prob(theta, hidden, batch.target, t5=toy.T5)), batch.target_mask)
+        hidden = scores.hidden_states(Q, theta, batch, range(1), model=toy.MODEL)
+        nll = losses.nll(scores.log_prob(theta, hidden, batch.target, model=toy.MODEL))
+        return losses.token_mean(nll, batch.target_mask)
 
     loss, gradient = toy.jit(jax.value_and_grad(token_mean))(state.label_prompts)
     np.testing.assert_allclose([metrics["loss"], metrics["nll"]], [loss, loss], rtol=1e-5)
@@ -64,10 +70,30 @@ def test_uniform_weights_are_plain_l_gen(theta):
     chex.assert_trees_all_equal(after.weight_net, state.weight_net)
 
 
-def test_distance_weight_zero_is_fewgen_and_the_gradient_is_linear_in_it(theta):
+def test_weights_that_stay_uniform_are_plain_l_gen(theta):
+    """The linear weight net starts at uniform weights; if it is not trained, neither it nor the virtual step matter."""
+    for norm in ("batch", "sentence"):
+        config = dataclasses.replace(CONFIG, weight_norm=norm, weight_learning_rate=0.0)
+        plain = dataclasses.replace(config, weighting="uniform")
+        ours, ours_metrics = step(config)(start(config), theta, toy.batch())
+        other, other_metrics = step(plain)(start(plain), theta, toy.batch())
+        close(ours.label_prompts, other.label_prompts)
+        assert ours_metrics["meta_grad_norm"] > 1e-4 and other_metrics["meta_grad_norm"] == 0
+        for name in ("loss", "gen", "dist", "token_weights", "weight_entropy"):
+            np.testing.assert_allclose(ours_metrics[name], other_metrics[name], rtol=1e-5, err_msg=name)
+
+
+def test_fewgen_is_dawgen_without_l_dist_and_with_the_loss_as_the_weight_nets_input():
+    differing = {name: value for name, value in vars(FEWGEN).items() if value != getattr(CONFIG, name)}
+    assert differing == {"dist_weight": 0.0, "weight_input": "loss"}
+    assert set(start(FEWGEN).weight_net) == {"w1", "b1", "w2", "b2"} and set(start().weight_net) == {"w"}
+
+
+@pytest.mark.parametrize("weight_input", ["hidden", "loss"])
+def test_l_dist_in_the_real_step_alone_leaves_the_weight_net_alone_and_adds_a_linear_term(theta, weight_input):
     batch, gradients, nets = toy.batch(), [], []
     for weight in (0.0, 1.0, 2.0):
-        config = dataclasses.replace(CONFIG, dist_weight=weight)
+        config = dataclasses.replace(CONFIG, dist_weight=weight, weight_input=weight_input, dist_in_virtual=False)
         state, metrics = step(config)(start(config), theta, batch)
         np.testing.assert_allclose(metrics["loss"], metrics["gen"] + weight * metrics["dist"], rtol=1e-6)
         clip = jnp.maximum(1, metrics["grad_norm"] / config.clip_norm)
@@ -77,29 +103,45 @@ def test_distance_weight_zero_is_fewgen_and_the_gradient_is_linear_in_it(theta):
     close(nets[0], nets[1], 1e-6)
 
     def weighted(Q):  # L_wGen alone
-        hidden = scores.hidden_states(Q, theta, batch, range(1), t5=toy.T5)
-        values = losses.nll(scores.log_prob(theta, hidden, batch.target, t5=toy.T5))
+        hidden = scores.hidden_states(Q, theta, batch, range(1), model=toy.MODEL)
+        values = losses.nll(scores.log_prob(theta, hidden, batch.target, model=toy.MODEL))
         return jnp.sum(metrics["token_weights"] * values)
 
     close(gradients[0], toy.jit(jax.grad(weighted))(toy.label_prompts()))
 
 
-def test_distance_weight_zero_is_fewgen_step_for_step(theta, monkeypatch):
-    config = dataclasses.replace(CONFIG, dist_weight=0.0)
-    ours, fewgen = start(config), start(config)
+def test_l_dist_in_the_virtual_step_counts(theta):
+    real_only = dataclasses.replace(CONFIG, dist_in_virtual=False)
+    ours, ours_metrics = step()(start(), theta, toy.batch())
+    other, other_metrics = step(real_only)(start(), theta, toy.batch())
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), ours.weight_opt_state[1][0].mu,
+                         other.weight_opt_state[1][0].mu)
+    assert moved["w"] > 0.01
+    assert abs(ours_metrics["disc_virtual"] - other_metrics["disc_virtual"]) > 1e-4
+    np.testing.assert_allclose(ours_metrics["disc"], other_metrics["disc"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight_input", ["hidden", "loss"])
+def test_distance_weight_zero_is_fewgen_step_for_step(theta, monkeypatch, weight_input):
+    config = dataclasses.replace(CONFIG, dist_weight=0.0, weight_input=weight_input)
+    real_only = dataclasses.replace(config, dist_in_virtual=False)
+    assert weight_input == "hidden" or config == FEWGEN
+    ours, other, without_dist = start(config), start(config), start(config)
     for seed in range(3):
         ours, metrics = step(config)(ours, theta, toy.batch(seed))
+        other, _ = step(real_only)(other, theta, toy.batch(seed))
         assert metrics["dist"] > 0
+    chex.assert_trees_all_equal(ours, other)
 
     def nothing(pooled, label, valid, **options):
         return jnp.zeros(label.shape), jnp.zeros(label.shape), valid
 
     monkeypatch.setattr(losses, "dist", nothing)
-    without = toy.jit(functools.partial(generator_step, config=config, t5=toy.T5, num_steps=NUM_STEPS))
+    without = toy.jit(functools.partial(generator_step, config=config, model=toy.MODEL, num_steps=NUM_STEPS))
     for seed in range(3):
-        fewgen, metrics = without(fewgen, theta, toy.batch(seed))
+        without_dist, metrics = without(without_dist, theta, toy.batch(seed))
         assert metrics["dist"] == 0
-    chex.assert_trees_all_equal(ours, fewgen)
+    chex.assert_trees_all_equal(ours, without_dist)
 
 
 def test_padding_tokens_and_rows_never_matter(float64):
@@ -121,7 +163,8 @@ def test_padding_tokens_and_rows_never_matter(float64):
     close(wide_after, after, 1e-10)
     close(wide_metrics["token_weights"][:6, :5], metrics["token_weights"], 1e-10)
     assert not wide_metrics["token_weights"][6:].any() and not wide_metrics["token_weights"][:, 5:].any()
-    for name in ("loss", "gen", "nll", "disc", "disc_virtual", "dist", "dist_active", "grad_norm", "meta_grad_norm"):
+    for name in ("loss", "gen", "nll", "disc", "disc_virtual", "dist", "dist_active", "weight_entropy", "grad_norm",
+                 "meta_grad_norm"):
         np.testing.assert_allclose(wide_metrics[name], metrics[name], rtol=1e-10, err_msg=name)
 
 
@@ -144,15 +187,14 @@ def test_swapping_two_labels_swaps_two_prompts(float64):
 def test_seeds_in_one_program_and_four_and_eight_devices_agree_with_separate_runs(theta):
     batches = [toy.batch(seed, labels=(0, 1, 2, 0, 1, 2, 0, 1)) for seed in (1, 2)]
     both = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-    update = functools.partial(generator_step, config=CONFIG, t5=toy.T5, num_steps=NUM_STEPS)
+    update = functools.partial(generator_step, config=CONFIG, model=toy.MODEL, num_steps=NUM_STEPS)
     seeds = jax.vmap(update, in_axes=(0, None, 0))
     ends = []
     for devices in (1, 4, 8):
         chex.clear_trace_counter()
-        mesh = sharding.data_mesh(devices)
-        compiled = sharding.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), mesh, batch_axis=1)
-        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1))
-        state = jax.device_put(state, sharding.replicated(mesh))
+        placement = Placement.on(devices)
+        compiled = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=1)
+        state = placement.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1)))
         for _ in range(3):
             state, metrics = compiled(state, theta, both)
         ends.append((jax.tree.map(np.asarray, state), np.asarray(metrics["loss"])))
@@ -174,10 +216,9 @@ def test_disc_is_taken_in_as_many_equal_parts_as_asked_for_or_fewer(asked, examp
 
 
 @pytest.mark.parametrize("where", ["theta", "prompt", "omega"])
-def test_anything_not_finite_leaves_the_state_as_it_was(theta, where):
-    state = start()
-    state, metrics = step()(state, theta, toy.batch())
-    assert metrics["finite"] and state.step == 1
+def test_anything_not_finite_leaves_the_state_as_it_was_and_nothing_changes_from_then_on(theta, where):
+    state, _ = step()(start(), theta, toy.batch())
+    assert state.ok and state.step == 1
     broken = theta
     if where == "theta":
         broken = theta | {"head": theta["head"].at[7].set(jnp.nan)}
@@ -185,23 +226,26 @@ def test_anything_not_finite_leaves_the_state_as_it_was(theta, where):
         prompts = state.label_prompts
         state = state.replace(label_prompts=prompts | {"prompt": prompts["prompt"].at[1, 0, 0].set(jnp.inf)})
     else:
-        state = state.replace(weight_net=state.weight_net | {"b1": state.weight_net["b1"].at[0].set(jnp.nan)})
-    after, metrics = step()(state, broken, toy.batch())
-    assert not metrics["finite"]
-    chex.assert_trees_all_equal(after, state)
+        state = state.replace(weight_net={"w": state.weight_net["w"].at[0].set(jnp.nan)})
+    after, _ = step()(state, broken, toy.batch())
+    assert not after.ok
+    chex.assert_trees_all_equal(after, state.replace(ok=after.ok))
+    again, _ = step()(after, theta, toy.batch(1))
+    chex.assert_trees_all_equal(again, after)
 
 
 @pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("form", ["ce_logprob", "ce_rawlogit"])
-def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(form, remat):
-    t5 = dataclasses.replace(toy.T5, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,
-                             num_decoder_layers=24, num_heads=16, dtype="bfloat16", scan_unroll=1, remat=remat)
-    config = GeneratorConfig(disc=form)
+@pytest.mark.parametrize("config", [GeneratorConfig(), fewgen(GeneratorConfig(disc="ce_rawlogit"))],
+                         ids=["dawgen", "fewgen"])
+def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(config, remat):
+    shape = dataclasses.replace(toy.SHAPE, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,
+                                num_decoder_layers=24, num_heads=16, dtype="bfloat16", scan_unroll=1, remat=remat)
     prompts = {name: jax.ShapeDtypeStruct((3, rows, 1024), jnp.float32)
                for name, rows in (("prompt", 20), ("infix", 4))}
     state = jax.eval_shape(functools.partial(init_state, config=config, num_steps=9), prompts, jax.random.key(0))
-    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
-    update = functools.partial(generator_step, config=config, t5=t5, num_steps=9)
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), t5.abstract(shape))
+    update = functools.partial(generator_step, config=config, model=T5(shape), num_steps=9)
     after, metrics = jax.eval_shape(update, state, theta, toy.batch())
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
-    assert {metrics[name].dtype for name in ("loss", "disc", "dist", "token_weights")} == {jnp.dtype("float32")}
+    names = ("loss", "disc", "dist", "weight_entropy", "token_weights")
+    assert {metrics[name].dtype for name in names} == {jnp.dtype("float32")}

@@ -7,6 +7,7 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ClassifierConfig, GeneratorConfig
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
+from dawgen_jax.generator.step import fewgen
 
 NUM_STEPS = 5
 LABEL_IDS, MASK_ID = (7, 11, 5), 29
@@ -19,9 +20,11 @@ BACKBONES = {
 _COMMON = {"meta_learning_rate": 0.5, "learning_rate": 0.05}
 GENERATORS = {
     "dawgen": ("v1.1", GeneratorConfig(**_COMMON)),
-    "fewgen": ("v1.1", GeneratorConfig(**_COMMON, dist_weight=0.0, disc="ce_rawlogit", clip_norm=0.1)),
+    "fewgen": ("v1.1", fewgen(GeneratorConfig(**_COMMON, disc="ce_rawlogit", clip_norm=0.1))),
     "printed": ("v1.0", GeneratorConfig(**_COMMON, disc="ratio", weight_norm="sentence", dist_reading="A",
                                         dist_similarity="swapped_distance", dist_weight=0.3)),
+    "loss": ("v1.1", GeneratorConfig(**_COMMON, weight_input="loss")),
+    "real_step_only": ("v1.1", GeneratorConfig(**_COMMON, weight_input="loss", dist_in_virtual=False)),
 }
 CLASSIFIER = ClassifierConfig(epsilon=0.7)
 
@@ -41,8 +44,10 @@ def label_prompts(width: int) -> dict:
     return {"prompt": random.standard_normal((3, 2, width)), "infix": random.standard_normal((3, 2, width))}
 
 
-def weight_net() -> dict:
+def weight_net(weight_input: str, width: int) -> dict:
     random = np.random.RandomState(9)
+    if weight_input == "hidden":
+        return {"w": 0.3 * random.standard_normal(width)}
     return {"w1": random.uniform(-1, 1, 100), "b1": random.uniform(-1, 1, 100), "w2": random.uniform(-1, 1, 100),
             "b2": np.float64(random.uniform(-0.1, 0.1))}
 

@@ -29,8 +29,8 @@ def generator(name: str) -> list[dict]:
     backbone, config = cases.GENERATORS[name]
     t5 = cases.BACKBONES[backbone]
     steps = torch_method.generator_steps(
-        tensors(cases.label_prompts(t5.d_model)), tensors(cases.weight_net()), tensors(cases.theta(t5)),
-        [tensors(batch) for batch in cases.generator_batches()], config, t5, cases.NUM_STEPS)
+        tensors(cases.label_prompts(t5.d_model)), tensors(cases.weight_net(config.weight_input, t5.d_model)),
+        tensors(cases.theta(t5)), [tensors(batch) for batch in cases.generator_batches()], config, t5, cases.NUM_STEPS)
     return [arrays(step) for step in steps]
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from dawgen_jax import optim
+from dawgen_jax.backbones.t5 import convert, model
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator import step as generator
+from dawgen_jax.methods.verbalizer import prompt_loss
 from dawgen_jax.surgery.aggregator import aggregator
-from dawgen_jax.backbones.t5 import convert, model
-from dawgen_jax.methods import verbalizer as losses as tuning_losses
-from dawgen_jax.training import step as tuning
+from dawgen_jax.training import optimisers
+from dawgen_jax.training import step as training
 from tests.reference import cases
 
 # Compiling costs more than running at this size.
@@ -47,12 +48,12 @@ def run_generator(name: str, dtype: str) -> list[dict]:
     theta = cast(cases.theta(t5), dtype)
     state = generator.init_state(cast(cases.label_prompts(t5.d_model), dtype), jax.random.key(0), config=config,
                                  num_steps=cases.NUM_STEPS)
-    state = state.replace(weight_net=cast(cases.weight_net(), dtype))
-    step = jit(functools.partial(generator.generator_step, config=config, t5=t5, num_steps=cases.NUM_STEPS))
+    state = state.replace(weight_net=cast(cases.weight_net(config.weight_input, t5.d_model), dtype))
+    step = jit(functools.partial(generator.generator_step, config=config, model=T5(t5), num_steps=cases.NUM_STEPS))
     results = []
     for batch in cases.generator_batches():
         before, (state, metrics) = state, step(state, theta, batch)
-        assert metrics["finite"]
+        assert state.ok
         results.append(dict(metrics, label_prompts=state.label_prompts, weight_net=state.weight_net))
         if len(results) == 1:  # Adam's first moment is a tenth of the first gradient.
             mu = state.weight_opt_state[1][0].mu
@@ -60,15 +61,16 @@ def run_generator(name: str, dtype: str) -> list[dict]:
                                                        before.weight_net)
             clip = max(1.0, float(metrics["grad_norm"]) / config.clip_norm)
             results[0]["gradient"] = jax.tree.map(lambda m, clip=clip: 10 * m * clip, state.opt_state[1][0].mu)
-            results[0] |= jit(functools.partial(values, form=config.disc, t5=t5))(before.label_prompts, theta, batch)
+            each_token = jit(functools.partial(values, form=config.disc, model=T5(t5)))
+            results[0] |= each_token(before.label_prompts, theta, batch)
     return results
 
 
-def values(label_prompts, theta, batch, form, t5) -> dict:
+def values(label_prompts, theta, batch, form, model) -> dict:
     """L_gen's terms and L_disc of every token."""
-    hidden = scores.hidden_states(label_prompts, theta, batch, range(3), t5=t5)
-    disc = losses.disc(scores.disc_scores(theta, hidden, batch.target, form=form, t5=t5), form)
-    log_prob = scores.log_prob(theta, hidden, batch.target, t5=t5)
+    hidden = scores.hidden_states(label_prompts, theta, batch, range(3), model=model)
+    disc = losses.disc(scores.disc_scores(theta, hidden, batch.target, form=form, model=model), form)
+    log_prob = scores.log_prob(theta, hidden, batch.target, model=model)
     return {"sequence_nll": losses.sequence_nll(log_prob, batch.target_mask),
             "disc_values": jnp.where(batch.target_mask, disc, 0)}
 
@@ -90,11 +92,11 @@ def run_classifier(backbone: str, dtype: str) -> list[dict]:
     config = cases.CLASSIFIER
     t5 = dataclasses.replace(cases.BACKBONES[backbone], dtype=dtype)
     theta = cast(cases.theta(t5), dtype)
-    verbalizer = tuning_losses.Verbalizer(cases.LABEL_IDS, cases.MASK_ID)
-    tx = optax.chain(aggregator("surgery", epsilon=config.epsilon), optim.adafactor(config, cases.NUM_STEPS))
+    loss_fn = functools.partial(prompt_loss, model=T5(t5, mask_id=cases.MASK_ID), label_ids=cases.LABEL_IDS)
+    tx = optax.chain(aggregator("surgery", epsilon=config.epsilon), optimisers.adafactor(config, cases.NUM_STEPS))
     tx = keeping_gradients(tx)
-    state = tuning.init_state(cast(cases.prompt(t5.d_model), dtype), tx)
-    step = jit(functools.partial(tuning.prompt_step, t5=t5, verbalizer=verbalizer, tx=tx))
+    state = training.init_state(cast(cases.prompt(t5.d_model), dtype), tx)
+    step = jit(functools.partial(training.train_step, loss_fn=loss_fn, tx=tx))
     results = []
     for batch in cases.classifier_batches():
         state, metrics = step(state, theta, batch)
@@ -121,7 +123,7 @@ def transcription(request) -> dict:
     return pin.everything()
 
 
-EACH_STEP = ("disc", "disc_virtual", "gen", "dist", "loss", "token_weights", "grad_norm")
+EACH_STEP = ("disc", "disc_virtual", "gen", "dist", "loss", "token_weights", "weight_entropy", "grad_norm")
 FIRST_STEP = ("meta_gradient", "gradient", "sequence_nll", "disc_values")
 
 

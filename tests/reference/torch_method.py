@@ -44,13 +44,23 @@ def mean_over(values, mask):
     return (values * mask).sum() / mask.sum()
 
 
-def weights(omega, values, mask, norm):
-    """W [B, U] by the weight net 1-100-1 and a softmax over the supervised tokens."""
-    inner = torch.relu(values.detach()[..., None] * omega["w1"] + omega["b1"])
-    scores = (inner @ omega["w2"] + omega["b2"]).masked_fill(~mask, -math.inf)
-    if norm == "batch":
+def weights(omega, scored, values, label, mask, config):
+    """W [B, U]: the weight net's score of each token, and a softmax over the supervised tokens."""
+    if config.weight_input == "hidden":
+        states = gold(scored[2], label).detach()
+        scores = states / torch.sqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6) @ omega["w"]
+    else:
+        inner = torch.relu(values.detach()[..., None] * omega["w1"] + omega["b1"])
+        scores = inner @ omega["w2"] + omega["b2"]
+    scores = scores.masked_fill(~mask, -math.inf)
+    if config.weight_norm == "batch":
         return torch.softmax(scores.reshape(-1), 0).reshape(scores.shape)
     return torch.softmax(scores, dim=1) / scores.shape[0]
+
+
+def entropy(w, mask):
+    """Entropy of W, 1 where it is uniform over the batch's tokens."""
+    return torch.distributions.Categorical(probs=w[mask]).entropy() / math.log(int(mask.sum()))
 
 
 def weighted_nll(scored, label, w, mask):
@@ -107,7 +117,7 @@ def clip(gradients, most):
 
 
 def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
-    """Whole generator steps in FewGen's order; yields what the JAX step must equal after each."""
+    """Whole generator steps in the order of Algorithm 1; yields what the JAX step must equal after each."""
     Q_names, omega_names = sorted(Q), sorted(omega)
     prompt_adam = adam_start([Q[n] for n in Q_names])
     weight_adam = adam_start([omega[n] for n in omega_names])
@@ -119,8 +129,11 @@ def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
         scored = score(Q, theta, batch, t5)
         values = disc_values(scored, label, config.disc)
         # Virtual step and meta-gradient, straight through the update.
-        w = weights(omega, values, mask, config.weight_norm)
-        inner = torch.autograd.grad(weighted_nll(scored, label, w, mask), [Q[n] for n in Q_names], create_graph=True)
+        w = weights(omega, scored, values, label, mask, config)
+        loss = weighted_nll(scored, label, w, mask)
+        if config.dist_in_virtual:
+            loss = loss + config.dist_weight * distance_loss(scored, label, w, mask, config)
+        inner = torch.autograd.grad(loss, [Q[n] for n in Q_names], create_graph=True)
         virtual = {n: Q[n] - config.meta_learning_rate * g for n, g in zip(Q_names, inner, strict=True)}
         disc_virtual = mean_over(disc_values(score(virtual, theta, batch, t5), label, config.disc), mask)
         meta = torch.autograd.grad(disc_virtual, [omega[n] for n in omega_names], retain_graph=True)
@@ -128,7 +141,7 @@ def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
         moves = adam(weight_adam, decayed, config.weight_learning_rate * fade)
         omega = {n: omega[n].detach() + move for n, move in zip(omega_names, moves, strict=True)}
         # Real step with the new weights.
-        w = weights(omega, values, mask, config.weight_norm).detach()
+        w = weights(omega, scored, values, label, mask, config).detach()
         gen = weighted_nll(scored, label, w, mask)
         dist = distance_loss(scored, label, w, mask, config)
         loss = gen + config.dist_weight * dist
@@ -139,6 +152,7 @@ def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
         yield {
             "sequence_nll": sequence, "disc_values": values * mask, "disc": mean_over(values, mask),
             "disc_virtual": disc_virtual, "gen": gen, "dist": dist, "loss": loss, "token_weights": w,
+            "weight_entropy": entropy(w, mask),
             "meta_gradient": dict(zip(omega_names, meta, strict=True)),
             "gradient": dict(zip(Q_names, gradient, strict=True)),
             "grad_norm": torch.sqrt(sum((g**2).sum() for g in gradient)),

@@ -1,5 +1,6 @@
 """A small T5 in plain PyTorch, in any dtype (``transformers`` forces float32 inside), over the same nested dictionary
-of parameters as :mod:`dawgen_jax.backbones.t5.model`. Written from the T5 paper's equations, with loops where they read better.
+of parameters as :mod:`dawgen_jax.backbones.t5.model`. Written from the T5 paper's equations, with loops where they read
+better.
 """
 
 import math
