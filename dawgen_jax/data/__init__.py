@@ -1,1 +1,1 @@
-
+"""Reading, few-shot splits, corpora, encoding and batches."""

@@ -17,8 +17,8 @@ import numpy as np
 from dawgen_jax.config import UserError
 
 __all__ = [
-    "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches", "pad_examples",
-    "pad_rows", "stack", "stack_generator", "trim",
+    "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches",
+    "pad_examples", "pad_rows", "stack", "stack_generator", "trim",
 ]
 
 

@@ -4,6 +4,8 @@ Classifier: template text with the mask as <extra_id_0>, then </s>. The template
 the sentences, as OpenPrompt does; where white space stands between them that is the whole text's tokenisation. A row
 over the budget loses tokens of its sentences only: from the tail, the last placeholder of the template first.
 
+In-context learning: labelled pairs in the template, the label word in place of the mask, in front of every query.
+
 Generator: sentence 1, one place for each infix row, </s> for the encoder; sentence 2 and </s> for the decoder.
 """
 
@@ -24,7 +26,8 @@ from dawgen_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["classifier_arrays", "generator_arrays", "label_word_ids", "rectangle", "source_arrays", "template_rows"]
+__all__ = ["classifier_arrays", "demonstration_arrays", "demonstration_rows", "generator_arrays", "label_word_ids",
+           "rectangle", "source_arrays", "template_rows"]
 
 
 def classifier_arrays(
@@ -33,7 +36,6 @@ def classifier_arrays(
     examples: Sequence[Example],
     max_tokens: int,
     pad_multiple: int,
-    pad_to: int | None = None,
 ) -> ClassifierBatch:
     """Templated rows of all ``examples``.
 
@@ -43,7 +45,6 @@ def classifier_arrays(
       examples: N pairs.
       max_tokens: budget of a row, mask and end of sequence included.
       pad_multiple: the width T is the smallest multiple of this that holds the longest row, at most ``max_tokens``.
-      pad_to: a fixed width T instead.
 
     Returns:
       A batch [N, T] with weights of 1.
@@ -52,10 +53,8 @@ def classifier_arrays(
       UserError: the template alone is over the budget.
     """
     rows = template_rows(tokenizer, task, examples, max_tokens)
-    if pad_to is None:
-        longest = max(map(len, rows), default=1)
-        pad_to = min(-(-longest // pad_multiple) * pad_multiple, max_tokens)
-    tokens, mask = rectangle(rows, pad_multiple, pad_to)
+    longest = max(map(len, rows), default=1)
+    tokens, mask = rectangle(rows, pad_multiple, min(-(-longest // pad_multiple) * pad_multiple, max_tokens))
     return ClassifierBatch(tokens, mask, _positions(task, examples), np.ones(len(rows), np.float32))
 
 
@@ -67,24 +66,107 @@ def template_rows(
     Raises:
       UserError: the template alone is over the budget.
     """
+    masks = [sentinel_id(tokenizer)] * len(examples)
+    return [[*row, tokenizer.eos_token_id] for row in _filled(tokenizer, task, examples, masks, max_tokens)]
+
+
+def _filled(tokenizer, task: Task, examples: Sequence[Example], answers: Sequence[int], max_tokens: int
+            ) -> list[list[int]]:
+    """Rows without end of sequence, which ``max_tokens`` has room for, with an answer's id at each mask."""
     pieces = [piece for piece in re.split(r"(\{sentence[12]\}|<mask>)", task.template) if piece.strip()]
     sentences = {
         "{sentence1}": batch_ids(tokenizer, [example.sentence1 for example in examples]),
         "{sentence2}": batch_ids(tokenizer, [example.sentence2 for example in examples]),
     }
     fixed = {piece: text_ids(tokenizer, piece) for piece in pieces if piece not in sentences}
-    fixed["<mask>"] = [sentinel_id(tokenizer)]
-    room = max_tokens - 1 - sum(len(fixed[piece]) for piece in pieces if piece in fixed)
+    fixed |= {"<mask>": answers[:1]} if "<mask>" in fixed else {}
+    room = max_tokens - 1 - sum(map(len, fixed.values()))
     if room < 0:
         raise UserError(f"classifier.max_tokens = {max_tokens}: the template of {task.name} alone has "
                         f"{max_tokens - room} tokens; raise it.")
     first, last = [piece for piece in pieces if piece in sentences]
     rows = []
-    for first_ids, last_ids in zip(sentences[first], sentences[last], strict=True):
+    for first_ids, last_ids, answer in zip(sentences[first], sentences[last], answers, strict=True):
         kept_first = first_ids[:room]
-        filled = {**fixed, first: kept_first, last: last_ids[: room - len(kept_first)]}
-        rows.append([token for piece in pieces for token in filled[piece]] + [tokenizer.eos_token_id])
+        filled = {**fixed, first: kept_first, last: last_ids[: room - len(kept_first)], "<mask>": [answer]}
+        rows.append([token for piece in pieces for token in filled[piece]])
     return rows
+
+
+def demonstration_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    shots: Sequence[Example],
+    examples: Sequence[Example],
+    max_tokens: int,
+    seed: int,
+    *,
+    pair_tokens: int | None = None,
+) -> tuple[list[list[int]], int]:
+    """Token ids of each example behind labelled demonstrations: in-context learning.
+
+    ``[demonstration 1 ; ... ; demonstration n ; query ; </s>]``: a demonstration is a shot in the task's template with
+    the label word in place of the mask, the query keeps its mask. The demonstrations are the same for every query: m
+    of each class, the first ones of the shots as shuffled by ``seed``, in that order, where m is the largest number
+    for which they fit in front of the longest query. They are never cut to fit.
+
+    Args:
+      tokenizer: of the classifier's backbone.
+      task: its template and label words.
+      shots: labelled pairs, of every class.
+      examples: N queries.
+      max_tokens: budget of a row, end of sequence included.
+      seed: of the shuffle.
+      pair_tokens: budget of one pair in the template, query or shot, as in :func:`template_rows`; None for no limit.
+
+    Returns:
+      (N rows, number of demonstrations m L).
+
+    Raises:
+      UserError: not even one demonstration of each class fits, or a class has no shot.
+    """
+    answers = label_word_ids(tokenizer, task).tolist()
+    pair_tokens = max_tokens if pair_tokens is None else min(pair_tokens, max_tokens)
+    order = np.random.default_rng(seed).permutation(len(shots))
+    shuffled = [shots[i] for i in order]
+    labels = _positions(task, shuffled)
+    filled = _filled(tokenizer, task, shuffled, [answers[label] for label in labels], pair_tokens)
+    rank = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)], int)
+    queries = template_rows(tokenizer, task, examples, pair_tokens)
+    room = max_tokens - max(map(len, queries), default=1)
+    fewest = int(np.bincount(labels, minlength=len(task.labels)).min())
+    lengths = np.array([len(row) for row in filled], int)
+    number = max((m for m in range(fewest + 1) if lengths[rank < m].sum() <= room), default=0)
+    if number == 0:
+        raise UserError(f"classifier.demonstration_tokens = {max_tokens}: one demonstration of each of the "
+                        f"{len(task.labels)} classes of {task.name} (there are {fewest} of the rarest) does not fit in "
+                        f"front of the longest query of {max_tokens - room} tokens; raise it, or lower "
+                        "classifier.max_tokens.")
+    front = [token for row, place in zip(filled, rank, strict=True) if place < number for token in row]
+    return [front + query for query in queries], number * len(task.labels)
+
+
+def demonstration_arrays(
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    shots: Sequence[Example],
+    examples: Sequence[Example],
+    max_tokens: int,
+    pad_multiple: int,
+    seed: int,
+    *,
+    pair_tokens: int | None = None,
+) -> tuple[ClassifierBatch, int]:
+    """The rows of :func:`demonstration_rows` as a batch [N, T] with weights of 1, and the number of demonstrations.
+
+    T is the smallest multiple of ``pad_multiple`` that holds the longest row.
+
+    Raises:
+      UserError: as in :func:`demonstration_rows`.
+    """
+    rows, count = demonstration_rows(tokenizer, task, shots, examples, max_tokens, seed, pair_tokens=pair_tokens)
+    tokens, mask = rectangle(rows, pad_multiple)
+    return ClassifierBatch(tokens, mask, _positions(task, examples), np.ones(len(rows), np.float32)), count
 
 
 def label_word_ids(tokenizer: PreTrainedTokenizerBase, task: Task) -> np.ndarray:
@@ -117,7 +199,6 @@ def generator_arrays(
     config: GeneratorConfig,
     *,
     pad_multiple: int = 8,
-    pad_to: tuple[int, int] | None = None,
 ) -> GeneratorBatch:
     """Rows of all ``examples`` for tuning the generator.
 
@@ -128,16 +209,14 @@ def generator_arrays(
       infix_length: I, places for the infix after sentence 1.
       config: its budgets ``max_source_tokens`` (sentence 1) and ``max_target_tokens`` (sentence 2 and </s>).
       pad_multiple: widths T and U are the smallest multiples of this that hold the longest row.
-      pad_to: fixed widths (T, U) instead.
 
     Returns:
       A batch [N, T] and [N, U]; end of sequence stays where sentence 2 is cut.
     """
-    width, target_width = pad_to or (None, None)
-    source = _sources(tokenizer, [example.sentence1 for example in examples], infix_length, config, pad_multiple, width)
+    source = _sources(tokenizer, [example.sentence1 for example in examples], infix_length, config, pad_multiple)
     sentences = batch_ids(tokenizer, [example.sentence2 for example in examples])
     rows = [[*ids[: config.max_target_tokens - 1], tokenizer.eos_token_id] for ids in sentences]
-    target, target_mask = rectangle(rows, pad_multiple, target_width)
+    target, target_mask = rectangle(rows, pad_multiple)
     return GeneratorBatch(source.source, source.source_mask, source.slots, target, target_mask,
                           _positions(task, examples))
 
@@ -149,7 +228,6 @@ def source_arrays(
     config: GeneratorConfig,
     *,
     pad_multiple: int = 8,
-    pad_to: int | None = None,
 ) -> SourceBatch:
     """Encoder rows of first sentences for synthesis: the rows that :func:`generator_arrays` makes.
 
@@ -159,19 +237,18 @@ def source_arrays(
       infix_length: I, places for the infix after sentence 1.
       config: its budget ``max_source_tokens``.
       pad_multiple: the width T is the smallest multiple of this that holds the longest row.
-      pad_to: a fixed width T instead; config.max_source_tokens + I + 1 always suffices.
 
     Returns:
       A batch [N, T]; ``cut`` marks the sentences that were over the budget.
     """
-    return _sources(tokenizer, sentences, infix_length, config, pad_multiple, pad_to)
+    return _sources(tokenizer, sentences, infix_length, config, pad_multiple)
 
 
-def _sources(tokenizer, sentences, infix_length, config, pad_multiple, pad_to) -> SourceBatch:
+def _sources(tokenizer, sentences, infix_length, config, pad_multiple) -> SourceBatch:
     found = batch_ids(tokenizer, sentences)
     kept = [ids[: config.max_source_tokens] for ids in found]
     rows = [ids + [tokenizer.pad_token_id] * infix_length + [tokenizer.eos_token_id] for ids in kept]
-    source, mask = rectangle(rows, pad_multiple, pad_to)
+    source, mask = rectangle(rows, pad_multiple)
     lengths = np.array([len(ids) for ids in kept], np.int32)[:, None]
     offset = np.arange(source.shape[1], dtype=np.int32)[None, :] - lengths
     slots = np.where((offset >= 0) & (offset < infix_length), offset, np.int32(-1))
@@ -208,7 +285,3 @@ def rectangle(rows: Sequence[Sequence[int]], multiple: int, width: int | None = 
 def _positions(task: Task, examples: Sequence[Example]) -> np.ndarray:
     position = {label: i for i, label in enumerate(task.labels)}
     return np.array([position[example.label] for example in examples], np.int32)
-
-
-def demonstration_arrays(*args):
-    raise NotImplementedError

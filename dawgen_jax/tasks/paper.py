@@ -4,6 +4,7 @@ Templates and label words of QQP, MRPC, MNLI, SNLI and SICK are those of OPTIMA'
 first author's); those of QNLI and RTE are not published: ``Departure:`` ours. Generator phrases, repetition
 penalties and lengths of first sentences are FewGen's (released code and data); SNLI and SICK have none there:
 ``Departure:`` MNLI's. QQP's two phrases look swapped there: ``Departure:`` unswapped here (they are only a start).
+Source tasks are OPTIMA's pairs; of the two that it has for SICK, SNLI is the one behind the published number.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ SEVEN: dict[str, Task] = {
     for task in (
         Task("QQP", ("not_duplicate", "duplicate"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
              _phrases("Question", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("QQP", "QNLI"),
-             positive="duplicate", paper_n_test=40430),
+             positive="duplicate", paper_n_test=40430, source="MRPC"),
         Task("MRPC", ("not_equivalent", "equivalent"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
              _phrases("Sentence", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("MRPC", "RTE"), source_words=(20, 70),
-             positive="equivalent", test_split="test", paper_n_test=1725),
+             positive="equivalent", test_split="test", paper_n_test=1725, source="QQP"),
         Task("MNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815),
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815, source="SNLI"),
         Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842),
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842, source="MNLI"),
         Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
              tuple((f"Paragraph is {relation} to Question. Question:", "Paragraph:")
                    for relation in ("relevant", "irrelevant")),
@@ -49,7 +50,7 @@ SEVEN: dict[str, Task] = {
              paper_n_test=277),
         Task("SICK", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
              _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 15), test_split="test", paper_n_test=4906,
-             draw="classes"),
+             draw="classes", source="SNLI"),
     )
 }
 """The paper's seven tasks by name."""

@@ -7,6 +7,7 @@ the order is fixed with the task and nowhere else. It is also the order of the i
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Literal
 
@@ -33,6 +34,7 @@ class Task:
       test_split: the split that the published numbers are taken on.
       paper_n_test: its size in the paper; published cells stand beside ours only where n_test agrees.
       draw: how a few-shot split is drawn: all training lines are shuffled, or those of each class apart.
+      source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty where there is none.
 
     Raises:
       ConfigError: fields do not fit each other.
@@ -51,6 +53,7 @@ class Task:
     test_split: Literal["test", "validation"] = "validation"
     paper_n_test: int = 0
     draw: Literal["lines", "classes"] = "lines"
+    source: str = ""
 
     def __post_init__(self):
         def check(field: str, ok: bool, want: str) -> None:
@@ -65,7 +68,8 @@ class Task:
         check("template", sorted(set(slots) - {"<mask>"}) == ["{sentence1}", "{sentence2}"]
               and len(set(slots)) == len(slots),
               "a text with {sentence1}, {sentence2} and (where a prompt is tuned) <mask>, each once")
-        check("repetition_penalty", min(self.repetition_penalty) >= 1, "1 (off) or more")
+        check("repetition_penalty", all(1 <= penalty < math.inf for penalty in self.repetition_penalty),
+              "finite, and 1 (off) or more")
         check("positive", self.positive in ("", *self.labels), "one of the labels, or empty for macro F1")
         check("test_split", self.test_split in ("test", "validation"), "'test' or 'validation'")
         check("draw", self.draw in ("lines", "classes"), "'lines' or 'classes'")

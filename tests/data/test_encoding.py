@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from dawgen_jax.config import GeneratorConfig, UserError
-from dawgen_jax.data.encoding import classifier_arrays, generator_arrays, rectangle, source_arrays, template_rows
+from dawgen_jax.data.encoding import (
+    classifier_arrays,
+    demonstration_arrays,
+    demonstration_rows,
+    generator_arrays,
+    rectangle,
+    source_arrays,
+    template_rows,
+)
 from dawgen_jax.data.pools import Example, load_pools
 from dawgen_jax.tasks import SEVEN
 
@@ -30,7 +38,6 @@ def test_arrays(words):
     assert batch.label.tolist() == [2, 0] and batch.weight.tolist() == [1, 1]
     assert (batch.mask == (batch.tokens != 0)).all()
     assert (batch.tokens == 28).sum(1).tolist() == [1, 1]
-    assert classifier_arrays(words, SNLI, PAIRS, 100, 4, pad_to=20).tokens.shape == (2, 20)
     assert classifier_arrays(words, SNLI, PAIRS, 15, 16).tokens.shape == (2, 15), "never wider than the budget"
 
 
@@ -73,8 +80,8 @@ def test_generator_rows(words):
     assert batch.target.tolist() == [[3, 5, 1], [1, 0, 0]], "end of sequence stays where a target is cut"
     assert batch.target_mask.tolist() == [[True] * 3, [True, False, False]]
     assert batch.label.tolist() == [2, 0]
-    wide = generator_arrays(words, SNLI, PAIRS, 2, config, pad_to=(9, 5))
-    assert (wide.source.shape, wide.target.shape) == ((2, 9), (2, 5))
+    wide = generator_arrays(words, SNLI, PAIRS, 2, config, pad_multiple=9)
+    assert (wide.source.shape, wide.target.shape) == ((2, 9), (2, 9))
     assert (wide.slots[:, 5:] == -1).all() and not wide.source_mask[:, 5:].any()
 
 
@@ -84,7 +91,6 @@ def test_source_rows_are_the_generators(words):
     batch = generator_arrays(words, SNLI, PAIRS, 2, config)
     for field in ("source", "source_mask", "slots"):
         np.testing.assert_array_equal(getattr(sources, field), getattr(batch, field))
-    assert (sources.slots[:, :3] >= 0).tolist() == [[False, False, True], [False, True, True]]
     assert sources.cut.tolist() == [True, False]
     assert source_arrays(words, ["the dog", "the dog runs"], 2, config).cut.tolist() == [False, True]
 
@@ -106,3 +112,57 @@ def test_real_rows_are_the_whole_text_tokenised(shared, t5, name):
     assert template_rows(t5, task, examples, 10_000) == whole
     for row, full in zip(template_rows(t5, task, examples, 40), whole, strict=True):
         assert row == full if len(full) <= 40 else len(row) == 40 and row[-2:] == [32099, 1]
+
+
+SHOTS = [Example("the dog runs", "the dog sleeps", "contradiction"), Example("the cat", "cat", "entailment"),
+         Example("the cat sleeps", "dog", "neutral"), Example("dog", "the dog", "entailment"),
+         Example("not the dog", "the cat", "neutral"), Example("cat runs", "cat sleeps", "contradiction")]
+WORDS = dict(zip(SNLI.labels, SNLI.label_words, strict=True))
+
+
+def shown(shots, query):
+    """The text of a row: shots with their label words, then the query with its mask."""
+    parts = [filled(SNLI, shot).replace("<extra_id_0>", WORDS[shot.label]) for shot in shots]
+    return " ".join([*parts, filled(SNLI, query)])
+
+
+@pytest.mark.parametrize(("budget", "per_class"), [(100, 2), (70, 1)])
+def test_demonstrations_are_class_balanced_in_the_shuffled_order_and_in_front_of_the_query(words, budget, per_class):
+    rows, count = demonstration_rows(words, SNLI, SHOTS, PAIRS, budget, 5)
+    order, taken = [SHOTS[i] for i in np.random.default_rng(5).permutation(6)], []
+    for shot in order:
+        if sum(other.label == shot.label for other in taken) < per_class:
+            taken.append(shot)
+    assert count == 3 * per_class and rows == words([shown(taken, pair) for pair in PAIRS])["input_ids"]
+    assert all(row.count(28) == 1 and row[-2:] == [28, 1] and len(row) <= budget for row in rows)
+    assert rows != demonstration_rows(words, SNLI, SHOTS, PAIRS, budget, 6)[0]
+
+
+def test_a_hand_made_row_with_demonstrations(words):
+    rows, count = demonstration_rows(words, MRPC, [
+        Example("the dog", "dog", "equivalent"), Example("the cat", "dog", "not_equivalent")],
+        [Example("cat", "the cat", "equivalent")], 40, 0)
+    demonstrations = ["the cat and dog are equivalent ? no", "the dog and dog are equivalent ? yes"]
+    if np.random.default_rng(0).permutation(2).tolist() == [0, 1]:
+        demonstrations.reverse()
+    assert words.decode(rows[0]) == " ".join([*demonstrations, "cat and the cat are equivalent ? <extra_id_0> </s>"])
+    assert count == 2
+
+
+def test_demonstrations_are_never_unbalanced_and_cut_only_to_the_budget_of_a_pair(words):
+    with pytest.raises(UserError, match=r"classifier.demonstration_tokens = 40: one demonstration of each of the 3 "):
+        demonstration_rows(words, SNLI, SHOTS, PAIRS, 40, 5)
+    with pytest.raises(UserError, match=r"there are 0 of the rarest"):
+        demonstration_rows(words, SNLI, SHOTS[:2], PAIRS, 400, 5)
+    batch, count = demonstration_arrays(words, SNLI, SHOTS, PAIRS, 40, 8, 5, pair_tokens=10)
+    assert count == 3 and batch.tokens.shape == (2, 40) and batch.label.tolist() == [2, 0]
+    assert batch.mask.sum(1).max() <= 40 and batch.weight.tolist() == [1, 1]
+
+
+@pytest.mark.shared
+def test_demonstrations_of_the_real_tokenizer(shared, t5):
+    pools = load_pools(SEVEN["SICK"], str(shared / "data"))
+    shots = [next(example for example in pools.train if example.label == label) for label in SNLI.labels]
+    rows, count = demonstration_rows(t5, SEVEN["SICK"], shots, pools.test[:50], 512, 0)
+    order = [shots[i] for i in np.random.default_rng(0).permutation(3)]
+    assert count == 3 and rows == t5([shown(order, query) for query in pools.test[:50]])["input_ids"]
