@@ -158,7 +158,8 @@ class Method:
     def phases(self, config: ClassifierConfig, num_labels: int) -> tuple[Phase, ...]:
         """The stretches under a configuration."""
         count = len(self.stretches)
-        return tuple(_phase(stretch, number, count, config, num_labels) for number, stretch in enumerate(self.stretches))
+        return tuple(_phase(stretch, number, count, config, num_labels)
+                     for number, stretch in enumerate(self.stretches))
 
     def settings(self, config: Config) -> dict[str, Any]:
         """The fields that the method itself reads, dotted, with their values (those of its data come on top)."""

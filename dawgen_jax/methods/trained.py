@@ -79,8 +79,8 @@ WEIGHTS_AND_HEAD = Trained(
     together=False,
     weights=True,
 )
-"""FT. ``Departure:`` the paper does not say what FT's format is; this is the analogue of LM-BFF's 'finetune'. Dropout is
-off (the frozen backbone has none here), and each of the learning rates is tried, the best on dev kept."""
+"""FT. ``Departure:`` the paper does not say what FT's format is; this is the analogue of LM-BFF's 'finetune'. Dropout
+is off (the frozen backbone has none here), and each of the learning rates is tried, the best on dev kept."""
 
 
 def _template_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids, config):
@@ -120,7 +120,8 @@ WEIGHTS_AND_PROMPT = Trained(
 """PFT + soft prompt: both trained jointly, the prompt with Adafactor and the weights with AdamW."""
 
 
-def _low_rank_scores(factors: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids, config: ClassifierConfig):
+def _low_rank_scores(factors: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids,
+                     config: ClassifierConfig):
     merged = lora.merge(theta, factors, config.lora.alpha / config.lora.rank)
     return class_scores(jnp.zeros((0, model.width)), merged, batch, model=model, label_ids=label_ids)
 
@@ -138,5 +139,5 @@ LOW_RANK = Trained(
         config.lora.learning_rate, num_steps, weight_decay=config.lora.weight_decay, clip_norm=config.clip_norm),
     fields=("lora.rank", "lora.alpha", "lora.targets", "lora.learning_rate", "lora.weight_decay", "clip_norm"),
 )
-"""LoRA on attention projections, in the task's template. ``Departure:`` not in the paper: surgery is about gradients, and
-these may be those of any module."""
+"""LoRA on attention projections, in the task's template. ``Departure:`` not in the paper: surgery is about gradients,
+and these may be those of any module."""

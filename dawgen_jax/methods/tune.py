@@ -88,7 +88,7 @@ Pool = list[list[list[ClassifierBatch]]]
 
 
 def pool(data: Data, phase: Phase, count: int) -> Pool:
-    """What each source of a phase draws from, for each of ``count`` seeds: its data pooled, or apart to be taken in turn."""
+    """What each source draws from, for each of ``count`` seeds: its data pooled, or apart to be taken in turn."""
     pools = []
     for names in phase.sources:
         parts = [[data[name][k] for name in names] for k in range(count)]
@@ -172,7 +172,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     tuned, offset = None, 0
     for rate in rates:
         best = run(start, rate=rate, offset=offset)
-        offset += sum(phase.num_steps for phase in plan)
+        offset += sum(phase.num_steps for phase in plan) + 1  # the next rate's start has a line of its own
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
             tuned = Tuned(best.params, best.score, best.step, rate)
     return tuned
@@ -191,7 +191,8 @@ def _run(trained: Trained, start, *, rate: float, offset: int, backbone: Backbon
         here = start if best is None else best.params
         tx = _transform(trained, phase, config, rate)
         pools = pool(data, phase, len(seeds))
-        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, start=here)
+        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch,
+                                     start=None if trained.weights else here)
         fitted = fit(
             _compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
             jax.vmap(functools.partial(init_state, tx=tx))(jax.tree.map(jax.numpy.array, here)), frozen,
@@ -217,10 +218,12 @@ def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start) 
     accuracy = ((predicted == dev.label) & valid).sum(axis=1) / valid.sum(axis=1)
     histogram = [np.bincount(row[ok], minlength=scored.shape[-1]).tolist()
                  for row, ok in zip(predicted, valid, strict=True)]
-    squares = jax.tree.map(lambda new, old: ((np.asarray(new) - old) ** 2).reshape(len(old), -1).sum(axis=1), params,
-                           start)
-    distance = np.sqrt(sum(jax.tree.leaves(squares)))
-    return accuracy, {"dev_accuracy": accuracy.tolist(), "distance": distance.tolist(), "histogram": histogram}
+    figures = {"dev_accuracy": accuracy.tolist(), "histogram": histogram}
+    if start is not None:  # not of whole backbones: they would be copied to the host for it
+        squares = jax.tree.map(lambda new, old: ((np.asarray(new) - old) ** 2).reshape(len(old), -1).sum(axis=1),
+                               params, start)
+        figures["distance"] = np.sqrt(sum(jax.tree.leaves(squares))).tolist()
+    return accuracy, figures
 
 
 def _figures(metrics: dict, *, names: Sequence[str]) -> dict:

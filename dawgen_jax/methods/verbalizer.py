@@ -59,6 +59,18 @@ def weighted_mean(values, weight):
 
 def prompt_loss(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
                 smoothing: float = 0.0):
-    """Mean cross-entropy of a batch [B, ...] under a prompt [P, H]."""
+    """Mean cross-entropy of a batch under a prompt: the loss of a prompt step.
+
+    Args:
+      prompt: [P, H].
+      theta: parameters of the backbone.
+      batch: [B, ...]; examples of weight 0 do not count.
+      model: the backbone.
+      label_ids: token ids of the L label words.
+      smoothing: of labels.
+
+    Returns:
+      A scalar.
+    """
     scores = class_scores(prompt, theta, batch, model=model, label_ids=label_ids)
     return weighted_mean(cross_entropy(scores, batch.label, smoothing), batch.weight)

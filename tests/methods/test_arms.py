@@ -1,10 +1,15 @@
 """Arms: what config files write, and what they must not."""
 
+import json
+
 import pytest
 
-from dawgen_jax.config import Config, ConfigError
-from dawgen_jax.methods.arms import Arm, arms_of
+from dawgen_jax.config import Config, ConfigError, fields_of
+from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.methods.rows import METHODS
+from dawgen_jax.methods.transfer import SOURCES
+from dawgen_jax.pipeline.sets import set_settings
+from dawgen_jax.results import published
 
 
 @pytest.mark.parametrize("text", ["Prompt Tuning", "FewGen: Syn only", "DawGen: (Real, Syn) + GS",
@@ -40,3 +45,21 @@ def test_arms_are_chosen_by_method_or_by_name():
 
 def test_names_are_unique_and_say_their_variant():
     assert all(str(method) == name for name, method in METHODS.items()) and len(METHODS) == 22
+
+
+def test_settings_are_fields_of_the_config_with_their_values():
+    fields, config = fields_of(Config()), Config()
+    read = [method.settings(config) for method in METHODS.values()]
+    read += [set_settings(config, generator) for generator in GENERATORS]
+    read += [kind.settings(config) for kind in SOURCES.values()]
+    for settings in read:
+        assert settings and all(fields[name] == value for name, value in settings.items())
+    assert "generator.dist_weight" in set_settings(config, "DawGen")
+    assert "generator.dist_weight" not in set_settings(config, "FewGen")
+    stored = json.loads(json.dumps({name: value for settings in read for name, value in settings.items()}))
+    assert not published.departures(stored)
+
+
+def test_tables_know_every_method_and_generator():
+    assert {method.name for method in METHODS.values()} <= set(published.METHODS)
+    assert set(GENERATORS) == set(published.GENERATORS)
