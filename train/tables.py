@@ -1,4 +1,4 @@
-"""Print the tables of finished runs: ``python -m train.tables RUN [RUN ...] [--markdown FILE]``.
+"""Print the tables of finished runs: ``python -m train.tables RUN [RUN ...] [--latex FILE] [--figure FILE] ...``.
 
 RUN is a run directory or its results.jsonl. Where two runs hold the same row, that of the later one is taken.
 """
@@ -6,17 +6,23 @@ RUN is a run directory or its results.jsonl. Where two runs hold the same row, t
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io.files import write_file
 from dawgen_jax.results.claims import claims
+from dawgen_jax.results.figure import draw_results
+from dawgen_jax.results.measures import conflict_table, quality_table
+from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
 from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
-from dawgen_jax.results.tables import conflict_table, quality_table, result_tables, to_markdown, to_rich
+from dawgen_jax.results.tables import result_tables
 from train import cli
 
 
@@ -32,18 +38,38 @@ class Arguments:
     """Also test the paper's claims over the pairs of (task, seed), and tabulate synthetic sets and conflicts."""
     markdown: Path | None = None
     """Write the same tables to this Markdown file."""
+    latex: Path | None = None
+    """Write them to this LaTeX file, for the package booktabs."""
+    html: Path | None = None
+    """Write them to this HTML page."""
+    figure: Path | None = None
+    """Draw the rows into this .svg or .png file."""
+
+
+def _page(tables: Sequence[Table]) -> str:
+    style = importlib.resources.files("dawgen_jax.results").joinpath("report.css").read_text(encoding="utf-8")
+    return html_page("Results", "<h1>Results</h1>" + "".join(map(to_html, tables)), style)
+
+
+def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> None:
+    if path:
+        try:
+            write(path)
+        except OSError as error:
+            raise UserError(f"--{option} {path}: cannot be written ({error.strerror}); name a file in a folder that "
+                            "you may write to.") from None
 
 
 def show(arguments: Arguments, console: Console) -> None:
     """Read the rows, print the tables and write them."""
     if not arguments.runs:
         raise UserError("No run is named; give one or more run directories or results.jsonl files.")
-    files = [path / "results.jsonl" if path.is_dir() else path for path in arguments.runs]
+    files = [path / "results.jsonl" if os.path.isdir(path) else path for path in arguments.runs]
     groups = [read_rows(file) for file in files]
     rows = merge(*groups)
     replaced = sum(map(len, groups)) - len(rows)
     if replaced:
-        console.print(escape(f"Rows that stand in more than one run: {replaced}; those of the later run are shown."))
+        console.print(f"Rows that stand in more than one run: {replaced}; those of the later run are shown.")
     tables = result_tables(rows, arguments.metric)
     if not tables:
         raise UserError(f"{', '.join(map(str, files))}: no row has the metric '{arguments.metric}'.")
@@ -54,13 +80,10 @@ def show(arguments: Arguments, console: Console) -> None:
         tables += [table for table in (quality_table(sets), conflict_table(rows)) if table.rows]
     for table in tables:
         console.print(to_rich(table))
-    if arguments.markdown:
-        try:
-            arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-            arguments.markdown.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--markdown {arguments.markdown}: cannot be written ({error.strerror}); name a file in a "
-                            "folder that you may write to.") from None
+    _write("markdown", arguments.markdown, lambda path: write_file(path, "\n".join(map(to_markdown, tables))))
+    _write("latex", arguments.latex, lambda path: write_file(path, "\n".join(map(to_latex, tables))))
+    _write("html", arguments.html, lambda path: write_file(path, _page(tables)))
+    _write("figure", arguments.figure, lambda path: draw_results(rows, path, arguments.metric))
 
 
 def main(argv: list[str]) -> None:

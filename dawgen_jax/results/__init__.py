@@ -1,1 +1,1 @@
-"""Published numbers, result rows, tables, claims, quality of synthetic sets and the report."""
+"""Published numbers, result rows, tables, claims, a figure and the report."""

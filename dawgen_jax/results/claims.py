@@ -1,142 +1,76 @@
-"""Which of the paper's claims hold in a set of rows, by paired tests over tasks and seeds.
+"""Which of the paper's claims hold in a set of rows, by the paired tests of :mod:`dawgen_jax.results.paired`.
 
-A pair is one (task, seed): both arms saw the same few shots and are scored on the same test pairs. With differences
-d_1..d_n (arm a minus arm b) and their mean m:
-
-    t test        t = m / (s / sqrt n), s the sample deviation, two-sided p from Student's t with n - 1 degrees
-    permutation   two-sided p of |m| among all 2^n changes of signs of the d_i (all of them up to n = 16, a fixed
-                  random 100,000 beyond)
-
-The permutation test decides, as it assumes no distribution: a claim 'holds' where m > 0 and p < 0.05, 'does not hold'
-where m < 0 and p < 0.05, and is 'undecided' otherwise. Fewer than 6 pairs cannot reach 0.05. The tests speak of these
-tasks, not of tasks in general.
+A claim says that one arm is better than another. Arms are compared only where the settings that both read agree;
+arms that were run with several settings give a line for each. A note names comparisons that no settings allow.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from scipy import stats
-
-from dawgen_jax.methods.arms import GENERATORS
+from dawgen_jax.results.arms import arm_names, disagreements
+from dawgen_jax.results.paired import LEVEL, PairedTest, holm, paired_test
+from dawgen_jax.results.published import GENERATORS
+from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
-from dawgen_jax.results.tables import Table
 
-__all__ = ["LEVEL", "PairedTest", "claims", "paired_test"]
-
-LEVEL = 0.05
-"""Significance level of every verdict."""
-_EXACT = 16
-_RESAMPLES = 100_000
-
-
-@dataclasses.dataclass(frozen=True)
-class PairedTest:
-    """A paired comparison of two arms.
-
-    Attributes:
-      difference: mean of a - b over the pairs, in the unit of the values.
-      n: pairs.
-      ahead: (tasks whose mean difference is above 0, tasks).
-      p_t, p_permutation: two-sided; NaN where fewer than 2 (t) or 1 pairs are there.
-    """
-
-    difference: float
-    n: int
-    ahead: tuple[int, int]
-    p_t: float
-    p_permutation: float
-
-    @property
-    def verdict(self) -> str:
-        """'holds', 'does not hold' or 'undecided', by the rule of the module."""
-        if not self.p_permutation < LEVEL:
-            return "undecided"
-        return "holds" if self.difference > 0 else "does not hold"
-
-
-def _t_test(differences: np.ndarray) -> float:
-    n = len(differences)
-    if n < 2:
-        return math.nan
-    mean, deviation = abs(differences.mean()), differences.std(ddof=1)
-    if deviation == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(mean / (deviation / math.sqrt(n)), n - 1))
-
-
-def _sign_flips(differences: np.ndarray) -> float:
-    if len(differences) < 2:  # one difference and its mirror image are equally extreme
-        return 1.0 if len(differences) else math.nan
-    resamples = 2**len(differences) if len(differences) <= _EXACT else _RESAMPLES
-    found = stats.permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True,
-                                   n_resamples=resamples, rng=np.random.default_rng(0))
-    return float(found.pvalue)
-
-
-def _values(rows: Iterable[Row | SyntheticRow], field: str) -> dict[tuple[str, int], float]:
-    values = {}
-    for row in rows:
-        if (row.task, row.seed) in values:
-            raise ValueError(f"Two rows for task {row.task}, seed {row.seed}: an arm must have one each.")
-        values[row.task, row.seed] = getattr(row, field)
-    return values
-
-
-def paired_test(rows_a: Iterable[Row | SyntheticRow], rows_b: Iterable[Row | SyntheticRow],
-                field: str = "value") -> PairedTest:
-    """Compares two arms over the (task, seed) that both have.
-
-    Args:
-      rows_a, rows_b: the rows of one arm each, one a (task, seed).
-      field: which number of the rows.
-
-    Raises:
-      ValueError: an arm has two rows for one task and seed.
-    """
-    a, b = _values(rows_a, field), _values(rows_b, field)
-    pairs = sorted(a.keys() & b.keys())
-    differences = np.array([a[pair] - b[pair] for pair in pairs], np.float64)
-    tasks = sorted({task for task, _ in pairs})
-    means = [np.mean([d for d, pair in zip(differences, pairs, strict=True) if pair[0] == task]) for task in tasks]
-    return PairedTest(float(differences.mean()) if pairs else math.nan, len(pairs),
-                      (sum(mean > 0 for mean in means), len(tasks)), _t_test(differences), _sign_flips(differences))
-
+__all__ = ["claims"]
 
 _SURGERY, _PAIRED = "(Real, Syn) + GS", "(Real, Syn)"
 _Arm = tuple[str, str, str]  # generator, method, variant
+_Test = tuple[str, str, PairedTest]  # claim, what was compared
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
-    *(("DawGen > FewGen in accuracy", ("DawGen", method, ""), ("FewGen", method, ""))
-      for method in ("Syn only", _PAIRED, _SURGERY)),
+    *(("DawGen > FewGen in accuracy", ("DawGen", method, ""), (other, method, ""))
+      for other in GENERATORS if other != "DawGen" for method in ("Syn only", _PAIRED, _SURGERY)),
     *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", "Prompt Tuning", variant))
       for generator in GENERATORS for variant in ("", "same-T")),
     *(("pairing beats ordering", (generator, _PAIRED, ""), (generator, method, ""))
       for generator in GENERATORS for method in ("Real -> Syn", "Syn -> Real")),
+    *(("pairing beats pooling", (generator, _PAIRED, ""), (generator, "Real+Syn", "")) for generator in GENERATORS),
     *(("surgery helps", (generator, _SURGERY, ""), (generator, _PAIRED, "")) for generator in GENERATORS),
+    *(("synthetic data lifts LoRA", (generator, f"LoRA {_SURGERY}", ""), ("", "LoRA", variant))
+      for generator in GENERATORS for variant in ("", "same-T")),
 )
-
-
-def _name(arm: _Arm) -> str:
-    generator, method, variant = arm
-    return (f"{generator}: " if generator else "") + method + (f" #{variant}" if variant else "")
 
 
 def _p(value: float) -> str:
     return "–" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _line(claim: str, compared: str, test: PairedTest) -> tuple[str, ...]:
-    return (claim, compared, f"{100 * test.difference:+.2f}", str(test.n), f"{test.ahead[0]} of {test.ahead[1]}",
-            _p(test.p_t), _p(test.p_permutation), test.verdict)
+def _line(claim: str, compared: str, test: PairedTest, p_holm: float) -> tuple[str, ...]:
+    ends = [f"{100 * end:+.2f}" for end in test.interval]
+    return (claim, compared, f"{100 * test.mean_a:.2f}", f"{100 * test.mean_b:.2f}", f"{100 * test.difference:+.2f}",
+            "–" if test.n < 2 else f"[{', '.join(ends)}]", str(test.n), f"{test.ahead[0]} of {test.ahead[1]}",
+            _p(test.p_t), _p(test.p_permutation), _p(p_holm), test.verdict(p_holm),
+            "–" if test.n_power is None else str(test.n_power))
 
 
-def _select(rows: Sequence[Row], arm: _Arm, writer: str) -> list[Row]:
-    return [row for row in rows if (row.generator, row.method, row.variant) == arm
-            and row.generator_backbone == (writer if row.generator else "")]
+def _arms(rows: Sequence[Row], arm: _Arm, writer: str) -> list[list[Row]]:
+    """The rows of an arm, apart by their settings."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.order):
+        if (row.generator, row.method, row.variant) == arm and row.generator_backbone == (
+                writer if row.generator else ""):
+            groups.setdefault(row.arm_key, []).append(row)
+    return list(groups.values())
+
+
+def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tuple[list[_Test], list[str]]:
+    """The tests of one setting, and what was not compared."""
+    tests, left_out = [], []
+    for claim, a, b in _COMPARISONS:
+        pairs = list(itertools.product(_arms(rows, a, writer), _arms(rows, b, writer)))
+        agreeing = [(one, other) for one, other in pairs if not disagreements(one[0], other[0])]
+        tests += [(claim, f"{names[one[0].arm_key]} vs. {names[other[0].arm_key]}", paired_test(one, other))
+                  for one, other in agreeing]
+        if pairs and not agreeing:
+            one, other = pairs[0]
+            left_out.append(f"Not compared, as their settings differ ({', '.join(disagreements(one[0], other[0]))}): "
+                            f"{one[0].arm} vs. {other[0].arm}.")
+    return tests, left_out
 
 
 def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[Table]:
@@ -148,14 +82,13 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
       synthetic: quality rows; those with a consistency count.
     """
     rows = [row for row in rows if row.metric == "accuracy" and row.k_shot != "full"]
-    settings = sorted({(row.backbone, row.generator_backbone, row.k_shot) for row in rows if row.generator})
+    names = arm_names(rows)
+    cases = sorted({(row.backbone, row.generator_backbone, row.k_shot) for row in rows if row.generator})
     tables = []
-    for backbone, writer, shots in settings:
+    for backbone, writer, shots in cases:
         same = [row for row in rows if (row.backbone, row.k_shot) == (backbone, shots)]
-        tests = [(claim, f"{_name(a)} vs. {_name(b)}", paired_test(_select(same, a, writer), _select(same, b, writer)))
-                 for claim, a, b in _COMPARISONS]
         title = f"Claims in accuracy: {backbone}, {shots} shots, synthetic data by {writer or 'unknown'}"
-        tables.append(_table(title, tests))
+        tables.append(_table(title, *_compare(same, writer, names)))
     synthetic = [row for row in synthetic if row.consistency is not None]
     for writer in sorted({row.backbone for row in synthetic}):
         arms = ([row for row in synthetic if (row.backbone, row.generator) == (writer, generator)]
@@ -163,15 +96,19 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
         test = paired_test(*arms, field="consistency")
         tables.append(_table(f"Claim in label consistency: sets written by {writer}",
                              [("DawGen > FewGen in label consistency", "DawGen vs. FewGen", test)]))
-    return [table for table in tables if table.rows]
+    return [table for table in tables if table.rows or len(table.notes) > 1]
 
 
-def _table(title: str, tests: Iterable[tuple[str, str, PairedTest]]) -> Table:
-    lines = tuple(_line(*test) for test in tests if test[2].n)
-    columns = ("claim", "compared", "points", "pairs", "tasks ahead", "p (t)", "p (signs)", "verdict")
-    notes = [f"Paired over (task, seed). Verdict: 'holds' where the difference is above 0 and p (signs) < {LEVEL}, "
-             f"'does not hold' where it is below 0 and p (signs) < {LEVEL}, else 'undecided'. "
-             "No correction for the number of lines."]
-    if any(int(line[3]) < 6 for line in lines):
+def _table(title: str, tests: Iterable[_Test], left_out: Sequence[str] = ()) -> Table:
+    tests = [test for test in tests if test[2].n]
+    corrected = holm([test.p_permutation for _, _, test in tests])
+    lines = tuple(_line(*test, p) for test, p in zip(tests, corrected, strict=True))
+    columns = ("claim", "compared (a vs. b)", "a", "b", "a - b", "95% CI", "pairs", "tasks ahead", "p (t)",
+               "p (signs)", "p (Holm)", "verdict", "pairs for 80% power")
+    notes = ["Per cent, paired over (task, seed). p (Holm) is p (signs) corrected for the lines of this table. "
+             f"Verdict: 'holds' where the difference is above 0 and p (Holm) < {LEVEL}, 'does not hold' where it is "
+             f"below 0 and p (Holm) < {LEVEL}, else 'undecided'. "
+             "The last column is for a t test at the observed effect size."]
+    if any(test.n < 6 for _, _, test in tests):
         notes.append("Fewer than 6 pairs cannot reach that level whatever they show.")
-    return Table(title, columns, lines, tuple(notes))
+    return Table(title, columns, lines, (*notes, *left_out), text_columns=2)

@@ -6,6 +6,9 @@ every number is an accuracy in per cent, the mean of five seeds with 16 shots a 
 Two kinds of rows are carried but never stand beside ours: the two marked (dagger) are quoted by the paper from
 8-shot experiments, and PPT's 410K parameters (100 x 4096) show that it ran on T5-XXL.
 
+The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: no published number
+stands next to a row with another value, or with settings that are not known.
+
 References:
   Guo, Du, Li and Miao. Generating Synthetic Datasets for Few-shot Prompt Tuning.
   https://arxiv.org/abs/2410.10865, 2024.
@@ -17,15 +20,45 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+import json
+from collections.abc import Mapping
+from typing import Any
 
+from dawgen_jax.config import Config
 from dawgen_jax.tasks import SEVEN
 
-__all__ = ["OURS", "ZERO_SHOT", "PublishedRow", "published_average", "published_cell", "published_rows"]
+__all__ = [
+    "GENERATORS",
+    "METHODS",
+    "OURS",
+    "TABLES",
+    "ZERO_SHOT",
+    "PublishedRow",
+    "departures",
+    "published_average",
+    "published_cell",
+    "published_rows",
+    "show_settings",
+]
 
 OURS = ("DawGen", "(Real, Syn) + GS")
 """Generator and method that the paper's main table calls 'Ours'."""
 ZERO_SHOT = "Prompting (zero-shot)"
 """The one method without shots and seeds."""
+GENERATORS = ("FewGen", "FewGen released", "DawGen")
+"""Who writes synthetic data, in the order of the tables."""
+_BASELINES = (ZERO_SHOT, "In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT", "Prompt Tuning")
+_DAGGERS = ("SPoT", "OPTIMA")
+_COMBINATIONS = ("Real+Syn", "Real+Syn+LS", "Real -> Syn", "Syn -> Real", "(Real, Syn)")
+_ABLATION = ("Syn only", "(Real, Syn)", "(Real, Syn) + GS")
+METHODS = (*_BASELINES, *_DAGGERS, "Syn only", *_COMBINATIONS, "(Real, Syn) + GS", "LoRA", "LoRA (Real, Syn) + GS")
+"""Methods in the order of the tables, ours beyond the paper last."""
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "main": (*(("", method) for method in _BASELINES), OURS, *(("", method) for method in _DAGGERS)),
+    "combination": tuple((generator, method) for generator in ("FewGen", "DawGen") for method in _COMBINATIONS),
+    "ablation": tuple((generator, method) for generator in ("FewGen", "DawGen") for method in _ABLATION),
+}
+"""The (generator, method) of each published table, in the paper's order. Only DawGen's Real+Syn+LS is not printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +98,55 @@ def published_rows() -> tuple[PublishedRow, ...]:
 
 @functools.cache
 def _row(backbone: str, generator: str, method: str) -> PublishedRow | None:
-    names = {method, "Ours"} if (generator, method) == OURS else {method}
+    names = {method, "Ours"} if (generator, method) == OURS else {method, f"{method} (dagger)"}
     found = (row for row in published_rows() if (row.backbone, row.generator) == (backbone, generator))
     return next((row for row in found if row.method in names), None)
 
 
-def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, metric, n_test, k_shot, variant) -> str:
+def _paper_value(field: str) -> Any:
+    """The default of a dotted field of the config as a JSON value; a KeyError where there is no such field."""
+    value = Config()
+    for name in field.split("."):
+        if not dataclasses.is_dataclass(value) or name not in {part.name for part in dataclasses.fields(value)}:
+            raise KeyError(field)
+        value = getattr(value, name)
+    return json.loads(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value))
+
+
+def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not the paper's, that is not the default of their config field.
+
+    How numbers are computed and how much is scored are no settings of the paper's: the dtype it does not state, and the
+    number of test pairs is compared apart.
+
+    >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
+    {'classifier.learning_rate': 0.2}
+    """
+    found = {}
+    for field, value in settings.items():
+        if field in ("classifier.backbone.dtype", "generator.backbone.dtype", "data.max_test"):
+            continue
+        try:
+            if value == _paper_value(field):
+                continue
+        except KeyError:
+            pass  # no field of the config: nothing says that the paper has it
+        found[field] = value
+    return found
+
+
+def show_settings(settings: Mapping[str, Any]) -> str:
+    """Settings as a compact list, sorted by field.
+
+    >>> show_settings({"classifier.learning_rate": 0.2, "classifier.factored": False})
+    'classifier.factored=false, classifier.learning_rate=0.2'
+    """
+    return ", ".join(f"{field}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+                     for field, value in sorted(settings.items()))
+
+
+def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, metric, n_test, k_shot, variant,
+             settings) -> str:
     name = f"{generator}: {method}" if generator else method
     if backbone not in {printed.backbone for printed in published_rows()}:
         return f"backbone {backbone} is not in the paper"
@@ -82,7 +158,7 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
         return f"variant '{variant}' is not in the paper"
     if k_shot != 16 and method != ZERO_SHOT:
         return f"{k_shot} shots: the paper has 16"
-    if method.endswith("(dagger)"):
+    if method.removesuffix(" (dagger)") in _DAGGERS:
         return f"{name}: the paper quotes it from 8-shot experiments"
     if method == "PPT":
         return f"{name}: the printed row is T5-XXL's (410K parameters)"
@@ -90,26 +166,32 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
         return f"{name} has no row for {backbone} in the paper"
     if n_test != SEVEN[task].paper_n_test:
         return f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
-    return "" if task in row.accuracy else f"{name} has no number for {task} in the paper"
+    if task not in row.accuracy:
+        return f"{name} has no number for {task} in the paper"
+    if not settings:
+        return "settings unknown"
+    different = departures(settings)
+    return f"settings that are not the paper's: {show_settings(different)}" if different else ""
 
 
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
-                   k_shot: int | str, variant: str) -> tuple[float | None, str]:
+                   k_shot: int | str, variant: str, settings: Mapping[str, Any]) -> tuple[float | None, str]:
     """The published per cent that may stand beside our cell, and the reason where there is none.
 
     Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test
-    size, ``k_shot`` 16 (any for zero-shot, which reads no shots) and ``variant`` empty.
+    size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, and ``settings`` known and each
+    the default of its config field.
 
     Returns:
       (per cent, '') or (None, reason).
 
     >>> published_cell(backbone="T5-large", generator="DawGen", method="(Real, Syn) + GS", task="RTE",
-    ...                metric="accuracy", n_test=277, k_shot=16, variant="")
+    ...                metric="accuracy", n_test=277, k_shot=16, variant="", settings={"classifier.epsilon": 1.0})
     (57.4, '')
     """
     row = _row(backbone, generator, method)
     reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
-                      n_test=n_test, k_shot=k_shot, variant=variant)
+                      n_test=n_test, k_shot=k_shot, variant=variant, settings=settings)
     return (None, reason) if reason else (row.accuracy[task], "")
 
 

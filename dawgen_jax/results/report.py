@@ -29,12 +29,14 @@ from dawgen_jax.config import UserError
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.results import curves
+from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.published import ZERO_SHOT
+from dawgen_jax.results.render import Table, html_page, to_html
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows
-from dawgen_jax.results.tables import Table, result_tables
+from dawgen_jax.results.tables import result_tables
 
-__all__ = ["html_table", "shaded_words", "write_report"]
+__all__ = ["shaded_words", "write_report"]
 
 GENERATOR_CURVES = {
     "loss": "loss",
@@ -46,7 +48,6 @@ GENERATOR_CURVES = {
     "grad_norm": "gradient norm of the prompts",
     "meta_grad_norm": "gradient norm of the weight net",
     "prompt_norm": "prompt norm",
-    "prompt_distance": "distance of the prompts from their start",
 }
 CELL_CURVES = {
     "dev_accuracy": "accuracy on dev",
@@ -60,8 +61,8 @@ CELL_CURVES = {
     "grad_norm_synthetic": "gradient norm, synthetic",
     "grad_norm": "gradient norm",
     "update_norm": "norm of the update",
-    "prompt_norm": "prompt norm",
-    "prompt_distance": "distance of the prompt from its start",
+    "param_norm": "norm of what is trained",
+    "distance": "distance of what is trained from its start",
 }
 _SAMPLES, _SCANNED, _SHADED = 4, 4000, 2
 
@@ -108,30 +109,13 @@ def _generator(made: _Made) -> str:
     return f"{made[0].generator} by {made[0].backbone}"
 
 
-def _arm(row: Row) -> str:
-    """The arm, the model that wrote its data where it is another one, and its shots."""
-    writer = f" by {row.generator_backbone}" if row.generator_backbone not in ("", row.backbone) else ""
-    shots = "" if row.method == ZERO_SHOT or row.k_shot == "full" else f", {row.k_shot} shots"
-    return row.arm + writer + shots
-
-
 def _missing(sentence: str) -> str:
     return f'<p class="missing">{_escape(sentence)}</p>'
 
 
-def html_table(table: Table, kind: str = "text") -> str:
-    """A table as HTML with its title as caption and its notes as paragraphs, everything escaped."""
-    head = "".join(f"<th scope=\"col\">{_escape(column)}</th>" for column in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    caption = f"<caption>{_escape(table.title)}</caption>" if table.title else ""
-    notes = "".join(f'<p class="note">{_escape(note)}</p>' for note in table.notes)
-    return (f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
-            f"</table></div>{notes}")
-
-
 def _strips(rows: Sequence[Row]) -> str:
     """One dot a seed and a stroke at the mean, for every arm of a task, on one scale."""
-    parts = []
+    parts, names = [], arm_names(rows)
     for (backbone, task), group in _grouped(rows, lambda row: (row.backbone, row.task)):
         low = 10 * math.floor(10 * min(row.value for row in group))
         high = max(10 * math.ceil(10 * max(row.value for row in group)), low + 10)
@@ -140,7 +124,7 @@ def _strips(rows: Sequence[Row]) -> str:
             return f'style="--x:{100 * (100 * value - low) / (high - low):.2f}%"'
 
         lines = [f'<div></div><div class="ends"><span>{low}</span><span>{high}</span></div><div></div>']
-        for arm, cells in _grouped(group, _arm):
+        for arm, cells in _grouped(group, lambda row: names[row.arm_key]):
             mean = statistics.fmean(row.value for row in cells)
             dots = "".join(f"<i {place(row.value)}></i>" for row in cells)
             lines.append(f'<div>{_escape(arm)}</div><div class="track">{dots}<b {place(mean)}></b></div>'
@@ -160,9 +144,9 @@ def _grouped(rows: Iterable[Any], key) -> list[tuple[Any, list]]:
 def _results(rows: Sequence[Row]) -> str:
     if not rows:
         return _missing("No results.jsonl with rows yet: no cell of this run is finished.")
-    main = "".join(map(html_table, result_tables(rows)))
-    second = "".join(map(html_table, result_tables(rows, "f1")))
-    tested = "".join(map(html_table, claims(rows)))
+    main = "".join(map(to_html, result_tables(rows)))
+    second = "".join(map(to_html, result_tables(rows, "f1")))
+    tested = "".join(map(to_html, claims(rows)))
     return main + _strips([row for row in rows if row.metric == "accuracy"]) + "".join(
         f"<details><summary>{title}</summary>{part}</details>"
         for title, part in (("F1", second), ("The paper's claims, tested in pairs", tested)) if part)
@@ -194,7 +178,7 @@ _CURVES_NOTE = ('<p class="note">Over updates. A line is the mean over the seeds
 
 
 def _tuning(run: Path, rows: Sequence[Row]) -> str:
-    current = {row.config_hash for row in rows}
+    current, names = {row.config_hash for row in rows}, arm_names(rows)
     cells = [(read_cell(folder / "result.json")[0], folder) for folder in _folders(run, "cells")
              if (folder / "result.json").exists()]
     by_task: dict[str, dict[str, list]] = {}
@@ -202,7 +186,8 @@ def _tuning(run: Path, rows: Sequence[Row]) -> str:
         # A cell of an earlier configuration is no part of the results; zero-shot and FT have no curves.
         lines = _lines(folder / "metrics.jsonl") if row.config_hash in current else []
         if lines:
-            by_task.setdefault(f"{row.task}, {row.backbone}", {}).setdefault(_arm(row), []).append(lines)
+            series = by_task.setdefault(f"{row.task}, {row.backbone}", {})
+            series.setdefault(names.get(row.arm_key, row.arm), []).append(lines)
     parts = [f"<h3>{_escape(task)}</h3>{_panels(series, CELL_CURVES)}" for task, series in by_task.items()]
     return _CURVES_NOTE + "".join(parts) if parts else _missing("No cell of results.jsonl has metrics yet.")
 
@@ -239,7 +224,7 @@ def shaded_words(example: Mapping[str, Any]) -> str:
 def _weights(generators: Sequence[_Made]) -> str:
     parts = []
     for (task, generator), group in _grouped(generators, lambda made: (_task(made), _generator(made))):
-        found = (read_json(folder / "token_weights.json", missing_ok=True) for _, folder in group)
+        found = (read_json(folder / "token_weights.json", list, missing_ok=True) for _, folder in group)
         examples = next(filter(None, found), [])
         shown = [example for _, same in _grouped(examples, lambda example: example["label"])
                  for example in same[:_SHADED]]
@@ -266,7 +251,7 @@ def _counts(folder: Path) -> str:
     plain = [f"{key}: {value}." for key, value in counts.items() if not isinstance(value, dict)]
     columns = list(dict.fromkeys(itertools.chain.from_iterable(nested.values())))
     rows = tuple((key, *(values.get(column, "0") for column in columns)) for key, values in nested.items())
-    return html_table(Table(folder.name, ("", *columns), rows, tuple(plain)), "counts")
+    return to_html(Table(folder.name, ("", *columns), rows, tuple(plain)), "counts")
 
 
 def _samples(folder: Path) -> str:
@@ -280,7 +265,7 @@ def _samples(folder: Path) -> str:
                             "and its stage runs again.")
         kept.setdefault(sample["label"], []).append((sample["sentence1"], sample["sentence2"]))
     rows = tuple((label, *pair) for label, pairs in kept.items() for pair in pairs[:_SAMPLES])
-    return html_table(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
+    return to_html(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
 
 
 def _synthetic(sets: Sequence[_Made]) -> str:
@@ -351,11 +336,7 @@ def write_report(run: str | os.PathLike) -> Path:
     body = "".join(f'<section id="{anchors[title]}"><h2>{title}</h2>{part}</section>'
                    for title, part in sections.items())
     style = importlib.resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{_escape(name)}</title><style>{style}</style></head><body><main><h1>{_escape(name)}</h1>"
-        f'<p class="lead">{_escape(lead)}</p><nav>{links}</nav>{body}</main></body></html>\n')
+    head = f'<h1>{_escape(name)}</h1><p class="lead">{_escape(lead)}</p><nav>{links}</nav>'
+    page = html_page(name, head + body, style)
     write_file(run / "report.html", page)
     return run / "report.html"

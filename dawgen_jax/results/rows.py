@@ -1,8 +1,9 @@
-"""Rows of results.jsonl: one a (task, backbone, generator, method, k_shot, variant, seed, metric).
+"""Rows of results.jsonl: one a (task, backbone, generator, method, k_shot, variant, settings, seed, metric).
 
 Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list); results.jsonl
 is nothing but all of them, sorted by key, one JSON object a line, rewritten as a whole. So a restart, or a larger
-run in the same folder, ends with the same file.
+run in the same folder, ends with the same file. A results.jsonl whose last line is torn is read without that line;
+the next run rewrites it whole from the cells.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import UserError, digest
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
-from dawgen_jax.methods.arms import GENERATORS
-from dawgen_jax.methods.rows import METHODS
+from dawgen_jax.results.published import GENERATORS, METHODS, ZERO_SHOT
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
@@ -47,6 +47,8 @@ class Row:
       wall_seconds: time of this cell (shared work, such as the synthetic set, not counted).
       config_hash: of the fields and inputs that this cell depends on.
       versions: of Python and of the packages that computed it.
+      settings: the config fields that the method reads, by dotted name ({'classifier.learning_rate': 0.3}), as JSON
+        values; empty where they are not known.
       extras: anything else worth keeping (conflict rate, steps, polarity of label words, ...).
     """
 
@@ -61,13 +63,13 @@ class Row:
     generator_backbone: str = ""
     k_shot: int | str = 16
     variant: str = ""
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     class_counts: dict[str, int] = dataclasses.field(default_factory=dict)
     split_source: str = ""
     trainable_parameters: int = 0
     wall_seconds: float = 0.0
     config_hash: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -80,30 +82,47 @@ class Row:
                "a number of shots or 'full'")
         _check(self, "class_counts", not self.class_counts or sum(self.class_counts.values()) == self.n_test,
                f"counts that sum to n_test = {self.n_test}")
+        try:  # the values that a file gives back, so that a row read equals the row written
+            object.__setattr__(self, "settings", json.loads(json.dumps(self.settings, allow_nan=False)))
+        except (TypeError, ValueError):
+            _check(self, "settings", False, "finite JSON values by dotted field")
 
     @property
     def key(self) -> tuple:
         """What names a row; a later row with the same key replaces an earlier one."""
-        return (self.task, self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot),
-                self.variant, self.seed, self.metric)
+        return (self.task, *self.arm_key, self.seed, self.metric)
+
+    @property
+    def arm_key(self) -> tuple:
+        """What the rows of one arm, that is of one line of a table, share over tasks and seeds."""
+        return (self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot), self.variant,
+                digest(self.settings))
 
     @property
     def arm(self) -> str:
-        """Generator, method, shots and variant as config files write them."""
-        prefix, shots = f"{self.generator}: " if self.generator else "", " @full" if self.k_shot == "full" else ""
-        return prefix + self.method + shots + (f" #{self.variant}" if self.variant else "")
+        """Generator, method, shots and variant as config files write them, and what departs from the usual.
+
+        That is the model that wrote the synthetic data where it is not the classifier's, and shots other than 16;
+        settings are told apart by :func:`~dawgen_jax.results.arms.arm_names`.
+        """
+        prefix, full = f"{self.generator}: " if self.generator else "", " @full" if self.k_shot == "full" else ""
+        variant = f" #{self.variant}" if self.variant else ""
+        writer = f" by {self.generator_backbone}" if self.generator_backbone not in ("", self.backbone) else ""
+        shots = "" if self.method == ZERO_SHOT or self.k_shot in (16, "full") else f", {self.k_shot} shots"
+        return prefix + self.method + full + variant + writer + shots
 
     @property
     def order(self) -> tuple:
         """Sorts rows as tables show them: methods in the paper's order, few shots before 'full'."""
         return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
-                _rank(tuple(METHODS), self.method), self.k_shot == "full",
-                self.k_shot if isinstance(self.k_shot, int) else 0, self.variant, self.seed, self.metric)
+                _rank(METHODS, self.method), self.k_shot == "full",
+                self.k_shot if isinstance(self.k_shot, int) else 0, self.variant,
+                json.dumps(self.settings, sort_keys=True), self.seed, self.metric)
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticRow:
-    """Quality of one synthetic set (a line of synthetic.jsonl); measures as defined in ``results.quality``.
+    """Quality of one synthetic set (a line of synthetic.jsonl); measures as defined in ``evaluation.quality``.
 
     Attributes:
       task, generator, seed: which set; ``backbone`` is the model that wrote it.
@@ -205,16 +224,22 @@ def _dump(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row) -> list[AnyRow]:
+def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: bool = True) -> list[AnyRow]:
     """The rows of a .jsonl file, one JSON object a line.
+
+    Args:
+      path: of the file.
+      kind: of its rows.
+      torn_ok: leave out a torn last line with a logged warning: such a file is rewritten whole from the cells. A
+        line torn anywhere else is an error.
 
     Raises:
       UserError: naming file and line, where the file is missing, or a line is no valid row or repeats a key.
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):  # which, unlike a path's method, takes a name that is too long for none
         raise UserError(f"{path}: no such file; finish a run there first, or name its folder.")
     rows, first = [], {}
-    for number, values in json_lines(path):
+    for number, values in json_lines(path, torn_ok=torn_ok):
         row = _from_dict(values, kind, f"{path}:{number}")
         if first.setdefault(row.key, number) != number:
             raise UserError(f"{path}:{number}: repeats the row of line {first[row.key]}; keep one of them.")
@@ -233,7 +258,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     Raises:
       UserError: naming the file and the position in the list.
     """
-    values = read_json(Path(path), missing_ok=True)
+    values = read_json(Path(path), object, missing_ok=True)
     if not isinstance(values, list) or not values:
         raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
     return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]

@@ -1,177 +1,193 @@
-"""Tables of results, mean and deviation over seeds, with the published number beside ours where it may stand.
+"""The paper's three tables from our rows, with the published number next to ours where it may stand.
 
-One table a backbone and metric; rows are arms in the paper's order, columns are tasks. A cell reads
-``mean ± deviation (seeds)`` in per cent, the deviation being that of the sample (n - 1); under it ``paper`` and the
-published number where backbone, task, metric, n_test, 16 shots and variant '' agree. Where none does, a sentence
-under the table says why.
+For each classifier backbone: main results, ways of combining real and synthetic data, and the ablation. A line is an
+arm, in the paper's order; it is there only if it was run. What the paper does not have (LoRA, other variants, shots
+and generators) follows the paper's lines. A column is a task, and a cell reads, in per cent,
 
-A :class:`Table` is plain text; every writer escapes it for its own markup.
+    mean ± deviation (seeds)        the deviation s of the sample (n - 1)
+    paper p
+    difference, within 2 SE         mean - p, and whether |mean - p| <= 2 s / sqrt(n); one seed has no SE
+
+The last two lines are there only where :func:`~dawgen_jax.results.published.published_cell` gives p; a note says why
+a number is missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is that
+of the seeds' averages.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import re
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
-
-from dawgen_jax.results.published import OURS, ZERO_SHOT, published_average, published_cell
-from dawgen_jax.results.rows import Row, SyntheticRow, merge
+from dawgen_jax.results.arms import arm_names
+from dawgen_jax.results.published import OURS, TABLES, ZERO_SHOT, published_average, published_cell, published_rows
+from dawgen_jax.results.render import Table
+from dawgen_jax.results.rows import Row, merge
 from dawgen_jax.tasks import SEVEN
 
-__all__ = ["Table", "conflict_table", "quality_table", "result_tables", "to_markdown", "to_rich"]
+__all__ = ["arm_lines", "mean_cell", "published_value", "result_tables", "task_order"]
+
+_TITLES = {"main": "main results", "combination": "combining real and synthetic data", "ablation": "ablation"}
+
+Line = dict[str, list[Row]]
+"""The rows of one arm by task, sorted by seed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of plain text: cells may hold line breaks.
-
-    Attributes:
-      title: one line.
-      columns: headings.
-      rows: as many cells each.
-      notes: sentences that stand under it.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-def _task_order(name: str) -> tuple[int, str]:
+def task_order(name: str) -> tuple[int, str]:
+    """Sorts tasks: the paper's seven in its order, then the others by name."""
     return (list(SEVEN).index(name) if name in SEVEN else len(SEVEN), name)
 
 
-def _mean(values: Sequence[float]) -> str:
+def mean_cell(values: Sequence[float]) -> str:
+    """'mean ± deviation (number)' in per cent of numbers in [0, 1].
+
+    >>> mean_cell([0.5, 0.7])
+    '60.00 ± 14.14 (2)'
+    """
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{deviation} ({len(values)})"
 
 
-def _published(rows: Sequence[Row]) -> tuple[float | None, str]:
-    """The published per cent for the rows of one cell (all seeds), or None and why."""
+def _compared(values: Sequence[float], printed: float) -> str:
+    difference = 100 * statistics.fmean(values) - printed
+    if len(values) < 2:
+        told = "one seed"
+    else:
+        error = 100 * statistics.stdev(values) / math.sqrt(len(values))
+        told = ("within" if abs(difference) <= 2 * error else "beyond") + " 2 SE"
+    return f"\npaper {printed:.2f}\n{difference:+.2f}, {told}"
+
+
+def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
+    """The published per cent for one arm's rows of one task (all seeds), or None and the reason."""
     first, sizes = rows[0], {row.n_test for row in rows}
     if len(sizes) > 1:
         return None, f"{first.task}: n_test differs between seeds ({', '.join(map(str, sorted(sizes)))})"
     return published_cell(backbone=first.backbone, generator=first.generator, method=first.method, task=first.task,
-                          metric=first.metric, n_test=first.n_test, k_shot=first.k_shot, variant=first.variant)
+                          metric=first.metric, n_test=first.n_test, k_shot=first.k_shot, variant=first.variant,
+                          settings=first.settings)
 
 
-def _arm(row: Row) -> tuple[str, str, str]:
-    """The three headings of a line: method, generator (and its backbone where it is another one), shots."""
-    ours = "Ours = " if (row.generator, row.method) == OURS else ""
-    writer = f" by {row.generator_backbone}" if row.generator_backbone not in ("", row.backbone) else ""
-    shots = "–" if row.method == ZERO_SHOT else str(row.k_shot)
-    return ours + row.method + (f" #{row.variant}" if row.variant else ""), (row.generator + writer) or "–", shots
+def _place(table: str, row: Row) -> tuple | None:
+    """Where a row's arm goes in a table, or None where it does not."""
+    arm = (row.generator, row.method)
+    ours = row.variant or (row.k_shot != 16 and row.method != ZERO_SHOT)
+    if arm in TABLES[table]:
+        return (bool(ours), TABLES[table].index(arm), row.order[2:])
+    elsewhere = any(arm in arms for arms in TABLES.values())
+    return (True, len(TABLES[table]), row.order[2:]) if table == "main" and not elsewhere else None
+
+
+def arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
+    """The lines of a table, in order.
+
+    Args:
+      rows: of one backbone and metric.
+      table: 'main', 'combination' or 'ablation'.
+    """
+    placed = [(place, row) for row in rows if (place := _place(table, row)) is not None]
+    lines: dict[tuple, Line] = {}
+    for _, row in sorted(placed, key=lambda pair: pair[0]):
+        lines.setdefault(row.arm_key, {}).setdefault(row.task, []).append(row)
+    return list(lines.values())
 
 
 def result_tables(rows: Iterable[Row], metric: str = "accuracy") -> list[Table]:
-    """A table for each classifier backbone.
+    """The three tables of every classifier backbone; a table without a line is left out.
 
     Args:
-      rows: of any number of runs, one a key (``rows.merge``).
+      rows: of any number of runs; of rows with the same key the last counts.
       metric: 'accuracy' or 'f1'.
     """
     rows = [row for row in merge(rows) if row.metric == metric]
-    return [_backbone_table(backbone, metric, [row for row in rows if row.backbone == backbone])
-            for backbone in sorted({row.backbone for row in rows})]
+    names = arm_names(rows)
+    made = []
+    for backbone in sorted({row.backbone for row in rows}):
+        same = [row for row in rows if row.backbone == backbone]
+        tasks = sorted({row.task for row in same}, key=task_order)
+        for table in TABLES:
+            if lines := arm_lines(same, table):
+                made.append(_table(f"{backbone}: {_TITLES[table]}, {metric}", lines, tasks, names))
+    return made
 
 
-def _backbone_table(backbone: str, metric: str, rows: Sequence[Row]) -> Table:
-    tasks = sorted({row.task for row in rows}, key=_task_order)
-    arms: dict[tuple, dict[str, list[Row]]] = {}
-    for row in sorted(rows, key=lambda row: row.order[2:]):  # the same order of arms, whatever the task
-        arms.setdefault(row.key[2:7], {}).setdefault(row.task, []).append(row)
-    average = ("AVG",) if len(tasks) > 1 else ()
-    lines, reasons = [], {}
-    for cells in arms.values():
-        first = next(iter(cells.values()))[0]
-        line, matched = [*_arm(first)], 0
+def _average(line: Line, tasks: Sequence[str], matched: bool) -> str:
+    if set(line) != set(tasks):
+        return "–"
+    by_seed = [{row.seed: row.value for row in line[task]} for task in tasks]
+    if len({frozenset(values) for values in by_seed}) > 1:  # seeds differ between tasks: a mean without deviation
+        return f"{100 * statistics.fmean(statistics.fmean(values.values()) for values in by_seed):.2f}"
+    averages = [statistics.fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
+    first = line[tasks[0]][0]
+    printed = published_average(backbone=first.backbone, generator=first.generator, method=first.method)
+    shown = matched and set(tasks) == set(SEVEN) and printed is not None
+    return mean_cell(averages) + (_compared(averages, printed) if shown else "")
+
+
+def _table(title: str, lines: Sequence[Line], tasks: Sequence[str], names: Mapping[tuple, str]) -> Table:
+    cells, reasons, matched_tasks, average = [], {}, set(), ("AVG",) if len(tasks) > 1 else ()
+    for line in lines:
+        first = next(iter(line.values()))[0]
+        shown, matched = [names[first.arm_key]], set()
         for task in tasks:
-            if task not in cells:
-                line.append("–")
+            if task not in line:
+                shown.append("–")
                 continue
-            number, reason = _published(cells[task])
-            line.append(_mean([row.value for row in cells[task]]))
-            if number is None:
+            values, (printed, reason) = [row.value for row in line[task]], published_value(line[task])
+            shown.append(mean_cell(values) + ("" if printed is None else _compared(values, printed)))
+            if printed is None:
                 reasons[reason] = None
             else:
-                matched += 1
-                line[-1] += f"\npaper {number:.2f}"
+                matched.add(task)
         if average:
-            whole = len(cells) == len(tasks)
-            means = [statistics.fmean(row.value for row in cells[task]) for task in cells]
-            line.append(f"{100 * statistics.fmean(means):.2f}" if whole else "–")
-            if matched == len(tasks) == len(SEVEN):
-                printed = published_average(backbone=backbone, generator=first.generator, method=first.method)
-                line[-1] += f"\npaper {printed:.2f}"
-        lines.append(tuple(line))
+            shown.append(_average(line, tasks, len(matched) == len(tasks)))
+        matched_tasks |= matched
+        cells.append(tuple(shown))
     notes = ["Per cent: mean ± standard deviation (number of seeds)."]
+    if matched_tasks:
+        notes.append("Under it the published number, our difference from it, and whether that lies within two standard "
+                     "errors of our mean.")
+    if any((row.generator, row.method) == OURS for line in lines for group in line.values() for row in group):
+        notes.append(f"'{OURS[0]}: {OURS[1]}' is what the paper calls 'Ours'.")
     notes += [f"No published cell: {reason}." for reason in reasons]
-    columns = ("method", "generator", "shots", *tasks, *average)
-    if any("paper" in line[columns.index("RTE")] for line in lines if "RTE" in tasks):
-        notes.append("The published RTE column is no target: some of its rows look as if scored with swapped labels.")
-    return Table(f"{backbone}: {metric}", columns, tuple(lines), tuple(notes))
+    notes += _quirks(lines, matched_tasks) + _polarity(lines, names)
+    return Table(title, ("method", *tasks, *average), tuple(cells), tuple(notes))
 
 
-def quality_table(rows: Iterable[SyntheticRow]) -> Table:
-    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
-    groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
-    for row in sorted(rows, key=lambda row: (_task_order(row.task), row.backbone, row.generator != "FewGen", row.seed)):
-        groups.setdefault((row.task, row.backbone, row.generator), []).append(row)
-    lines = []
-    for key, same in groups.items():
-        told = [row.consistency for row in same if row.consistency is not None]
-        sizes = sorted({row.n for row in same})
-        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), _mean(told) if told else "–",
-                      *(_mean([getattr(row, name) for row in same]) for name in ("diversity", "distance", "copies"))))
-    columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",
-               "copies")
-    return Table("Synthetic sets", columns, tuple(lines), (
-        "Hundredths: mean ± standard deviation (number of sets).",
-        "n: samples in a set, from the fewest to the most; distinct-2 and distance compare at equal n only.",))
+def _quirks(lines: Sequence[Line], matched_tasks: set[str]) -> list[str]:
+    """What is odd about the published numbers of the rows that are shown."""
+    first = [next(iter(line.values()))[0] for line in lines]
+    backbone, methods = first[0].backbone, {row.method for row in first}
+    printed = {row.method.removesuffix(" (dagger)"): row for row in published_rows()
+               if row.table == "main" and row.backbone == backbone}
+    notes = []
+    if "PPT" in methods & printed.keys():
+        notes.append(f"The published PPT ({printed['PPT'].trainable_parameters} parameters = 100 x 4096, "
+                     f"AVG {printed['PPT'].average:.2f}) is T5-XXL's, not {backbone}'s.")
+    quoted = [method for method in ("SPoT", "OPTIMA") if method in methods & printed.keys()]
+    if quoted:
+        notes.append(f"The published {' and '.join(quoted)} are quoted from a table of 8-shot experiments.")
+    if "RTE" in matched_tasks:
+        notes.append("The published RTE column is no target: some of its rows look as if scored with swapped labels" + (
+            " (prompting, in-context learning and prompt tuning: 26.35, 19.06 and 26.78)."
+            if backbone == "Flan-T5-large" else "."))
+    for row in first:
+        average, cells = printed.get("Prompt Tuning"), (row.method, row.variant, row.k_shot)
+        if cells == ("Prompt Tuning", "", 16) and backbone == "T5-large" and row.metric == "accuracy":
+            notes.append(f"The printed AVG of Prompt Tuning, {average.average:.2f}, is not the mean of its columns, "
+                         f"{statistics.fmean(average.accuracy.values()):.3f}.")
+            break
+    return notes
 
 
-def conflict_table(rows: Iterable[Row]) -> Table:
-    """How often real and synthetic gradients conflict, and their mean cosine, of arms that record them."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.order):
-        if row.metric == "accuracy" and {"conflict_rate", "cosine"} <= row.extras.keys():
-            groups.setdefault((row.task, row.backbone, *_arm(row)), []).append(row)
-    lines = tuple((*key, _mean([row.extras["conflict_rate"] for row in same]),
-                   f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())
-    columns = ("task", "backbone", "method", "generator", "shots", "conflict rate", "cosine")
-    return Table("Gradients of the two sources", columns, lines, (
-        "Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",))
-
-
-def to_rich(table: Table) -> RichTable:
-    """The table for the terminal, its notes as a caption."""
-    rich = RichTable(title=escape(table.title), caption=escape("\n".join(table.notes)), caption_justify="left",
-                     title_justify="left", box=box.SIMPLE_HEAD)
-    for position, column in enumerate(table.columns):
-        rich.add_column(escape(column), justify="left" if position < 2 else "right")
-    for row in table.rows:
-        rich.add_row(*(escape(cell) for cell in row))
-    return rich
-
-
-def _plain_markdown(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text).replace("\n", "<br>")
-
-
-def to_markdown(table: Table) -> str:
-    """The table as Markdown, its title as a bold line, its notes as a list."""
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    rule = ["---" if position < 2 else "---:" for position in range(len(table.columns))]
-    body = [line(map(_plain_markdown, row)) for row in table.rows]
-    notes = [f"- {_plain_markdown(note)}" for note in table.notes]
-    return "\n".join([f"**{_plain_markdown(table.title)}**", "", line(map(_plain_markdown, table.columns)), line(rule),
-                      *body, "", *notes, ""])
+def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
+    """RTE scored as usual and with the label words exchanged, for rows that record both."""
+    told = []
+    for line in lines:
+        rows = [row for row in line.get("RTE", ()) if row.metric == "accuracy"
+                and isinstance(row.extras.get("accuracy_words_exchanged"), int | float)]
+        if rows:
+            means = (100 * statistics.fmean(values) for values in (
+                [row.value for row in rows], [row.extras["accuracy_words_exchanged"] for row in rows]))
+            told.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
+    return [f"RTE with the label words as they are / exchanged: {'; '.join(told)}."] if told else []

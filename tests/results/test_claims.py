@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dawgen_jax.results.claims import claims, paired_test
+from dawgen_jax.results.claims import claims
+from dawgen_jax.results.paired import holm, paired_test, pairs_for_power
 from dawgen_jax.results.rows import SyntheticRow
 
 SEEDS, TASKS = (13, 21, 42, 87, 100), ("mini-snli", "mini-qqp", "mini-sick")
@@ -22,9 +23,10 @@ def test_all_differences_of_one_sign_have_the_least_p(make_row):
     base = np.linspace(0.3, 0.5, 6)
     test = paired_test(arm(make_row, base + np.array([0.1, 0.2, 0.15, 0.05, 0.12, 0.3])), arm(make_row, base))
     assert test.p_permutation == pytest.approx(2 / 2**6)
-    assert (test.n, test.ahead, test.verdict) == (6, (2, 2), "holds")
+    assert (test.n, test.ahead, test.verdict(test.p_permutation)) == (6, (2, 2), "holds")
     assert test.difference == pytest.approx(0.92 / 6)
-    assert paired_test(arm(make_row, base[:5] + 0.1), arm(make_row, base[:5])).verdict == "undecided"  # 2/32
+    five = paired_test(arm(make_row, base[:5] + 0.1), arm(make_row, base[:5]))
+    assert five.verdict(five.p_permutation) == "undecided"  # 2/32
 
 
 def test_p_values_against_enumeration_and_scipy(make_row):
@@ -49,7 +51,7 @@ def test_many_pairs_are_sampled_and_agree_with_the_t_test(make_row):
 def test_degenerate_pairs(make_row):
     one, two = arm(make_row, [0.5]), arm(make_row, [0.5, 0.5])
     none = paired_test(one, [])
-    assert none.n == 0 and math.isnan(none.difference) and none.verdict == "undecided"
+    assert none.n == 0 and math.isnan(none.difference) and none.verdict(none.p_permutation) == "undecided"
     single = paired_test(one, one)
     assert math.isnan(single.p_t) and single.p_permutation == 1.0
     assert paired_test(two, two).p_t == 1.0
@@ -77,10 +79,13 @@ def test_claims_state_difference_pairs_and_verdict(make_row):
     assert table.title == "Claims in accuracy: mini-t5, 16 shots, synthetic data by mini-t5"
     found = {line[1]: line for line in table.rows}
     lift = found["DawGen: (Real, Syn) + GS vs. Prompt Tuning"]
-    assert lift == ("synthetic data lifts prompt tuning", "DawGen: (Real, Syn) + GS vs. Prompt Tuning", "+11.00", "15",
-                    "3 of 3", "<0.001", "<0.001", "holds")
-    assert found["DawGen: (Real, Syn) + GS vs. DawGen: (Real, Syn)"][-1] == "does not hold"
-    assert found["DawGen: (Real, Syn) + GS vs. FewGen: (Real, Syn) + GS"][2] == "+2.00"
+    # Differences 10, 11, 12 five times: m = 11, s = sqrt(10 / 14) = 0.8452, t_{0.975, 14} = 2.1448, so 11 +- 0.468.
+    # Two pairs of that size suffice: |t| > 12.71 where |Z| < sqrt(2) 13.01 / 12.71 = 1.45, that is in 85% of cases.
+    assert lift == (
+        "synthetic data lifts prompt tuning", "DawGen: (Real, Syn) + GS vs. Prompt Tuning", "51.00", "40.00", "+11.00",
+        "[+10.53, +11.47]", "15", "3 of 3", "<0.001", "<0.001", "<0.001", "holds", "2")
+    assert found["DawGen: (Real, Syn) + GS vs. DawGen: (Real, Syn)"][-2] == "does not hold"
+    assert found["DawGen: (Real, Syn) + GS vs. FewGen: (Real, Syn) + GS"][4] == "+2.00"
     assert "DawGen: (Real, Syn) + GS vs. Prompt Tuning #same-T" in found
     assert not any("Syn only" in compared or "Real -> Syn" in compared for compared in found)  # not measured
 
@@ -88,7 +93,7 @@ def test_claims_state_difference_pairs_and_verdict(make_row):
 def test_writers_are_not_mixed(make_row):
     rows = [*arm(make_row, [0.5, 0.5]), *arm(make_row, [0.6, 0.6], "(Real, Syn) + GS"),
             *arm(make_row, [0.7, 0.7], "(Real, Syn) + GS", generator_backbone="big")]
-    tables = {table.title.rsplit(" ", 1)[1]: table.rows[0][2] for table in claims(rows)}
+    tables = {table.title.rsplit(" ", 1)[1]: table.rows[0][4] for table in claims(rows)}
     assert tables == {"mini-t5": "+10.00", "big": "+20.00"}
 
 
@@ -98,4 +103,81 @@ def test_consistency_of_synthetic_sets():
     unknown = SyntheticRow("mini-qqp", "other", "DawGen", 13, 100, 0.5, 0.2, 0.1)
     [table] = claims([], [*rows, unknown])
     assert table.title == "Claim in label consistency: sets written by mini-t5"
-    assert table.rows[0][3:5] == ("15", "3 of 3") and table.rows[0][-1] == "holds"
+    assert table.rows[0][6:8] == ("15", "3 of 3") and table.rows[0][-2] == "holds"
+
+
+def test_means_and_interval_by_hand(make_row):
+    test = paired_test(arm(make_row, [0.6, 0.8, 0.7]), arm(make_row, [0.5, 0.5, 0.5]))
+    # Differences 0.1, 0.3, 0.2: m = 0.2, s = 0.1, SE = 0.057735, t_{0.975, 2} = 4.302653.
+    assert (test.mean_a, test.mean_b, test.difference) == pytest.approx((0.7, 0.5, 0.2))
+    assert test.interval == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
+    assert test.n_power == pairs_for_power(2.0) == 5
+    single = paired_test(arm(make_row, [0.6]), arm(make_row, [0.5]))
+    assert all(map(math.isnan, single.interval)) and single.n_power is None
+    even = paired_test(arm(make_row, [0.5, 0.5]), arm(make_row, [0.5, 0.5]))
+    assert even.n_power is None and even.interval == (0.0, 0.0)
+
+
+def test_holm_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, the last raised to 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == [] and holm([0.2]) == [0.2]
+
+
+@pytest.mark.parametrize(("effect", "pairs"), [
+    (0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10),  # G*Power and statsmodels: 198.15, 33.37, 14.30, 9.94
+    (-0.5, 34), (math.inf, 2), (0.0, None), (math.nan, None), (1e-6, None),
+])
+def test_pairs_for_power_against_published_values(effect, pairs):
+    assert pairs_for_power(effect) == pairs
+
+
+@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0])
+def test_pairs_for_power_against_integration(effect):
+    """The power as an integral over the sample deviation, without the noncentral t distribution."""
+    def power(n):
+        critical = stats.t.ppf(0.975, n - 1)
+        grid = np.linspace(1e-9, stats.chi.isf(1e-13, n - 1), 20_001)
+        bound = critical * grid / math.sqrt(n - 1)
+        found = stats.norm.sf(bound - effect * math.sqrt(n)) + stats.norm.cdf(-bound - effect * math.sqrt(n))
+        return np.trapezoid(found * stats.chi.pdf(grid, n - 1), grid)
+
+    n = pairs_for_power(effect)
+    assert power(n) >= 0.8 and (n == 2 or power(n - 1) < 0.8)
+
+
+def test_verdicts_follow_the_corrected_p(make_row):
+    base, up = np.linspace(0.3, 0.5, 7), np.array([0.1, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16])
+    rows = [*arm(make_row, base), *arm(make_row, base + up, "(Real, Syn) + GS")]
+    [table] = claims(rows)
+    assert table.rows[0][9:12] == ("0.016", "0.016", "holds")  # 2 / 2^7
+    others = [*arm(make_row, base, variant="same-T"), *arm(make_row, base + up, "(Real, Syn)"),
+              *arm(make_row, base, "Real+Syn"), *arm(make_row, base, "Syn -> Real")]
+    [table] = claims([*rows, *others])
+    found = {line[1]: line for line in table.rows}
+    assert len(found) == 5  # against tuning twice, pooling, ordering, and surgery, whose differences are all 0
+    assert found["DawGen: (Real, Syn) vs. DawGen: Real+Syn"][9:12] == ("0.016", "0.078", "undecided")
+    assert found["DawGen: (Real, Syn) + GS vs. DawGen: (Real, Syn)"][9:] == ("1.000", "1.000", "undecided", "–")
+
+
+def test_lora_with_synthetic_data_is_compared_with_lora_alone(make_row):
+    [table] = claims([*arm(make_row, [0.5, 0.5], "LoRA"), *arm(make_row, [0.6, 0.6], "LoRA (Real, Syn) + GS")])
+    assert table.rows[0][:2] == ("synthetic data lifts LoRA", "DawGen: LoRA (Real, Syn) + GS vs. LoRA")
+
+
+def test_arms_are_compared_only_where_their_settings_agree(make_row):
+    def pair(rate, tuning, surgery):
+        settings = {"classifier.learning_rate": rate}
+        return [*arm(make_row, [tuning] * 2, settings=settings),
+                *arm(make_row, [surgery] * 2, "(Real, Syn) + GS", settings=settings | {"classifier.epsilon": 1.0})]
+
+    low, high = pair(0.2, 0.4, 0.5), pair(0.3, 0.4, 0.7)
+    [table] = claims([*low, *high])
+    marks = (f"[classifier.learning_rate={rate}]" for rate in (0.2, 0.3))
+    assert [line[1] for line in table.rows] == [
+        f"DawGen: (Real, Syn) + GS {mark} vs. Prompt Tuning {mark}" for mark in marks]
+    assert [line[4] for line in table.rows] == ["+10.00", "+30.00"]
+    [table] = claims([*low[:2], *high[2:]])
+    assert table.rows == () and table.notes[-1] == (
+        "Not compared, as their settings differ (classifier.learning_rate): "
+        "DawGen: (Real, Syn) + GS vs. Prompt Tuning.")

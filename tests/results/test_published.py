@@ -2,12 +2,12 @@
 
 import pytest
 
-from dawgen_jax.config import METHODS
-from dawgen_jax.results.published import published_cell, published_rows
+from dawgen_jax.config import Config
+from dawgen_jax.results.published import METHODS, OURS, TABLES, departures, published_cell, published_rows
 from dawgen_jax.tasks import SEVEN
 
 CELL = dict(backbone="T5-large", generator="DawGen", method="(Real, Syn) + GS", task="SICK", metric="accuracy",
-            n_test=4906, k_shot=16, variant="")
+            n_test=4906, k_shot=16, variant="", settings={"classifier.learning_rate": 0.3})
 
 
 def test_rows_and_columns():
@@ -15,8 +15,14 @@ def test_rows_and_columns():
     assert len(rows) == 47
     assert [sum(row.table == table for row in rows) for table in ("main", "combination", "ablation")] == [17, 18, 12]
     assert all(set(row.accuracy) == set(SEVEN) or row.method.endswith("(dagger)") for row in rows)
-    # Every method that can be run stands in the file under the same string.
-    assert set(METHODS) <= {row.method for row in rows}
+    # Every printed method has its place under the same string, in the printed order.
+    for backbone in ("T5-large", "Flan-T5-large"):
+        for table, arms in TABLES.items():
+            printed = [OURS if row.method == "Ours" else (row.generator, row.method.removesuffix(" (dagger)"))
+                       for row in rows if (row.table, row.backbone) == (table, backbone)]
+            assert printed == [arm for arm in arms if arm in printed]
+    ours_alone = {"LoRA", "LoRA (Real, Syn) + GS"}
+    assert {method for arms in TABLES.values() for _, method in arms} == set(METHODS) - ours_alone
 
 
 def test_averages_are_truncated_in_eleven_cells_and_wrong_in_one():
@@ -62,6 +68,22 @@ def test_a_cell_that_matches_in_everything():
     (dict(method="Real+Syn+LS"), "DawGen: Real+Syn+LS has no row for T5-large in the paper"),
     (dict(generator="", method="PPT"), "PPT: the printed row is T5-XXL's (410K parameters)"),
     (dict(generator="", method="SPoT (dagger)"), "SPoT (dagger): the paper quotes it from 8-shot experiments"),
+    (dict(generator="", method="SPoT"), "SPoT: the paper quotes it from 8-shot experiments"),
+    (dict(generator="", method="OPTIMA"), "OPTIMA: the paper quotes it from 8-shot experiments"),
+    (dict(generator="FewGen released"), "FewGen released: (Real, Syn) + GS has no row for T5-large in the paper"),
+    (dict(settings={}), "settings unknown"),
+    (dict(settings={"classifier.num_steps": 9, "classifier.learning_rate": 0.2, "classifier.epsilon": 1.0}),
+     "settings that are not the paper's: classifier.learning_rate=0.2, classifier.num_steps=9"),
+    (dict(settings={"classifier.no_such": "a"}), "settings that are not the paper's: classifier.no_such=a"),
 ])
 def test_any_difference_is_stated(change, reason):
     assert published_cell(**CELL | change) == (None, reason)
+
+
+def test_the_papers_settings_are_the_defaults_of_the_config():
+    config = Config()
+    same = {"classifier.num_steps": config.classifier.num_steps, "generator.num_steps": config.generator.num_steps,
+            "seeds": [13, 21, 42, 87, 100], "data.k": 16}
+    assert departures(same) == {}
+    other = {"seeds": [13], "generator.num_steps.x": 1, "generator": 1, "classifier.factored": False}
+    assert departures(same | other) == other

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from dawgen_jax.config import UserError
+from dawgen_jax.results.arms import arm_names, disagreements
 from dawgen_jax.results.rows import (
     Row,
     SyntheticRow,
@@ -20,7 +21,7 @@ from dawgen_jax.results.rows import (
 ROW = Row(task="mini-snli", backbone="mini-t5", method="(Real, Syn) + GS", metric="accuracy", value=0.5, n_test=6,
           seed=13, generator="DawGen", generator_backbone="mini-t5", class_counts={"yes": 2, "no": 4},
           split_source="drawn \u2028 by <seed>", trainable_parameters=1024, wall_seconds=1.5, config_hash="0a",
-          versions={"python": "3.11"}, extras={"conflict_rate": 0.25})
+          versions={"python": "3.11"}, settings={"classifier.epsilon": 1.0}, extras={"conflict_rate": 0.25})
 
 
 def change(**fields):
@@ -48,7 +49,7 @@ def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
 def test_a_later_row_replaces_an_earlier_one_of_the_same_key():
     others = [change(**{name: value}) for name, value in dict(
         task="t", backbone="b", generator_backbone="g", generator="FewGen", method="Syn only", k_shot=8, variant="cut",
-        seed=1, metric="f1").items()]
+        seed=1, metric="f1", settings={"classifier.epsilon": 0.5}).items()]
     merged = merge([ROW, *others], [change(value=0.75, config_hash="0b")])
     assert len(merged) == len(others) + 1
     assert [row.value for row in merged if row.key == ROW.key] == [0.75]
@@ -117,3 +118,58 @@ def test_synthetic_rows(tmp_path):
 
 def test_versions_name_python_and_jax():
     assert {"python", "jax", "dawgen-jax"} <= versions().keys()
+
+
+def test_settings_are_json_and_part_of_the_key(tmp_path):
+    row = change(settings={"generator.layers": (1, 2), "classifier.epsilon": 1.0})
+    write_rows(tmp_path / "a", [row])
+    assert read_rows(tmp_path / "a") == [row] and row.settings["generator.layers"] == [1, 2]
+    assert row.key == change(settings={"classifier.epsilon": 1.0, "generator.layers": [1, 2]}).key != ROW.key
+    assert change(settings={}).key not in (ROW.key, row.key)
+    for bad in (float("nan"), {1, 2}):
+        with pytest.raises(UserError, match=r"Row.settings = .*: must be finite JSON values"):
+            change(settings={"a": bad})
+
+
+def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path, caplog):
+    path = tmp_path / "results.jsonl"
+    write_rows(path, [ROW, change(seed=14)])
+    whole = path.read_bytes()
+    assert len(read_rows(path)) == 2 and not caplog.records
+    path.write_bytes(whole.removesuffix(b"\n"))
+    assert len(read_rows(path)) == 2 and not caplog.records  # the last line lacks nothing but its end
+    second = whole.index(b"\n") + 1
+    inside = whole.index("\u2028".encode(), second) + 1  # in the middle of a character
+    for cut in (second + 1, second + 40, inside, len(whole) - 2):
+        caplog.clear()
+        path.write_bytes(whole[:cut])
+        assert read_rows(path) == [ROW]
+        assert f"{path}:2: the last line is torn" in caplog.text
+        with pytest.raises(UserError, match=r"results.jsonl:2: not "):
+            read_rows(path, torn_ok=False)
+    path.write_bytes(whole[:40] + b"\n" + whole)  # torn, but not the last
+    with pytest.raises(UserError, match=r"results.jsonl:1: not JSON"):
+        read_rows(path)
+    path.write_bytes(whole + whole[:40] + b"\n")  # ended by a newline: no line that was being written
+    with pytest.raises(UserError, match=r"results.jsonl:3: not JSON"):
+        read_rows(path)
+
+
+def test_one_name_of_an_arm_says_what_departs_from_the_usual():
+    assert ROW.arm == "DawGen: (Real, Syn) + GS"
+    assert change(variant="cut", generator_backbone="big", k_shot=8).arm == (
+        "DawGen: (Real, Syn) + GS #cut by big, 8 shots")
+    plain = dict(generator="", generator_backbone="")
+    assert change(method="Prompt Tuning", k_shot="full", **plain).arm == "Prompt Tuning @full"
+    assert change(method="Prompting (zero-shot)", k_shot=8, **plain).arm == "Prompting (zero-shot)"
+
+
+def test_arms_of_one_name_carry_the_fields_in_which_they_differ():
+    rows = [change(settings={"a": 1, "b": 2}), change(settings={"a": 1, "b": 3}), change(settings={"a": 1}),
+            change(settings={}), change(settings={"a": 9}, method="Syn only"), change(settings={}, method="FT")]
+    names = arm_names(rows)
+    assert [names[row.arm_key].removeprefix("DawGen: ") for row in rows] == [
+        "(Real, Syn) + GS [b=2]", "(Real, Syn) + GS [b=3]", "(Real, Syn) + GS [b=unset]",
+        "(Real, Syn) + GS [settings unknown]", "Syn only", "FT"]
+    assert disagreements(rows[0], rows[1]) == ["b"] and disagreements(rows[0], rows[2]) == []
+    assert disagreements(rows[0], rows[3]) == ["settings"]

@@ -13,7 +13,7 @@ from train.tables import Arguments, show
 
 def output(*runs, **options):
     out = io.StringIO()
-    show(Arguments(runs, **options), Console(file=out, width=160))
+    show(Arguments(runs, **options), Console(file=out, width=260))
     return out.getvalue()
 
 
@@ -33,12 +33,13 @@ def test_claims_and_markdown(tmp_path, make_row):
     shown = output(tmp_path, claims=True, markdown=tmp_path / "tables.md")
     assert "synthetic data lifts prompt tuning" in shown and "DawGen > FewGen in label consistency" in shown
     written = (tmp_path / "tables.md").read_text(encoding="utf-8")
-    assert written.count("| --- |") == 4 and "60.00 (1)" in written and "Synthetic sets" in written
+    assert written.count("\n| --- |") == 5 and "60.00 (1)" in written and "Synthetic sets" in written
     assert "lifts" not in output(tmp_path)
 
 
-def test_the_shipped_tables_are_those_of_the_shipped_rows(tmp_path):
-    shipped = pathlib.Path(__file__).parents[2] / "results" / "mini"
+@pytest.mark.parametrize("name", ["mini", "rows"])
+def test_the_shipped_tables_are_those_of_the_shipped_rows(name, tmp_path):
+    shipped = pathlib.Path(__file__).parents[2] / "results" / name
     output(shipped / "results.jsonl", claims=True, markdown=tmp_path / "made" / "tables.md")
     assert (tmp_path / "made" / "tables.md").read_bytes() == (shipped / "tables.md").read_bytes()
 
@@ -54,3 +55,35 @@ def test_mistakes_are_one_sentence(tmp_path, make_row):
     for path in (tmp_path, tmp_path / "results.jsonl" / "tables.md"):
         with pytest.raises(UserError, match=rf"--markdown {path}: cannot be written \(.*\); name a file"):
             output(tmp_path, markdown=path)
+    with pytest.raises(UserError, match=r"--figure .*f.svg: cannot be written"):
+        output(tmp_path, figure=tmp_path / "results.jsonl" / "f.svg")
+    with pytest.raises(UserError, match=r"f.pdf: a figure is written as .svg or .png"):
+        output(tmp_path, figure=tmp_path / "f.pdf")
+
+
+def test_runs_that_are_no_files_of_rows_are_named(tmp_path):
+    (tmp_path / "run" / "results.jsonl").mkdir(parents=True)
+    (tmp_path / "binary").write_bytes(b"\xff\x00\n")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    for path, message in (("run", r"results\.jsonl: is a folder"), ("binary", "binary:1: not UTF-8"),
+                          ("deep", ":1: (not JSON|the last line is torn)|no row"), ("a" * 300, "a: no such file"),
+                          ("binary/x", "x: no such file")):
+        with pytest.raises(UserError, match=message):
+            output(tmp_path / path)
+
+
+def test_every_kind_of_file_is_written(tmp_path, make_row):
+    write_rows(tmp_path / "results.jsonl", [make_row(), make_row("(Real, Syn) + GS", value=0.6)])
+    made = {kind: tmp_path / "made" / f"tables.{kind}" for kind in ("tex", "html", "svg", "png")}
+    output(tmp_path, latex=made["tex"], html=made["html"], figure=made["svg"])
+    output(tmp_path, figure=made["png"])
+    assert made["tex"].read_text().count(r"\toprule") == 2 and "60.00 (1)" in made["html"].read_text()
+    assert made["svg"].read_bytes().startswith(b"<?xml") and made["png"].read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in made["tex"].parent.iterdir()} == {path.name for path in made.values()}
+
+
+def test_a_torn_last_line_does_not_stop_the_tables(tmp_path, make_row, caplog):
+    write_rows(tmp_path / "results.jsonl", [make_row(), make_row(seed=21, value=0.7)])
+    whole = (tmp_path / "results.jsonl").read_bytes()
+    (tmp_path / "results.jsonl").write_bytes(whole[:-9])
+    assert "50.00 (1)" in output(tmp_path) and "results.jsonl:2: the last line is torn" in caplog.text

@@ -1,0 +1,46 @@
+"""Tables of what lies behind the results: quality of synthetic sets, and conflicts of the two gradients."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+from dawgen_jax.results.arms import arm_names
+from dawgen_jax.results.render import Table
+from dawgen_jax.results.rows import Row, SyntheticRow
+from dawgen_jax.results.tables import mean_cell, task_order
+
+__all__ = ["conflict_table", "quality_table"]
+
+
+def quality_table(rows: Iterable[SyntheticRow]) -> Table:
+    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
+    groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
+    for row in sorted(rows, key=lambda row: (task_order(row.task), row.backbone, row.generator != "FewGen", row.seed)):
+        groups.setdefault((row.task, row.backbone, row.generator), []).append(row)
+    lines = []
+    for key, same in groups.items():
+        told = [row.consistency for row in same if row.consistency is not None]
+        sizes = sorted({row.n for row in same})
+        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(told) if told else "–",
+                      *(mean_cell([getattr(row, name) for row in same])
+                        for name in ("diversity", "distance", "copies"))))
+    columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",
+               "copies")
+    return Table("Synthetic sets", columns, tuple(lines), (
+        "Hundredths: mean ± standard deviation (number of sets).",
+        "n: samples in a set, from the fewest to the most; distinct-2 and distance compare at equal n only.",), 3)
+
+
+def conflict_table(rows: Iterable[Row]) -> Table:
+    """How often real and synthetic gradients conflict, and their mean cosine, of arms that record them."""
+    rows, groups = list(rows), {}
+    names = arm_names(rows)
+    for row in sorted(rows, key=lambda row: row.order):
+        if row.metric == "accuracy" and {"conflict_rate", "cosine"} <= row.extras.keys():
+            groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
+    lines = tuple((*key, mean_cell([row.extras["conflict_rate"] for row in same]),
+                   f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())
+    columns = ("task", "backbone", "method", "conflict rate", "cosine")
+    return Table("Gradients of the two sources", columns, lines, (
+        "Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",), 3)

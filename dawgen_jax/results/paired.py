@@ -1,0 +1,184 @@
+"""Paired tests of two arms over tasks and seeds.
+
+A pair is one (task, seed): both arms saw the same few shots and are scored on the same test pairs. With differences
+d_1..d_n (arm a minus arm b), their mean m and sample deviation s:
+
+    t test        t = m / (s / sqrt n), two-sided p from Student's t with n - 1 degrees of freedom
+    interval      m ± t_{0.975, n-1} s / sqrt n, which holds the mean difference with 95% confidence
+    permutation   two-sided p of |m| among all 2^n changes of signs of the d_i (all of them up to n = 16, a fixed
+                  random 100,000 beyond)
+    Holm          over the k claims of a table, sorted p_(1) <= .. <= p_(k): the i-th becomes the largest of
+                  min(1, (k - j + 1) p_(j)) over j <= i; this bounds the chance of any false verdict by 0.05
+    power         the fewest pairs with which a two-sided t test of level 0.05 finds an effect of the observed size
+                  m / s in 80% of cases, by the noncentral t distribution
+
+Holm's p of the permutation test decides, as that test assumes no distribution: a claim 'holds' where m > 0 and
+p < 0.05, 'does not hold' where m < 0 and p < 0.05, and is 'undecided' otherwise. Fewer than 6 pairs cannot reach 0.05.
+The tests speak of these tasks, not of tasks in general.
+
+References:
+  Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 1979.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from dawgen_jax.results.rows import Row, SyntheticRow
+
+__all__ = ["LEVEL", "POWER", "PairedTest", "holm", "paired_test", "pairs_for_power"]
+
+LEVEL = 0.05
+"""Significance level of every verdict."""
+POWER = 0.8
+"""Power for which the number of pairs is given."""
+_EXACT = 16
+_RESAMPLES = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedTest:
+    """A paired comparison of two arms.
+
+    Attributes:
+      mean_a, mean_b: of the two arms over the pairs, in the unit of the values.
+      difference: mean of a - b over the pairs.
+      interval: ends of its 95% confidence interval; NaN where fewer than 2 pairs are there.
+      n: pairs.
+      ahead: (tasks whose mean difference is above 0, tasks).
+      p_t, p_permutation: two-sided; NaN where fewer than 2 (t) or 1 pairs are there.
+      n_power: pairs that a power of 80% needs at this effect size; None where the difference is 0 or n < 2.
+    """
+
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: tuple[float, float]
+    n: int
+    ahead: tuple[int, int]
+    p_t: float
+    p_permutation: float
+    n_power: int | None
+
+    def verdict(self, p: float) -> str:
+        """'holds', 'does not hold' or 'undecided', by the rule of the module at a (corrected) p."""
+        if not p < LEVEL:
+            return "undecided"
+        return "holds" if self.difference > 0 else "does not hold"
+
+
+def _t_test(differences: np.ndarray) -> float:
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    mean, deviation = abs(differences.mean()), differences.std(ddof=1)
+    if deviation == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(mean / (deviation / math.sqrt(n)), n - 1))
+
+
+def _sign_flips(differences: np.ndarray) -> float:
+    if len(differences) < 2:  # one difference and its mirror image are equally extreme
+        return 1.0 if len(differences) else math.nan
+    resamples = 2**len(differences) if len(differences) <= _EXACT else _RESAMPLES
+    found = stats.permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True,
+                                   n_resamples=resamples, rng=np.random.default_rng(0))
+    return float(found.pvalue)
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    n = len(differences)
+    if n < 2:
+        return math.nan, math.nan
+    mean = float(differences.mean())
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n))
+    return mean - half, mean + half
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given.
+
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, largest, k = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, position in enumerate(sorted(range(k), key=lambda position: p_values[position])):
+        largest = max(largest, min(1.0, (k - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
+
+
+def _power(effect: float, n: int) -> float:
+    critical, shift = stats.t.ppf(1 - LEVEL / 2, n - 1), effect * math.sqrt(n)
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def pairs_for_power(effect: float) -> int | None:
+    """The fewest pairs with which a two-sided paired t test of level 0.05 has a power of 80%.
+
+    Args:
+      effect: mean difference over its sample deviation; the sign does not matter.
+
+    Returns:
+      2 or more, or None where the effect is 0, NaN, or so small that more than 10^8 pairs would be needed.
+
+    >>> pairs_for_power(0.5)
+    34
+    """
+    effect = min(abs(effect), 100.0)  # two pairs suffice there
+    if not effect > 0:
+        return None
+    high = 2
+    while _power(effect, high) < POWER:
+        high *= 2
+        if high > 10**8:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _power(effect, middle) < POWER else (low, middle)
+    return high
+
+
+def _effect(differences: np.ndarray) -> float:
+    if len(differences) < 2:
+        return math.nan
+    mean, deviation = differences.mean(), differences.std(ddof=1)
+    return float(mean / deviation) if deviation > 0 else math.copysign(math.inf, mean) if mean else 0.0
+
+
+def _values(rows: Iterable[Row | SyntheticRow], field: str) -> dict[tuple[str, int], float]:
+    values = {}
+    for row in rows:
+        if (row.task, row.seed) in values:
+            raise ValueError(f"Two rows for task {row.task}, seed {row.seed}: an arm must have one each.")
+        values[row.task, row.seed] = getattr(row, field)
+    return values
+
+
+def paired_test(rows_a: Iterable[Row | SyntheticRow], rows_b: Iterable[Row | SyntheticRow],
+                field: str = "value") -> PairedTest:
+    """Compares two arms over the (task, seed) that both have.
+
+    Args:
+      rows_a, rows_b: the rows of one arm each, one a (task, seed).
+      field: which number of the rows.
+
+    Raises:
+      ValueError: an arm has two rows for one task and seed.
+    """
+    a, b = _values(rows_a, field), _values(rows_b, field)
+    pairs = sorted(a.keys() & b.keys())
+    differences = np.array([a[pair] - b[pair] for pair in pairs], np.float64)
+    tasks = sorted({task for task, _ in pairs})
+    means = [np.mean([d for d, pair in zip(differences, pairs, strict=True) if pair[0] == task]) for task in tasks]
+    mean_a, mean_b, difference = (float(np.mean(values)) if pairs else math.nan for values in (
+        [a[pair] for pair in pairs], [b[pair] for pair in pairs], differences))
+    return PairedTest(mean_a, mean_b, difference, _interval(differences), len(pairs),
+                      (sum(mean > 0 for mean in means), len(tasks)), _t_test(differences), _sign_flips(differences),
+                      pairs_for_power(_effect(differences)))

@@ -1,0 +1,129 @@
+"""A table of plain text, and its writers: terminal, Markdown, LaTeX and HTML; each escapes for its own markup."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+from collections.abc import Iterable
+
+from rich import box
+from rich.table import Table as RichTable
+
+from dawgen_jax.io.terminal import plain, printable
+
+__all__ = ["Table", "html_page", "to_html", "to_latex", "to_markdown", "to_rich"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of plain text: cells may hold line breaks.
+
+    Attributes:
+      title: one line.
+      columns: headings.
+      rows: as many cells each.
+      notes: sentences under the table.
+      text_columns: how many leading columns hold text and are set flush left.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    text_columns: int = 1
+
+
+def to_rich(table: Table) -> RichTable:
+    """The table for the terminal, its notes as a caption."""
+    rich = RichTable(title=plain(table.title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD,
+                     caption=plain("\n".join(table.notes), "table.caption"), caption_justify="left")
+    for position, column in enumerate(table.columns):
+        rich.add_column(plain(column), justify="left" if position < table.text_columns else "right")
+    for row in table.rows:
+        rich.add_row(*map(plain, row))
+    return rich
+
+
+def _plain_markdown(text: str) -> str:
+    text = printable(text, lines=True).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text).replace("\n", "<br>")
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown, its title as a bold line, its notes as a list."""
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    rule = ["---" if position < table.text_columns else "---:" for position in range(len(table.columns))]
+    body = [line(map(_plain_markdown, row)) for row in table.rows]
+    notes = [f"- {_plain_markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{_plain_markdown(table.title)}**", "", line(map(_plain_markdown, table.columns)), line(rule),
+                      *body, "", *notes, ""])
+
+
+# Brackets and stars are braced, as LaTeX reads '\\[' and '\\*' at the start of a row as an option of the line break.
+_LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
+          "%": r"\%", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
+          ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "±": r"$\pm$", "–": "--"}
+
+
+def _plain_latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in printable(text, lines=True))
+
+
+def to_latex(table: Table) -> str:
+    r"""The table as a LaTeX float for the package booktabs, its notes in small type below it.
+
+    A line break in a cell becomes a ``\shortstack``.
+    """
+    def cell(text: str, position: int) -> str:
+        lines = list(map(_plain_latex, text.split("\n")))
+        side = "l" if position < table.text_columns else "r"
+        stacked = r" \\ ".join(lines)
+        return stacked if len(lines) == 1 else rf"\shortstack[{side}]{{{stacked}}}"
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(cell(text, position) for position, text in enumerate(cells)) + r" \\"
+
+    sides = "".join("l" if position < table.text_columns else "r" for position in range(len(table.columns)))
+    notes = [rf"\par\smallskip\footnotesize {_plain_latex(note)}".replace("\n", " ") for note in table.notes]
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_plain_latex(' '.join(table.title.split()))}}}",
+        rf"\begin{{tabular}}{{{sides}}}", r"\toprule", line(table.columns), r"\midrule", *map(line, table.rows),
+        r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}", ""])
+
+
+def to_html(table: Table, kind: str = "text") -> str:
+    """The table as HTML with its title as caption and its notes as paragraphs, everything escaped.
+
+    Args:
+      table: what to show.
+      kind: class of the element, for a style sheet.
+    """
+    def mark(position: int) -> str:
+        return ' class="name"' if position < table.text_columns else ""
+
+    head = "".join(f'<th scope="col"{mark(position)}>{html.escape(column)}</th>'
+                   for position, column in enumerate(table.columns))
+    body = "".join("<tr>" + "".join(f"<td{mark(position)}>{html.escape(cell)}</td>"
+                                    for position, cell in enumerate(row)) + "</tr>" for row in table.rows)
+    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
+    return (f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+            f"</table></div>{notes}")
+
+
+def html_page(title: str, body: str, style: str) -> str:
+    """A whole page that loads nothing and runs no script.
+
+    Args:
+      title: plain text.
+      body: HTML.
+      style: CSS.
+    """
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{html.escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>\n")

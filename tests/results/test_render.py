@@ -1,0 +1,60 @@
+"""Nothing from data is taken for markup, by any writer."""
+
+import html.parser
+import io
+
+from rich.console import Console
+
+from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
+
+HOSTILE = Table("[bold]t[/bold] | <b>", ("[red]a", "b|c"), (("[/nothing]", "*x*\ny <i>&"),), ("_note_ [link]",),
+                text_columns=2)
+TEX = Table(r"\input{x} 100% #1", ("a_b", "$x^2$"), ((r"[1ex] ~", "*\n{&}"), ("*", "1 ± 2\n–")), (r"note \\ }",))
+
+
+def test_terminal_and_markdown():
+    out = io.StringIO()
+    Console(file=out, width=200).print(to_rich(HOSTILE))
+    for text in ("[bold]t[/bold] | <b>", "[red]a", "[/nothing]", "*x*", "_note_ [link]"):
+        assert text in out.getvalue()
+    assert to_markdown(HOSTILE).splitlines() == [
+        r"**\[bold\]t\[/bold\] \| &lt;b>**", "", r"| \[red\]a | b\|c |", "| --- | --- |",
+        r"| \[/nothing\] | \*x\*<br>y &lt;i>&amp; |", "", r"- \_note\_ \[link\]"]
+
+
+def test_control_characters_and_emoji_codes_are_shown_and_line_breaks_kept():
+    table = Table("\x1b]0;t\x07", ("\x1b[31ma", ":bug:"), (("\x9b2J\rb", "one\ntwo\ud800"),), ("\u202enote",), 2)
+    out = io.StringIO()
+    Console(file=out, width=200).print(to_rich(table))
+    shown = out.getvalue()
+    for text in (r"\x1b]0;t\x07", r"\x1b[31ma", ":bug:", r"\x9b2J\rb", r"two\ud800", r"\u202enote"):
+        assert text in shown
+    assert next(line for line in shown.splitlines() if "one" in line).find("two") < 0
+    for written in (shown, to_markdown(table), to_latex(table)):
+        assert not any(character in written for character in "\x1b\x07\x9b\r\u202e\ud800")
+
+
+def test_latex():
+    assert to_latex(TEX).splitlines() == [
+        r"\begin{table}", r"\centering", r"\caption{\textbackslash{}input\{x\} 100\% \#1}", r"\begin{tabular}{lr}",
+        r"\toprule", r"a\_b & \$x\textasciicircum{}2\$ \\", r"\midrule",
+        r"{[}1ex{]} \textasciitilde{} & \shortstack[r]{{*} \\ \{\&\}} \\",
+        r"{*} & \shortstack[r]{1 $\pm$ 2 \\ --} \\", r"\bottomrule", r"\end{tabular}",
+        r"\par\smallskip\footnotesize note \textbackslash{}\textbackslash{} \}", r"\end{table}"]
+
+
+def test_html():
+    class Page(html.parser.HTMLParser):
+        tags, text = (), ""
+
+        def handle_starttag(self, tag, attrs):
+            self.tags += (tag,)
+
+        def handle_data(self, data):
+            self.text += data + "|"
+
+    page = Page()
+    page.feed(html_page("<script>", to_html(HOSTILE), "td { color: red }"))
+    assert not {"script", "b", "i"} & set(page.tags)
+    for text in ("<script>", "[bold]t[/bold] | <b>", "*x*\ny <i>&", "_note_ [link]"):
+        assert f"{text}|" in page.text
