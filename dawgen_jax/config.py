@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any, Literal
 
 __all__ = [
@@ -92,13 +93,19 @@ def _check(owner: Any, field: str, ok: bool, want: str) -> None:
         raise ConfigError(f"{name} = {getattr(owner, field)!r}: must be {want}.")
 
 
+def _finite(owner: Any, field: str) -> None:
+    _check(owner, field, -math.inf < getattr(owner, field) < math.inf, "finite")
+
+
 def _positive(owner: Any, *fields: str) -> None:
     for field in fields:
+        _finite(owner, field)
         _check(owner, field, getattr(owner, field) > 0, "greater than 0")
 
 
 def _not_negative(owner: Any, *fields: str) -> None:
     for field in fields:
+        _finite(owner, field)
         _check(owner, field, getattr(owner, field) >= 0, "0 or more")
 
 
@@ -184,6 +191,9 @@ class GeneratorConfig:
     """'meta': token weights from the meta-learned weight net (L_wGen). 'uniform': 1/N on each token (L_gen)."""
     weight_norm: Literal["batch", "sentence"] = "batch"
     """Softmax of token weights over all supervised tokens of the batch, or over each sentence."""
+    weight_input: Literal["hidden", "loss"] = "hidden"
+    """Input of the weight net: the token's last decoder state under the gold prompt (one linear layer; DawGen), or its
+    discriminative loss (a perceptron 1 -> 100 -> 1; FewGen)."""
     meta_learning_rate: float = 2e-2
     """Step a_meta of the virtual SGD step."""
     weight_learning_rate: float = 1e-2
@@ -193,7 +203,9 @@ class GeneratorConfig:
     disc: Literal["ce_logprob", "ratio", "ce_rawlogit"] = "ce_logprob"
     """Form of L_disc: minus log of the printed ratio; the ratio as printed; cross-entropy over raw logits."""
     dist_weight: float = 1.0
-    """lambda of L_dist for the DawGen generator; FewGen is this generator with lambda = 0."""
+    """lambda of L_dist; FewGen is this generator with lambda = 0 and the weight input 'loss'."""
+    dist_in_virtual: bool = True
+    """L_dist is part of the virtual step's loss too, as in the paper's algorithm; off, of the real step's only."""
     dist_reading: Literal["A", "B"] = "B"
     """Negatives of L_dist: A another class's example under its own prompt, B the same example under a wrong prompt."""
     dist_similarity: Literal["cosine", "swapped_distance"] = "cosine"
@@ -216,6 +228,7 @@ class GeneratorConfig:
         _check(self, "examples_per_label", self.examples_per_label >= 2, "2 or more (L_dist pairs two of a class)")
         _check(self, "weighting", self.weighting in ("meta", "uniform"), "'meta' or 'uniform'")
         _check(self, "weight_norm", self.weight_norm in ("batch", "sentence"), "'batch' or 'sentence'")
+        _check(self, "weight_input", self.weight_input in ("hidden", "loss"), "'hidden' or 'loss'")
         _check(self, "disc", self.disc in ("ce_logprob", "ratio", "ce_rawlogit"),
                "'ce_logprob', 'ratio' or 'ce_rawlogit'")
         _check(self, "dist_reading", self.dist_reading in ("A", "B"), "'A' or 'B'")
@@ -282,8 +295,8 @@ class FineTuningConfig:
     """Updates between two evaluations on dev; the best is kept."""
 
     def __post_init__(self):
-        _check(self, "learning_rates", bool(self.learning_rates) and all(r > 0 for r in self.learning_rates),
-               "one or more rates greater than 0")
+        _check(self, "learning_rates", bool(self.learning_rates) and all(0 < r < math.inf for r in self.learning_rates),
+               "one or more finite rates greater than 0")
         _positive(self, "num_steps", "batch_size", "clip_norm", "eval_every")
         _not_negative(self, "weight_decay")
 
@@ -325,23 +338,28 @@ class TransferConfig:
     """Adam, times 1 / sqrt(step)."""
     ppt_clip_norm: float = 1.0
     """Global gradient norm is clipped to this."""
+    ppt_weight_decay: float = 0.01
+    """Decay there, times the rate."""
     ppt_pairs: int = 100_000
     """Sentence pairs that are drawn from the documents, a third of each class, and walked through in epochs."""
+    held_out: int = 512
+    """Examples of the source's labelled set that select its prompt instead of training it: so many, or a tenth of the
+    set where that is less."""
     optima_steps: int = 3000
-    """Updates of OPTIMA's adversarial alignment on source and target."""
+    """Updates of OPTIMA's adversarial alignment on source and target (published: at most 30,000)."""
     optima_batch_size: int = 8
     """Labelled source pairs, and as many unlabelled target pairs, in a batch."""
     optima_radius: float = 0.1
-    """Length of the ascent step on the source's embeddings, relative to nothing: its gradient is normalised."""
+    """Length of the ascent step on the source's embeddings, whatever the length of the gradient."""
     optima_domain_weight: float = 0.5
-    """Weight of the domain loss."""
+    """Weight of the domain loss of perturbed examples, in the ascent and in the discriminator's descent."""
     optima_domain_rate: float = 0.01
     """AdamW on the discriminator of domains."""
 
     def __post_init__(self):
-        _positive(self, "ppt_steps", "ppt_batch_size", "ppt_learning_rate", "ppt_clip_norm", "ppt_pairs", "optima_steps",
-                  "optima_batch_size", "optima_radius", "optima_domain_rate")
-        _not_negative(self, "optima_domain_weight")
+        _positive(self, "ppt_steps", "ppt_batch_size", "ppt_learning_rate", "ppt_clip_norm", "ppt_pairs", "held_out",
+                  "optima_steps", "optima_batch_size", "optima_radius", "optima_domain_rate")
+        _not_negative(self, "ppt_weight_decay", "optima_domain_weight")
 
 
 @dataclasses.dataclass(frozen=True)

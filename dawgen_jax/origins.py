@@ -14,6 +14,7 @@ _ORIGINS = {
     ),
     "poster": (
         "generator.dist_weight", "generator.dist_in_virtual", "generator.dist_margin", "generator.weighting",
+        "generator.weight_input",
     ),
     "baseline code": (
         "seeds", "data.corpus_seed",
@@ -25,7 +26,7 @@ _ORIGINS = {
         "classifier.weight_decay", "classifier.clip_norm", "classifier.real_steps", "classifier.real_batch_per_label",
         "classifier.real_eval_every", "classifier.full_steps", "classifier.full_batch_size",
         "classifier.full_eval_every", "classifier.fine_tuning.weight_decay", "classifier.fine_tuning.clip_norm",
-        "transfer.ppt_batch_size", "transfer.ppt_learning_rate", "transfer.ppt_clip_norm",
+        "transfer.ppt_batch_size", "transfer.ppt_learning_rate", "transfer.ppt_clip_norm", "transfer.ppt_weight_decay",
         "transfer.optima_radius", "transfer.optima_domain_weight", "transfer.optima_domain_rate",
     ),
 }

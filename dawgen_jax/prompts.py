@@ -128,10 +128,19 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Read what :func:`save` wrote.
 
     Raises:
-      UserError: the file is missing or no safetensors file.
+      UserError: the file is missing or no safetensors file, or a tensor is not float32 or holds NaN or infinity.
     """
+    arrays: dict[str, np.ndarray] = {}
     try:
         with safe_open(path, "np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+            for name in file.keys():  # noqa: SIM118 (no dictionary)
+                if (dtype := file.get_slice(name).get_dtype()) != "F32":
+                    raise UserError(f"{path}: tensor {name} is stored as {dtype}, not as float32; give a file this "
+                                    "project wrote.")
+                arrays[name] = file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as soft prompts ({error}); give a file this project wrote.") from None
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinity; tune the prompt again.")
+    return arrays

@@ -1,10 +1,23 @@
 """Validation, origins and digests."""
 
 import dataclasses
+import functools
+import math
 
 import pytest
 
-from dawgen_jax.config import ClassifierConfig, Config, ConfigError, SynthesisConfig, digest, fields_of
+from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.config import (
+    ClassifierConfig,
+    Config,
+    ConfigError,
+    FineTuningConfig,
+    SynthesisConfig,
+    digest,
+    fields_of,
+)
+from dawgen_jax.miniworld.corpus import CorpusConfig
+from dawgen_jax.miniworld.pretraining import PretrainConfig
 from dawgen_jax.origins import _ORIGINS
 
 
@@ -17,6 +30,39 @@ from dawgen_jax.origins import _ORIGINS
 def test_out_of_range_names_the_field(build, field):
     with pytest.raises(ConfigError, match=field.replace(".", r"\.")):
         build()
+
+
+NUMBERS = {field: value for field, value in fields_of(Config()).items() if isinstance(value, float)}
+
+
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("field", NUMBERS)
+def test_no_rate_is_infinite_or_nan(field, wrong):
+    owner = functools.reduce(getattr, field.split(".")[:-1], Config())
+    name = field.rpartition(".")[2]
+    with pytest.raises(ConfigError, match=rf"{type(owner).__name__}\.{name} = -?(inf|nan): must be "):
+        dataclasses.replace(owner, **{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan])
+def test_neither_are_the_rates_of_fine_tuning_and_of_pre_training(wrong):
+    with pytest.raises(ConfigError, match=r"FineTuningConfig\.learning_rates = \(0\.1, (inf|nan)\): must be"):
+        FineTuningConfig(learning_rates=(0.1, wrong))
+    for name in ("learning_rate", "decay", "clip_norm", "weight_decay", "minutes"):
+        with pytest.raises(ConfigError, match=rf"PretrainConfig\.{name} = (inf|nan): must be finite"):
+            PretrainConfig(**{name: wrong})
+    for name in ("word_rate", "prefixed", "suffixed"):
+        with pytest.raises(ConfigError, match=rf"CorpusConfig\.{name} = (inf|nan): must be from 0 to 1"):
+            CorpusConfig(**{name: wrong})
+    for name in ("statement_pairs", "polar", "salient", "words"):
+        with pytest.raises(ConfigError, match="CorpusConfig: shares"):
+            CorpusConfig(**{name: wrong})
+    with pytest.raises(ConfigError, match=r"T5Config\.layer_norm_epsilon = (inf|nan): must be finite"):
+        T5Config(8, 8, 8, 8, 1, 1, 1, layer_norm_epsilon=wrong)
+
+
+def test_whole_numbers_may_be_of_any_size():
+    assert ClassifierConfig(num_steps=10 ** 400).num_steps == 10 ** 400
 
 
 def test_float16_is_refused_with_the_reason():

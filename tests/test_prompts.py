@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
@@ -53,6 +54,18 @@ def test_files_round_trip_and_a_broken_one_is_named(tmp_path):
     prompts.save(tmp_path / "p.safetensors", {"prompt": np.ones((2, 3))})
     np.testing.assert_array_equal(prompts.load(tmp_path / "p.safetensors")["prompt"], np.ones((2, 3), np.float32))
     (tmp_path / "q.safetensors").write_bytes(b"no")
-    for name in ("q.safetensors", "missing.safetensors"):
-        with pytest.raises(UserError, match=name):
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("q.safetensors", "missing.safetensors", "folder.safetensors"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read as soft prompts \(.*\); give a file"):
             prompts.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_prompts_that_are_not_finite_or_of_another_dtype_are_refused(value, tmp_path):
+    path = tmp_path / "p.safetensors"
+    prompts.save(path, {"prompt": np.ones((2, 3)), "infix": np.array([[0, value]])})
+    with pytest.raises(UserError, match=r"p.safetensors: tensor infix holds NaN or infinity; tune the prompt again"):
+        prompts.load(path)
+    save_file({"prompt": np.ones((2, 3), np.int32)}, path)
+    with pytest.raises(UserError, match=r"p.safetensors: tensor prompt is stored as I32, not as float32; give a file"):
+        prompts.load(path)

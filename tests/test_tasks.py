@@ -1,6 +1,7 @@
 """The seven tasks against the facts of the paper and of its baselines' code; checks on a user's own."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_scored_splits_and_their_sizes_in_the_paper():
 @pytest.mark.parametrize(("field", "value"), [
     ("labels", ("entailment", "entailment")), ("labels", ("entailment",)), ("label_words", ("yes",)),
     ("phrases", ()), ("repetition_penalty", (1.0, 1.0, 1.0)), ("repetition_penalty", (0.5, 1.0)),
+    ("repetition_penalty", (1.0, math.inf)), ("repetition_penalty", (1.0, math.nan)),
     ("template", "{sentence1} <mask>"), ("template", "{sentence1} {sentence2} <mask> <mask>"),
     ("template", "{sentence1} {sentence2} {label} <mask>"), ("positive", "duplicate"), ("test_split", "dev"),
     ("draw", "any"),

@@ -1,0 +1,1 @@
+"""What every backbone offers, and T5, the first that does."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
+import logging
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +15,15 @@ from dawgen_jax.config import UserError
 
 __all__ = ["json_lines", "text_lines"]
 
+_log = logging.getLogger(__name__)
 
-def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:
+
+def text_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[tuple[int, str]]:
     """Yields (line number, text) of a UTF-8 file, uncompressed on the way if its name ends in .gz.
+
+    Args:
+      path: of the file.
+      torn_ok: drop a character cut off at the end of a last line without a newline, instead of raising.
 
     Raises:
       UserError: the file is missing, cut off, or a line is not UTF-8.
@@ -24,26 +33,36 @@ def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                decoder = codecs.getincrementaldecoder("utf-8-sig" if number == 1 else "utf-8")()
+                yield number, decoder.decode(line, final=not torn_ok or line.endswith(b"\n"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; name a file in it.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8.") from None
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:  # ValueError: a name with a null character
         raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch the file again.") from None
 
 
-def json_lines(path: str | pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, object) of a JSON-lines file; blank lines are skipped.
+
+    Args:
+      path: of the file.
+      torn_ok: skip a torn last line (no newline at its end, and not JSON) with a logged warning, instead of raising.
 
     Raises:
       UserError: as :func:`text_lines`, or a line is not a JSON object.
     """
-    for number, text in text_lines(path):
+    for number, text in text_lines(path, torn_ok=torn_ok):
         if text.strip():
             try:
                 row = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
+                if torn_ok and not text.endswith("\n"):
+                    _log.warning("%s:%d: the last line is torn and is left out.", path, number)
+                    return
                 raise UserError(f"{path}:{number}: not JSON ({error}); mend or drop the line.") from None
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: not a JSON object with named fields; mend or drop the line.")

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterable
 
 from dawgen_jax.io.files import write_file
+from dawgen_jax.io.lines import json_lines
 
 __all__ = ["MetricsLog"]
 
@@ -33,15 +34,7 @@ class MetricsLog:
 
     def lines(self) -> list[dict]:
         """All lines; one that was cut off as the process was killed is left out."""
-        if not self._path.exists():
-            return []
-        lines = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
-        return lines
+        return [line for _, line in json_lines(self._path, torn_ok=True)] if self._path.exists() else []
 
 
 def text(lines: Iterable[dict]) -> str:

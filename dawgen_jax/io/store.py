@@ -4,8 +4,8 @@
 The hash covers what the stage read, so that a change of an unrelated field reuses the artefact.
 
 Several processes may work in one run directory. A process that makes an artefact holds its *claim*, a lock on the file
-``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way, so that a claim is never
-stale. Who finds an artefact claimed waits and then finds it finished, or, where its maker died, goes on with its work.
+``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way: no claim is stale. Who
+finds an artefact claimed waits and then finds it finished, or, where its maker died, goes on with its work.
 (The lock is ``fcntl``'s: it needs a file system that keeps such locks between the machines that share it, as NFSv4 and
 Lustre do.)
 """
@@ -18,11 +18,13 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from dawgen_jax.config import digest
 from dawgen_jax.io.files import aside
 
-__all__ = ["artefact", "claim", "discard", "finish", "partial"]
+__all__ = ["artefact", "claim", "discard", "finish", "partial", "unfinished_group"]
 
 
 def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path:
@@ -57,6 +59,24 @@ def partial(folder: pathlib.Path) -> pathlib.Path:
     unfinished = folder.with_name(f".{folder.name}.partial")
     unfinished.mkdir(parents=True, exist_ok=True)
     return unfinished
+
+
+def unfinished_group(root: pathlib.Path, kind: str, name: str, wanted: Sequence[Any], folder_of: Callable[[Any], Any],
+                     key_of: Callable[[Any], str]) -> list[Any]:
+    """What is to be made together: all of ``wanted`` if that was begun already, else those that are not finished.
+
+    Args:
+      root: the run directory.
+      kind: of the artefacts.
+      name: of the group.
+      wanted: what is made in one program, where nothing is finished.
+      folder_of: one -> the folder of its artefact.
+      key_of: one -> its key.
+    """
+    missing = [one for one in wanted if not folder_of(one).exists()]
+    begun = artefact(root, kind, name, digest([key_of(one) for one in wanted]))
+    whole = missing and begun.with_name(f".{begun.name}.partial").exists()
+    return list(wanted) if whole else missing
 
 
 def discard(folder: pathlib.Path) -> None:

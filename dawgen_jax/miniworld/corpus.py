@@ -105,8 +105,12 @@ class CorpusConfig:
     def __post_init__(self):
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)
         objectives = (self.salient, self.words, 1 - self.salient - self.words)
-        if min(shares) < 0 or sum(shares) > 1 or min(objectives) < 0:
+        if not (all(share >= 0 for share in (*shares, *objectives)) and sum(shares) <= 1):  # nor NaN
             raise ConfigError("CorpusConfig: shares and objectives must be 0 or more, their sum at most 1.")
+        for field in ("first_levels", "levels", "word_rate", "prefixed", "suffixed"):
+            value = getattr(self, field)
+            if not all(0 <= share <= 1 for share in (value if isinstance(value, tuple) else (value,))):
+                raise ConfigError(f"CorpusConfig.{field} = {value}: must be from 0 to 1.")
         if min(self.batch_size, self.block_batches, self.max_prefix) < 1:
             raise ConfigError("CorpusConfig: batch_size, block_batches and max_prefix must be 1 or more.")
         if self.max_source < 48 or self.max_target < 16:

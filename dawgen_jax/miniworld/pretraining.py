@@ -4,7 +4,8 @@
     AdamW with learning rate peak * min(step / warmup, 1, (N - step) / (decay N)), a trapezoid over N steps
 
 A block of batches comes from a pool of processes and is run in few dispatches (a model of this size is bound by
-dispatch on an accelerator). The loop counts blocks; a killed run goes on from its last checkpoint, with the same stream.
+dispatch on an accelerator). The loop counts blocks; a killed run goes on from its last checkpoint with the
+same stream.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +35,7 @@ from dawgen_jax.miniworld import corpus, instructions
 from dawgen_jax.miniworld.corpus import CorpusConfig
 from dawgen_jax.miniworld.probes import draw_probes, evaluate, first_word, next_tokens
 from dawgen_jax.miniworld.vocabulary import TOKENS, save_tokenizer
+from dawgen_jax.miniworld.workers import ctrl_c_blocked, pool
 from dawgen_jax.surgery.aggregator import weighted_sum
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.fit import Schedule, fit
@@ -70,8 +70,8 @@ class PretrainConfig:
     documents: int = 1_120_000
     """Documents to train on, each drawn once."""
     minutes: float = 0.0
-    """If greater than 0, `documents` is set before the run, from a trial of 20 seconds, to what this wall time will hold;
-    the card says what came out, and a run with that number of documents gives the same backbone."""
+    """If greater than 0, `documents` is set before the run, from a trial of 20 seconds, to what this wall time will
+    hold; the card says what came out, and a run with that number of documents gives the same backbone."""
     learning_rate: float = 7e-4
     """Peak of the trapezoid."""
     warmup_steps: int = 500
@@ -98,8 +98,12 @@ class PretrainConfig:
                               f"({self.corpus.block_batches}).")
         for field in ("documents", "learning_rate", "warmup_steps", "decay", "clip_norm", "eval_examples",
                       "eval_every", "checkpoint_every"):
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be greater than 0.")
+            if not 0 < getattr(self, field) < math.inf:
+                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and greater than "
+                                  "0.")
+        for field in ("minutes", "weight_decay"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and 0 or more.")
 
     @property
     def t5(self) -> T5Config:
@@ -129,8 +133,10 @@ def _optimiser(config: PretrainConfig) -> optax.GradientTransformation:
         left = (total - step) / (config.decay * total)
         return config.learning_rate * jnp.minimum(jnp.minimum((step + 1) / config.warmup_steps, 1.0), left)
 
-    return optax.chain(weighted_sum(), optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1=0.9, b2=0.98),
-                       optax.add_decayed_weights(config.weight_decay, mask=matrices), optax.scale_by_learning_rate(rate))
+    return optax.chain(weighted_sum(), optax.clip_by_global_norm(config.clip_norm),
+                       optax.scale_by_adam(b1=0.9, b2=0.98),
+                       optax.add_decayed_weights(config.weight_decay, mask=matrices),
+                       optax.scale_by_learning_rate(rate))
 
 
 def loss(theta, source: jax.Array, target: jax.Array, *, config: T5Config) -> jax.Array:
@@ -165,15 +171,16 @@ def blocks(config: CorpusConfig, first: int, workers: int) -> Iterator[corpus.Bl
         while True:
             yield make(config, index)
             index += 1
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = deque(pool.submit(make, config, first + i) for i in range(2 * workers + 2))
+    with pool(workers) as executor:
+        with ctrl_c_blocked():
+            waiting = deque(executor.submit(make, config, first + i) for i in range(2 * workers + 2))
         try:
             while True:
                 yield waiting.popleft().result()
-                waiting.append(pool.submit(make, config, first + len(waiting) + 1))
+                waiting.append(executor.submit(make, config, first + len(waiting) + 1))
                 first += 1
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _trim(array: np.ndarray) -> np.ndarray:

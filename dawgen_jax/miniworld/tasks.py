@@ -3,10 +3,11 @@
 Templates are the plain sequence sentence, <mask>, sentence, which pre-training text has too, with a joining word as the
 answer. Label words are words of the world that have nothing to do with the task, so that a backbone knows little of it
 before its prompt is tuned, as the paper's T5 does: zero-shot, mini-t5 is at chance on mini-snli (33.7 %) but not on
-mini-rte (60.7 %). Generator phrases say with the world's own connectives what the paper's say.
+mini-rte (60.7 %). Generator phrases are the same for every label, and so are repetition penalties, so that what a
+generator knows of a label comes from the shots alone.
 
-``Departure:`` templates, label words and phrases (the paper's words do not occur in the world), the relation in the
-infix instead of in front, and repetition penalties, chosen on generated sets of mini-snli by label consistency.
+``Departure:`` templates, label words and phrases (the paper's words do not occur in the world, and its phrases name the
+relation: with such phrases an untuned generator of this world writes pairs that are 85 % consistent).
 """
 
 from __future__ import annotations
@@ -21,32 +22,26 @@ __all__ = ["TASKS", "consistency"]
 
 _INFERENCE = ("entailment", "neutral", "contradiction")
 _TWO_WAY = ("entailment", "not_entailment")
+_PENALTY = 1.2
+"""Repetition penalty of every label, chosen on sets of mini-snli: without one, sentence 1 is copied."""
 
 
-def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tuple[str, str],
-          relations: tuple[str, ...], penalties: tuple[float, ...], **options) -> Task:
+def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tuple[str, str] = ("first", "second"),
+          **options) -> Task:
     first, second = nouns
-    phrases = tuple((f"{first} :", f"{relation} {second} :") for relation in relations)
-    return Task(name, labels, "{sentence1} <mask> {sentence2}", words, phrases, penalties, (name,),
+    phrases = ((f"{first} :", f"{second} :"),) * len(labels)
+    return Task(name, labels, "{sentence1} <mask> {sentence2}", words, phrases, (_PENALTY,) * len(labels), (name,),
                 test_split="test", **options)
 
 
-_SENTENCES = ("first", "second")
-
 TASKS: dict[str, Task] = {task.name: task for task in (
-    _task("mini-qqp", ("not_duplicate", "duplicate"), ("red", "big"), _SENTENCES, ("also", "again"),
-          (1.3, 1.0), positive="duplicate"),
-    _task("mini-mrpc", ("not_equivalent", "equivalent"), ("red", "big"), _SENTENCES, ("rather", "likewise"),
-          (1.3, 1.0), positive="equivalent"),
-    _task("mini-mnli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.5)),
-    _task("mini-snli", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.5)),
-    _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), ("well", "anyway"), (1.0, 1.0),
-          reject=("?",)),
-    _task("mini-rte", _TWO_WAY, ("red", "big"), _SENTENCES, ("so", "maybe"), (1.0, 1.3)),
-    _task("mini-sick", _INFERENCE, ("red", "big", "two"), _SENTENCES, ("so", "maybe", "never"),
-          (1.0, 1.3, 1.5)),
+    _task("mini-qqp", ("not_duplicate", "duplicate"), ("red", "big"), positive="duplicate", source="mini-mrpc"),
+    _task("mini-mrpc", ("not_equivalent", "equivalent"), ("red", "big"), positive="equivalent", source="mini-qqp"),
+    _task("mini-mnli", _INFERENCE, ("red", "big", "two"), source="mini-snli"),
+    _task("mini-snli", _INFERENCE, ("red", "big", "two"), source="mini-mnli"),
+    _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), reject=("?",)),
+    _task("mini-rte", _TWO_WAY, ("red", "big")),
+    _task("mini-sick", _INFERENCE, ("red", "big", "two"), source="mini-snli"),
 )}
 """The mini tasks by name."""
 

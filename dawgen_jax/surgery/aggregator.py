@@ -12,6 +12,7 @@ Departure: the paper feeds the direction to an SGD step; here it goes to whateve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
@@ -117,8 +118,8 @@ def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed
 
 
 def _not_negative(epsilon: float) -> float:
-    if not epsilon >= 0:
-        raise ConfigError(f"epsilon = {epsilon!r}: must be 0 or more.")
+    if not 0 <= epsilon < math.inf:
+        raise ConfigError(f"epsilon = {epsilon!r}: must be finite, and 0 or more.")
     return epsilon
 
 

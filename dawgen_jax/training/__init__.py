@@ -1,0 +1,1 @@
+"""One step, one host loop, optimisers, placement and checkpoints."""

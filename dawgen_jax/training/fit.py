@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dawgen_jax.config import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.placement import Placement
 
@@ -96,13 +97,13 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
     with Checkpoints(folder) as checkpoints:
         first, (state, best) = checkpoints.restore((state, best)) or (0, (state, best))
         state = placement.replicate(state)
-        if first < schedule.num_steps:
-            log.forget(offset + first)
+        if first < schedule.num_steps:  # a start that is evaluated again has its line again
+            log.forget(offset + first - (first_scored and first == 0))
         if first_scored and first == 0:
             best, line = _evaluate(evaluate, state, best, offset)
             log.record([line])
         pending: list[dict] = []
-        with tqdm(total=schedule.num_steps, initial=first, desc=title, unit="step", leave=False) as bar:
+        with tqdm(total=schedule.num_steps, initial=first, desc=printable(title), unit="step", leave=False) as bar:
             for done in range(first + 1, schedule.num_steps + 1):
                 state, metrics = step(state, frozen, draw(done - 1))
                 pending.append(metrics)
@@ -155,5 +156,6 @@ def _stop_if_not_finite(state, schedule: Schedule, seeds: Sequence[int], title: 
     if not ok.all():
         failed = int(np.flatnonzero(~ok)[0])
         named = f" (seed {seeds[failed]})" if len(seeds) else ""
-        raise UserError(f"{title}: the loss or its gradient is not finite at update {steps[failed] + 1} of "
-                        f"{schedule.num_steps * schedule.updates}{named}; what was trained is left as it was before that update: {advice}")
+        total = schedule.num_steps * schedule.updates
+        raise UserError(f"{title}: the loss or its gradient is not finite at update {steps[failed] + 1} of {total}"
+                        f"{named}; what was trained is left as it was before that update: {advice}")

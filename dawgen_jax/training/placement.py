@@ -72,7 +72,7 @@ class Placement:
         return -(-count // self.mesh.size) * self.mesh.size
 
     def replicate(self, tree: Any) -> Any:
-        """``tree`` with a whole copy on every device, as steps return their state (or they are compiled again)."""
+        """``tree`` whole on every device: matches the step's output sharding, to avoid a recompilation."""
         return jax.device_put(tree, self.whole)
 
     def barrier(self, name: str) -> None:

@@ -39,6 +39,33 @@ def test_cut_off_gzip(tmp_path):
         list(text_lines(path))
 
 
+def test_corrupt_gzip(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    whole = bytearray(gzip.compress(b"".join(b"%d\n" % (i * i) for i in range(10000))))
+    whole[2000:2100] = bytes(100)
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=r"a.txt.gz:\d+: cannot be read"):
+        list(text_lines(path))
+    path.write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"a.txt.gz:1: cannot be read"):
+        list(text_lines(path))
+
+
+def test_deep_json(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=r"a.jsonl:1: not JSON"):
+        list(json_lines(tmp_path / "a.jsonl"))
+
+
+def test_folders_and_names_that_none_can_have(tmp_path):
+    for read in (text_lines, json_lines):
+        with pytest.raises(UserError, match=rf"{tmp_path.name}: is a folder; name a file in it\."):
+            list(read(tmp_path))
+        for name in ("a" * 300, "a\0b"):
+            with pytest.raises(UserError, match=r":1: cannot be read \((.|\n)*\); fetch the file again"):
+                list(read(tmp_path / name))
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"b.txt: no such file\."):
         list(text_lines(tmp_path / "b.txt"))

@@ -10,9 +10,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from dawgen_jax.backbones.t5 import convert, model
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.miniworld import BACKBONES
 from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.pretraining import draw_probes, evaluate, first_word
+from dawgen_jax.miniworld.probes import draw_probes, evaluate, first_word
 from dawgen_jax.miniworld.vocabulary import TOKENS
 
 FOLDERS = sorted(path.parent for path in BACKBONES.glob("*/config.json"))
@@ -31,7 +32,7 @@ def test_backbone(folder):
     config, theta = convert.load(folder)
     assert config.gated and not config.tied_head and config.vocab_size >= len(TOKENS)
     probes = {name: probe for name, probe in draw_probes(CorpusConfig(), 100).items() if name == "statements_0"}
-    scores = evaluate(jax.jit(functools.partial(first_word, config=config)), theta, probes)
+    scores = evaluate(jax.jit(functools.partial(first_word, model=T5(config))), theta, probes)
     # Four relations: the likeliest alone is right for less than .35.
     assert scores["statements_0"] > 0.9
 

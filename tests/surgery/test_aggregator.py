@@ -225,7 +225,7 @@ def test_in_a_chain_and_weighted_sum():
 
 @pytest.mark.parametrize("make", [gradient_surgery, weighted_sum])
 def test_epsilon_and_reference_are_checked(make):
-    for epsilon in (-0.1, np.nan):
+    for epsilon in (-0.1, np.nan, np.inf):
         with pytest.raises(ConfigError, match=r"epsilon = .*0 or more"):
             make(epsilon)
     for reference in (-1, 2):  # neither may wrap around or be ignored
@@ -238,3 +238,9 @@ def test_names_and_scopes_are_checked():
         aggregator("adam")
     with pytest.raises(UserError, match=r"surgery_scope = 'layer'.*'row'"):
         aggregator("surgery", scope="layer")
+
+
+def test_gradients_without_an_axis_of_sources_are_refused():
+    transform, params = gradient_surgery(), jnp.zeros((4, 2))
+    with pytest.raises(ConfigError, match=r"expected \[S, 4, 2\], got \[4, 2\]"):
+        transform.update(params, transform.init(params), params)

@@ -8,6 +8,7 @@ Two properties that Hugging Face mixes up are kept apart: ``tied_head`` (the fil
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -97,6 +98,7 @@ class T5Config:
         ):
             self._check(field, getattr(self, field) > 0, "greater than 0")
         self._check("relative_attention_num_buckets", self.relative_attention_num_buckets >= 4, "4 or more")
+        self._check("layer_norm_epsilon", 0 <= self.layer_norm_epsilon < math.inf, "finite, and 0 or more")
         self._check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
         self._check(
             "activation",

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.io.files import replacing, write_file, write_json
 
 __all__ = ["TOKENIZER_FILES", "load", "save", "tensor_names"]
 
@@ -30,6 +31,8 @@ _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_to
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
 _STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
+_STORED = ("F32", "F16", "BF16", "F64")
+"""The same by their names in a safetensors header."""
 _SHARD_BYTES = 5 * 10**9
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -108,13 +111,16 @@ def _leaves(config: T5Config) -> Iterator[tuple[tuple[str, ...], jax.ShapeDtypeS
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; give a Hugging Face directory with config.json and safetensors weights."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object; copy the checkpoint again.")
+    return values
 
 
 class _Tensors:
@@ -153,17 +159,24 @@ class _Tensors:
                 self.where[key] = path, file
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """One tensor as it is stored; its shape is checked, and that all its values are finite."""
         path, file = self.where[name]
-        found = tuple(file.get_slice(name).get_shape())
+        stored = file.get_slice(name)
+        found, dtype = tuple(stored.get_shape()), stored.get_dtype()
         if found != shape:
             raise UserError(
                 f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(shape)}; "
                 "config and weights belong to different models."
             )
-        tensor = file.get_tensor(name)
-        if tensor.dtype not in _STORAGE.values():
+        if dtype not in _STORED:
             raise UserError(
-                f"{path}: tensor {name} is stored as {tensor.dtype}; save the weights in float32, bfloat16 or float16."
+                f"{path}: tensor {name} is stored as {dtype}; save the weights in float32, bfloat16 or float16."
+            )
+        tensor = file.get_tensor(name)
+        if not np.isfinite(tensor).all():
+            raise UserError(
+                f"{path}: tensor {name} holds NaN or infinity; copy the checkpoint again, or take an earlier one of "
+                "its training."
             )
         return tensor
 
@@ -205,7 +218,8 @@ def load(
       (config, theta).
 
     Raises:
-      UserError: missing, extra, wrongly shaped or unreadable tensors or config; the sentence names file and tensor.
+      UserError: missing, extra, wrongly shaped or unreadable tensors or config, or values that are not finite; the
+        sentence names file and tensor.
     """
     if dtype not in ("float32", "bfloat16", "float64"):
         raise ConfigError(
@@ -242,19 +256,18 @@ def load(
         shape = leaf.shape[1:] if stacked else leaf.shape
         for i, name in enumerate(names):
             tensor = tensors.read(name, shape[::-1] if transposed else shape)
-            target[i if stacked else ...] = tensor.T if transposed else tensor
+            position = i if stacked else ...
+            with np.errstate(over="ignore"):
+                target[position] = tensor.T if transposed else tensor
+            if not np.isfinite(target[position]).all():
+                file = tensors.where[name][0]
+                raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider one.")
         place = sharding(keys, leaf.shape) if callable(sharding) else sharding
         node = theta
         for key in keys[:-1]:
             node = node.setdefault(key, {})
         node[keys[-1]] = jax.block_until_ready(jax.device_put(target, place))
     return config, theta
-
-
-def _atomic(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-    aside = path.with_name(path.name + ".partial")
-    write(aside)
-    os.replace(aside, path)
 
 
 def save(
@@ -305,19 +318,19 @@ def save(
     if len(shards) == 1:
         names = ["model.safetensors"]
     for name, tensors in zip(names, shards, strict=True):
-        _atomic(folder / name, lambda aside, tensors=tensors: save_file(tensors, aside, {"format": "pt"}))
+        with replacing(folder / name) as temporary:
+            save_file(tensors, temporary, {"format": "pt"})
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(sizes)},
             "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
         }
-        _atomic(
-            folder / "model.safetensors.index.json", lambda aside: aside.write_text(json.dumps(index, indent=1) + "\n")
-        )
+        write_json(folder / "model.safetensors.index.json", index)
     if tokenizer_from is not None:
         for name in TOKENIZER_FILES:
             source = pathlib.Path(tokenizer_from) / name
             if source.is_file():
-                _atomic(folder / name, lambda aside, source=source: shutil.copyfile(source, aside))
+                with replacing(folder / name) as temporary:
+                    shutil.copyfile(source, temporary)
     text = json.dumps(config.to_hugging_face(), indent=2) + "\n"
-    _atomic(folder / "config.json", lambda aside: aside.write_text(text))
+    write_file(folder / "config.json", text)

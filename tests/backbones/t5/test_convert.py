@@ -114,6 +114,53 @@ def test_harmless_extras_are_passed_over_and_differing_embeddings_refused(checkp
         convert.load(copy(checkpoint, tmp_path / "second", differing))
 
 
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["shared.weight", "decoder.block.1.layer.2.DenseReluDense.wo.weight"])
+def test_weights_that_are_not_finite_are_refused(name, value, stored, checkpoint, tmp_path):
+    def change(tensors):
+        tensors[name] = tensors[name].astype(stored)
+        tensors[name][1, 1] = value
+
+    message = rf"model.safetensors: tensor {name} holds NaN or infinity; copy the checkpoint again"
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(UserError, match=message):
+            convert.load(copy(checkpoint, tmp_path / dtype, change), dtype=dtype)
+
+
+def test_a_copy_of_the_embedding_that_is_not_finite_is_told_as_such(checkpoint, tmp_path):
+    def change(tensors):
+        tensors["encoder.embed_tokens.weight"] = np.full_like(tensors["shared.weight"], np.nan)
+
+    with pytest.raises(UserError, match=r"tensor encoder.embed_tokens.weight holds NaN or infinity"):
+        convert.load(copy(checkpoint, tmp_path, change))
+
+
+def test_weights_beyond_the_wanted_dtype_are_refused(checkpoint, tmp_path):
+    def change(tensors):
+        tensors["shared.weight"] = tensors["shared.weight"].astype(np.float64)
+        tensors["shared.weight"][0, 0] = 1e300
+
+    with pytest.raises(UserError, match=r"tensor shared.weight overflows in float32; load it in a wider one"):
+        convert.load(copy(checkpoint, tmp_path, change))
+
+
+def test_eight_bit_floats_are_refused(checkpoint, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    values = json.loads((folder / "config.json").read_text())
+    size = values["vocab_size"] * values["d_model"]
+    shape = [values["vocab_size"], values["d_model"]]
+    header = {"shared.weight": {"dtype": "F8_E4M3", "shape": shape, "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    (folder / "model-1.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
+    (folder / "model-0.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"shared.weight": "model-1.safetensors", "rest": "model-0.safetensors"}})
+    )
+    with pytest.raises(UserError, match=r"model-1.safetensors: tensor shared.weight is stored as F8_E4M3; save"):
+        convert.load(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "config", "message"),
     [
@@ -127,7 +174,7 @@ def test_harmless_extras_are_passed_over_and_differing_embeddings_refused(checkp
         (lambda t: None, {"d_model": 48}, r"k.weight has shape \[\d+, 32\] where config.json asks for \[\d+, 48\]"),
         (lambda t: None, {"num_layers": 3}, "9 tensors are missing"),
         (lambda t: None, {"d_ff": 41}, r"wi_0.weight has shape \[40, 32\] where config.json asks for \[41, 32\]"),
-        (lambda t: t.update({"shared.weight": t["shared.weight"].astype(np.int8)}), {}, "stored as int8"),
+        (lambda t: t.update({"shared.weight": t["shared.weight"].astype(np.int8)}), {}, "stored as I8"),
         (lambda t: None, {"model_type": "bert"}, "config.json: model_type = 'bert'"),
     ],
 )
@@ -142,6 +189,10 @@ def test_unfinished_checkpoints_are_named(checkpoint, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json: cannot be read"):
         convert.load(tmp_path)
+    for text, message in (("[1]", "holds no JSON object"), ("[" * 100_000, "cannot be read"), ("\0", "cannot be read")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=rf"config.json: {message}"):
+            convert.load(tmp_path)
     shutil.copy(checkpoint / "config.json", tmp_path)
     with pytest.raises(UserError, match=r"neither model.safetensors nor"):
         convert.load(tmp_path)

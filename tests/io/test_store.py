@@ -1,0 +1,86 @@
+"""Files and artefacts: whole or not at all, one maker at a time."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dawgen_jax.config import UserError
+from dawgen_jax.io.files import read_json, replacing, write_file, write_json
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+
+
+def test_a_file_is_replaced_whole_or_left(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"ä": [1]})
+    assert read_json(path) == {"ä": [1]} and read_json(tmp_path / "b.json", missing_ok=True) is None
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    write_file(tmp_path / "deep" / "surrogate", "\ud800")
+    assert read_json(path) == {"ä": [1]} and (tmp_path / "deep" / "surrogate").read_bytes() == b"?"
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["a.json", "surrogate"]
+    path.write_text("{")
+    for broken in (path, tmp_path / "b.json"):
+        with pytest.raises(UserError, match=rf"{broken.name}: cannot be read"):
+            read_json(broken)
+    path.write_bytes(b"\xff\x00")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for broken in (path, tmp_path, tmp_path / ("a" * 300), tmp_path / "deep.json"):
+        with pytest.raises(UserError, match=rf"{broken.name}: cannot be read \(.*\); remove its folder"):
+            read_json(broken, missing_ok=True)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"a.json: holds a list, not a dict; remove its folder"):
+        read_json(path)
+    assert read_json(path, list) == [1]
+
+
+def test_an_artefact_appears_whole_once(tmp_path):
+    folder = artefact(tmp_path, "cells", "a: (b, c) + d", "0123")
+    assert folder.name == "a_b_c_+_d-0123"
+    (partial(folder) / "state").write_text("unfinished")
+    with pytest.raises(ZeroDivisionError):
+        finish(folder, lambda fresh: 1 / 0)
+    assert not folder.exists()
+    finish(folder, lambda fresh: (fresh / "x").write_text("1"))
+    finish(folder, lambda fresh: pytest.fail("filled again"))
+    discard(folder)
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+
+
+def test_two_makers_of_one_artefact_leave_one(tmp_path):
+    folder = artefact(tmp_path, "cells", "a", "0")
+
+    def meanwhile(fresh):
+        (fresh / "x").write_text("second")
+        finish(folder, lambda other: (other / "x").write_text("first"))
+
+    finish(folder, meanwhile)
+    assert (folder / "x").read_text() == "first" and len(list(folder.parent.iterdir())) == 1
+
+
+def test_a_claim_is_held_by_one_process_and_dies_with_it(tmp_path):
+    folder = artefact(tmp_path, "cells", "a", "0")
+    hold = ("import pathlib, sys, time; from dawgen_jax.io.store import claim\n"
+            "with claim(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    with claim(folder, wait=False) as held:
+        assert not held
+    process.kill()
+    process.communicate()
+    with claim(folder, wait=False) as held:
+        assert held
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.record([{"step": 1, "loss": [0.5, 0.25]}, {"step": 2, "loss": [0.125, 1.0]}])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert [line["step"] for line in log.lines()] == [1, 2] and log.of_seed(1)[0] == {"step": 1, "loss": 0.25}
+    log.forget(1)
+    assert [line["step"] for line in log.lines()] == [1]
+    log.forget(0)
+    assert log.lines() == []
