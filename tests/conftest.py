@@ -18,7 +18,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-SKIPS_WITHOUT_SHARED = 48
+SKIPS_WITHOUT_SHARED = 53
 """Skipped tests of the whole suite where the shared data is missing; none is skipped where it is there."""
 
 SHARED = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
@@ -48,6 +48,13 @@ def pytest_sessionfinish(session):
     if not session.config.invocation_params.args and skipped != allowed:
         reporter.write_line(f"{skipped} tests were skipped, but {allowed} are recorded in tests/conftest.py.", red=True)
         session.exitstatus = 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Unload a module's compiled programs: each maps memory, and a process may have only so many mappings."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

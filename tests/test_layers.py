@@ -23,7 +23,8 @@ TIERS = (
     {"pipeline"},
 )
 TIER = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
-NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("backbones", "surgery"), ("io", "backbones")}
+NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("backbones", "surgery"),
+         ("io", "backbones")}
 T5_SHAPED = {("miniworld", "pretraining"), ("pipeline", "inputs")}
 """The modules outside of dawgen_jax/backbones that name T5: one makes one, one loads one."""
 NNX_TRANSFORMS = {"jit", "grad", "value_and_grad", "vmap", "scan", "remat", "Optimizer"}

@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
+from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
-from dawgen_jax.backbones.t5.engine import Decoder, Work
+from dawgen_jax.backbones.t5.engine import Decoder
 from dawgen_jax.backbones.tokenizer import sentinel_id
 from dawgen_jax.config import UserError
+from dawgen_jax.io.terminal import printable
 from train import cli
 
 TOLERANCE = 1e-4
@@ -165,7 +167,7 @@ def main(argv: list[str]) -> None:
     else:
         for name, value in report.items():
             parts = value if isinstance(value, dict) else {"": value}
-            print(f"{name:13}", ", ".join(f"{key} {part}".strip() for key, part in parts.items()))
+            print(f"{name:13}", printable(", ".join(f"{key} {part}".strip() for key, part in parts.items())))
     if not good:
         sys.exit(1)
 

@@ -8,15 +8,25 @@ import logging
 import os
 import pathlib
 import runpy
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from dawgen_jax.config import Config, ConfigError, UserError, fields_of
+from dawgen_jax.io.terminal import printable
 
 __all__ = ["guard", "load_config", "parse", "parse_with", "start"]
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_STOPPED = "stopped; the same command goes on from what is finished or checkpointed."
+_GRACE = 10.0
+"""Seconds from a signal to the end; schedulers wait for 30 before they kill."""
 
 AnyConfig = TypeVar("AnyConfig")
 Extra = TypeVar("Extra")
@@ -106,9 +116,18 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
     return parsed.config, out, getattr(parsed, "extra", None)
 
 
+class _Plain(logging.Formatter):
+    """Log lines that carry no control characters from paths or data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
 def start() -> None:
     """Process-wide settings of a program: plain log lines and the persistent compilation cache."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)
     import jax  # the processes that write pre-training text import the programs too, and need no JAX
 
@@ -118,14 +137,56 @@ def start() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
+def _catch_signals() -> list[int]:
+    """Let SIGTERM and Ctrl-C end the program, in whatever code they meet it.
+
+    The first of them raises SystemExit; the others are ignored then. Where that does not end the program in
+    ``_GRACE`` seconds, since it compiles or has caught the exception, a thread does: what is on disk is whole at any
+    moment.
+
+    Returns:
+      a list that will hold the signal.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        del frame
+        for each in _STOPPING:
+            signal.signal(each, signal.SIG_IGN)
+        received.append(number)
+        sys.exit(128 + number)
+
+    def watch() -> None:
+        number = ours.recv(1)[0]  # written by the interpreter as the signal arrives, before any Python code runs
+        time.sleep(_GRACE)
+        print(_STOPPED, file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    threading.Thread(target=watch, daemon=True).start()
+    for each in _STOPPING:
+        signal.signal(each, stop)
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    return received
+
+
 def guard(main: Callable[[list[str]], None]) -> None:
-    """Run a program: a user's mistake is one sentence on standard error and exit status 2, without a traceback."""
-    start()
+    """Run a program whose every foreseen end is one sentence on standard error, without a traceback.
+
+    A user's mistake, or a path that cannot be used, ends with status 2, SIGTERM with 143 and Ctrl-C with 130.
+    """
+    received = _catch_signals()
     try:
+        start()
         main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except BaseException as error:
+        if received:  # whatever became of its exception on the way
+            print(_STOPPED, file=sys.stderr)
+            sys.exit(128 + received[0])
+        if isinstance(error, OSError) and error.filename:
+            error = UserError(f"{error.filename}: {error.strerror}; mend that, or name another path.")
+        if not isinstance(error, UserError):
+            raise
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.config import UserError
+from dawgen_jax.io.terminal import printable
 from train import cli
 
 
@@ -24,7 +25,8 @@ def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of every pytorch_model*.bin in ``source`` as float32.
 
     Raises:
-      UserError: PyTorch is not installed, or a file is missing or holds more than tensors.
+      UserError: PyTorch is not installed, or a file is missing, holds more than tensors, or values that are not
+        finite.
     """
     try:
         import torch
@@ -42,7 +44,10 @@ def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{file}: is refused by PyTorch's weights_only loader ({reason}); copy it again.") from None
-        tensors |= {name: tensor.float().numpy() for name, tensor in state.items()}
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise UserError(f"{file}: tensor {name} holds NaN or infinity; copy it again.")
+            tensors[name] = tensor.float().numpy()
     return tensors
 
 
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> None:
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(target).save_pretrained(target)
-    print(f"{target}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
+    print(f"{printable(target)}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ of its baselines) states them and ours where nothing does.
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dawgen_jax.config import Config, UserError, fields_of
+from dawgen_jax.io.terminal import plain
 from dawgen_jax.origins import origin
 from train import cli
 
@@ -29,9 +29,11 @@ def main(argv: list[str]) -> None:
     if not 1 <= len(argv) <= 2 or any(word.startswith("-") for word in argv):
         raise UserError("Usage: python -m train.diff CONFIG.py [OTHER.py]; without OTHER.py the defaults are taken.")
     configs = [cli.load_config(path) for path in argv] + [Config()] * (2 - len(argv))
-    table = Table("field", *(escape(path) for path in argv), *["the default"] * (2 - len(argv)), "origin of the default")
+    table = Table()
+    for column in ("field", *argv, *["the default"] * (2 - len(argv)), "origin of the default"):
+        table.add_column(plain(column))
     for row in differences(*configs):
-        table.add_row(*(escape(str(value)) for value in row))
+        table.add_row(*map(plain, row))
     Console().print(table)
 
 

@@ -7,22 +7,23 @@
 Every cell (task, arm, seed) has its own folder, named by a hash of all that it reads. Finished ones are skipped, a
 failed one is reported and the rest go on (exit status 2 at the end), and what several cells need (a tuned generator, a
 synthetic set, a source prompt) is made once. Shard i of n takes every n-th unit (a task and an arm, all seeds in one
-program); several processes may work in one DIR, shards or not: each artefact is made by the process that holds its lock,
-and the lock goes with the process.
+program); several processes may work in one DIR, shards or not: each artefact is made by the process that holds its
+lock, and the lock goes with the process.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 import re
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import Config, UserError
+from dawgen_jax.io.terminal import plain
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.jobs import job_file
@@ -47,19 +48,20 @@ class Arguments:
     """Processes of that array."""
 
 
-def show_plan(job: Job, units: list[pipeline.Unit], console: Console) -> None:
+def show_plan(config: Config, out: pathlib.Path, units: list[pipeline.Unit], console: Console) -> None:
     """Print what would run, and what it would cost."""
-    path = job.root / "results.jsonl"
-    planned = plan(job.config, units, read_rows(path) if path.exists() else [])
+    path = out / "results.jsonl"
+    planned = plan(config, units, read_rows(path) if path.exists() else [])
     table = Table("task", "arm", "cells", "finished", "updates", "PFLOP", "minutes")
     for line in planned:
         minutes = "–" if math.isnan(line.seconds) else f"{line.seconds / 60:.1f}"
-        table.add_row(line.unit.task, escape(str(line.unit.arm)), str(line.cells), str(line.finished),
+        table.add_row(plain(line.unit.task), plain(line.unit.arm), str(line.cells), str(line.finished),
                       str(line.updates), f"{line.flops / 1e15:.3g}", minutes)
     console.print(table)
     console.print(f"{len(units)} units, {sum(line.cells for line in planned)} cells, "
-                  f"{sum(line.finished for line in planned)} finished. Operations are of training alone. Minutes come "
-                  "from finished cells of this directory; where there are none, run one first.", markup=False)
+                  f"{sum(line.finished for line in planned)} finished. Operations are of the cells' training alone: "
+                  "generators, synthetic sets, source prompts and evaluation are not counted. Minutes come from "
+                  "finished cells of this directory; where there are none, run one first.", markup=False)
 
 
 def main(argv: list[str]) -> None:
@@ -72,10 +74,10 @@ def main(argv: list[str]) -> None:
     if arguments.jobs:
         print(job_file(arguments.jobs, argv, out, arguments.shards), end="")
         return
-    job = Job.start(config, out)
     if arguments.dry_run:
-        show_plan(job, units, Console())
+        show_plan(config, out, units, Console())
         return
+    job = Job.start(config, out)
     pipeline.print_tables(job, pipeline.run(job, units), Console())
 
 

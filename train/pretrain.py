@@ -2,8 +2,8 @@
 
     python -m train.pretrain CONFIG.py [--out DIR] [--workers N] [--field.sub value ...]
 
-DIR/backbone becomes a Hugging Face directory (float16 weights, tokenizer, card); DIR/checkpoint and DIR/metrics.jsonl let
-a killed run go on. Fields are those of PretrainConfig; those of its text are --corpus.FIELD.
+DIR/backbone becomes a Hugging Face directory (float16 weights, tokenizer, card); DIR/checkpoint and DIR/metrics.jsonl
+let a killed run go on. Fields are those of PretrainConfig; those of its text are --corpus.FIELD.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
     """Parse, train, write the backbone."""
     # Imported here: the processes that write text import this file too, and need no JAX.
     from dawgen_jax.config import fields_of
+    from dawgen_jax.io.terminal import printable
     from dawgen_jax.miniworld import pretraining
     from train import cli
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
     changed = {name: value for name, value in fields_of(config).items() if value != stated[name]}
     command = shlex.join([argv[0], *(word for name, value in changed.items() for word in (f"--{name}", str(value)))])
     pretraining.save_backbone(out / "backbone", config, facts, command)
-    print(f"wrote {out / 'backbone'}", flush=True)
+    print(f"wrote {printable(out / 'backbone')}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from train import cli
 def main(argv: list[str]) -> None:
     """Run all stages of a config in its run directory."""
     config, out = cli.parse(argv, "All stages of the main job, resumable.")
+    units = pipeline.units_of(config)
     job = Job.start(config, out)
-    pipeline.print_tables(job, pipeline.run(job), Console())
+    pipeline.print_tables(job, pipeline.run(job, units), Console())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m train.synthesize configs/mini.py [--out DIR] [--field.sub value ...]
 """
 
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.main import Work, units_of
 from dawgen_jax.pipeline.sets import RELEASED
@@ -15,7 +16,7 @@ def main(argv: list[str]) -> None:
     units = [unit for unit in units_of(config) if unit.arm.generator not in ("", RELEASED)]
     work = Work(Job.start(config, out), units)
     for task, generator in dict.fromkeys((unit.task, unit.arm.generator) for unit in units):
-        print(*(synthetic.folder for synthetic in work.sets(task, generator)), sep="\n")
+        print(*(printable(synthetic.folder) for synthetic in work.sets(task, generator)), sep="\n")
 
 
 if __name__ == "__main__":

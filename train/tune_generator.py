@@ -3,6 +3,7 @@
     python -m train.tune_generator configs/mini.py [--out DIR] [--field.sub value ...]
 """
 
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.arms import arms_of
 from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import read_task
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
     job = Job.start(config, out)
     for task in given:
         for generator in generators:
-            print(*tune_generators(job, task, generator), sep="\n")
+            print(*map(printable, tune_generators(job, task, generator)), sep="\n")
 
 
 if __name__ == "__main__":

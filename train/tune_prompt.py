@@ -3,6 +3,7 @@
     python -m train.tune_prompt configs/mini.py --arms "DawGen: (Real, Syn) + GS" [--out DIR] [--field.sub value ...]
 """
 
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job
 from train import cli
@@ -11,10 +12,11 @@ from train import cli
 def main(argv: list[str]) -> None:
     """Run cells and print accuracy a seed."""
     config, out = cli.parse(argv, "Stage 3: tune and score prompts.")
-    for row in pipeline.run(Job.start(config, out)):
+    units = pipeline.units_of(config)
+    for row in pipeline.run(Job.start(config, out), units):
         if row.metric == "accuracy":
-            print(f"{row.task} {row.backbone} {row.arm} k={row.k_shot} seed={row.seed}: {100 * row.value:.2f} "
-                  f"(n = {row.n_test})")
+            print(printable(f"{row.task} {row.backbone} {row.arm} k={row.k_shot} seed={row.seed}: "
+                            f"{100 * row.value:.2f} (n = {row.n_test})"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.tokenizer import word_start_ids
-from dawgen_jax.config import digest
+from dawgen_jax.config import Config, digest
 from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.evaluation import metrics
@@ -27,13 +27,14 @@ from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.methods.arms import Arm
+from dawgen_jax.methods.base import value_of
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline.inputs import Encoded, TaskData
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
+from dawgen_jax.pipeline.sets import RELEASED, SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 
@@ -71,14 +72,15 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
     backbone, cells = job.backbone(config.classifier.backbone), []
     settings = method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
     settings |= source.settings if source else {}
+    settings |= _inputs(config, arm)
     for position, seed in enumerate(config.seeds if method.seeded else (0,)):
         made = synthetic[position] if synthetic else None
         split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
         written = (made.digest, made.generator_backbone, made.variants) if made else ()
         key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), task.labels,
                      task.template, task.label_words, backbone.digest, config.data.k,
-                     given.digests["split", seed] if method.seeded else "", written, source.digest if source else "",
-                     given.digests["test"], seed)
+                     given.split_digest(seed, full=method.full) if method.seeded else "", written,
+                     source.digest if source else "", given.digests["test"], seed)
         folder = artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}-{seed}", key)
         variant = "+".join(filter(None, (method.variant, *(made.variants if made else ()))))
         cells.append(Cell(seed, split, made, source, settings, variant, folder, key))
@@ -104,14 +106,24 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
     together = job.config.classifier.vmap_seeds and (arm.method.trains is None or arm.method.trains.together)
     together = together and not arm.method.demonstrations
     name = f"{given.task.name}-{job.config.classifier.backbone.label}-{arm}"
-    for group in [cells] if together else [[cell] for cell in cells]:
-        progress = artefact(job.root, "cells", name, digest([cell.key for cell in group]))
-        with claim(progress):
-            if not all(cell.folder.exists() for cell in group):
+    with claim(artefact(job.root, "cells", name, "arm")):
+        for wanted in [cells] if together else [[cell] for cell in cells]:
+            group = unfinished_group(job.root, "cells", name, wanted, lambda cell: cell.folder, lambda cell: cell.key)
+            if group:
+                progress = artefact(job.root, "cells", name, digest([cell.key for cell in group]))
                 with job.stage(f"run {arm}"):
                     _run(job, given, encoded, arm, group, partial(progress))
-            discard(progress)
+                discard(progress)
+            discard(artefact(job.root, "cells", name, digest([cell.key for cell in wanted])))  # after a kill
     return [cell.folder for cell in cells]
+
+
+def _inputs(config: Config, arm: Arm) -> dict[str, Any]:
+    """Fields of the inputs that a number depends on; paths are not among them (a cell's key covers their content)."""
+    fields = ["classifier.backbone.dtype", "data.max_test"]
+    if arm.generator not in ("", RELEASED):
+        fields += ["generator.backbone.dtype", "data.corpus_seed"]
+    return {field: value_of(config, field) for field in fields}
 
 
 def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
@@ -130,7 +142,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         (cell,) = cells
         data, count = demonstration_arrays(
             backbone.tokenizer, given.task, cell.split.train, given.test, config.demonstration_tokens,
-            config.pad_multiple, cell.seed)
+            config.pad_multiple, cell.seed, pair_tokens=config.max_tokens)
         extras[0]["demonstrations"] = count
     else:
         data = encoded.arrays(given.test, given.digests["test"], template=template)

@@ -24,11 +24,11 @@ from dawgen_jax.config import GeneratorConfig, digest
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.encoding import generator_arrays
-from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
+from dawgen_jax.generator.step import GeneratorState, fewgen, generator_step, init_state
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
@@ -38,28 +38,28 @@ from dawgen_jax.training.placement import Placement
 __all__ = ["generator_config", "generator_settings", "start_prompts", "tune_generators"]
 
 _NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
-          "dist_active": "dist_active", "grad_norm": "grad_norm", "meta_grad_norm": "meta_grad_norm",
-          "prompt_norm": "prompt_norm"}
+          "dist_active": "dist_active", "weight_entropy": "weight_entropy", "grad_norm": "grad_norm",
+          "meta_grad_norm": "meta_grad_norm", "prompt_norm": "prompt_norm"}
 """Metrics of the step and what metrics.jsonl calls them."""
 _NOT_READ = ("backbone", "log_every", "checkpoint_every")
 
 
 def generator_config(config: GeneratorConfig, generator: str) -> GeneratorConfig:
-    """The settings of 'DawGen' (as configured) or 'FewGen' (lambda = 0)."""
-    return config if generator == "DawGen" else dataclasses.replace(config, dist_weight=0.0)
+    """The settings of 'DawGen' (as configured) or 'FewGen' (lambda = 0, weights from losses)."""
+    return config if generator == "DawGen" else fewgen(config)
 
 
 def generator_settings(config: GeneratorConfig, generator: str) -> dict[str, Any]:
-    """The fields that tuning a generator reads, dotted, with their values; FewGen reads none of L_dist's."""
+    """The fields that tuning a generator reads, dotted, with their values; FewGen sets L_dist's and its input."""
     read = {field.name for field in dataclasses.fields(config)} - {*_NOT_READ, "disc_chunks"}
     if generator != "DawGen":
-        read = {name for name in read if not name.startswith("dist_")}
+        read = {name for name in read if not name.startswith("dist_") and name != "weight_input"}
     return {f"generator.{name}": getattr(config, name) for name in sorted(read)}
 
 
-def _key(config: GeneratorConfig, task: Task, split: str, backbone: Backbone, seed: int) -> str:
-    read = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_READ}
-    return digest("generator", read, task.labels, task.phrases, split, backbone.digest, seed)
+def _key(config: GeneratorConfig, generator: str, task: Task, split: str, backbone: Backbone, seed: int) -> str:
+    return digest("generator", generator, generator_settings(config, generator), task.labels, task.phrases, split,
+                  backbone.digest, seed)
 
 
 def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.Path]:
@@ -78,15 +78,20 @@ def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.P
     """
     config = generator_config(job.config.generator, generator)
     backbone, name = job.backbone(config.backbone), f"{given.task.name}-{generator}"
-    keys = [_key(config, given.task, given.digests["split", seed], backbone, seed) for seed in job.config.seeds]
+    keys = [_key(job.config.generator, generator, given.task, given.digests["split", seed], backbone, seed)
+            for seed in job.config.seeds]
     folders = [artefact(job.root, "generators", f"{name}-{seed}", key)
                for seed, key in zip(job.config.seeds, keys, strict=True)]
-    group = artefact(job.root, "generators", name, digest(keys))
-    with claim(group):
-        if not all(folder.exists() for folder in folders):
+    wanted = list(zip(job.config.seeds, keys, folders, strict=True))
+    with claim(artefact(job.root, "generators", name, "all")):
+        group = unfinished_group(job.root, "generators", name, wanted, lambda one: one[2], lambda one: one[1])
+        if group:
+            seeds, keys, missing = zip(*group, strict=True)
+            progress = artefact(job.root, "generators", name, digest(list(keys)))
             with job.stage("tune generators"):
-                _tune(job, config, given, backbone, folders, partial(group), f"{given.task.name} {generator}")
-        discard(group)
+                _tune(job, config, given, backbone, seeds, missing, partial(progress), f"{given.task.name} {generator}")
+            discard(progress)
+        discard(artefact(job.root, "generators", name, digest([key for _, key, _ in wanted])))  # after a kill
     return folders
 
 
@@ -104,9 +109,9 @@ def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placem
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1)
 
 
-def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, folders: Sequence[pathlib.Path],
-          group: pathlib.Path, title: str) -> None:
-    task, seeds, begin = given.task, job.config.seeds, time.monotonic()
+def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, seeds: Sequence[int],
+          folders: Sequence[pathlib.Path], group: pathlib.Path, title: str) -> None:
+    task, begin = given.task, time.monotonic()
     num_steps = config.num_steps or 160 * len(task.labels)
     start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
     width = start[0]["infix"].shape[1]

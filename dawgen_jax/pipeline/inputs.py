@@ -105,6 +105,13 @@ class TaskData:
 
         return {seed: whole(split) for seed, split in self.splits.items()}
 
+    def split_digest(self, seed: int, *, full: bool) -> str:
+        """The digest of a seed's few-shot split, or of the whole pool without its dev set; computed once."""
+        name = ("full" if full else "split", seed)
+        if name not in self.digests:
+            self.digests[name] = digest(self.full[seed])
+        return self.digests[name]
+
 
 def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
     """Read everything of a task.

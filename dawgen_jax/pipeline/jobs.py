@@ -21,6 +21,8 @@ def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if skip:
             skip = False
+        elif name.replace("_", "-") == "--dry-run":
+            continue
         elif name in names:
             skip = not equals
         else:

@@ -17,6 +17,7 @@ from rich.console import Console
 from dawgen_jax.config import Config, UserError
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.store import artefact, claim
+from dawgen_jax.io.terminal import plain
 from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
 from dawgen_jax.pipeline.generators import tune_generators
@@ -24,9 +25,10 @@ from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, read_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import RELEASED, SyntheticSet, read_released, synthesize
 from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
+from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
-from dawgen_jax.results.tables import result_tables, to_rich
+from dawgen_jax.results.tables import result_tables
 
 __all__ = ["Unit", "Work", "generators_of", "print_tables", "run", "units_of"]
 
@@ -167,9 +169,16 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
 
 
 def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> list[Row]:
-    """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time."""
+    """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time.
+
+    All cells of the directory are read, the older ones first and this run's last, so that nothing is lost that another
+    process has finished.
+    """
     with claim(job.root / "results"):
-        rows = _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
+        found = [folder / "result.json" for folder in (job.root / "cells").glob("[!.]*")]
+        others = sorted((path for path in found if path.exists()), key=lambda path: (path.stat().st_mtime_ns, path))
+        rows = _merged(job.root / "results.jsonl", Row,
+                       [read_cell(path) for path in [*others, *(cell / "result.json" for cell in cells)]])
         _merged(job.root / "synthetic.jsonl", SyntheticRow,
                 [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets])
         write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
@@ -179,7 +188,7 @@ def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Pat
 def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> list:
     earlier = read_rows(path, kind) if path.exists() else []
     rows = merge(earlier, *groups)
-    if rows != earlier:
+    if rows:
         write_rows(path, rows)
     return rows
 
@@ -188,6 +197,6 @@ def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
     """Print the tables of a run, where its files are, and the seconds of each stage."""
     for table in result_tables(rows):
         console.print(to_rich(table))
-    console.print(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}", markup=False)
+    console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
-    console.print(f"seconds per stage: {spent}", markup=False)
+    console.print(plain(f"seconds per stage: {spent}"))

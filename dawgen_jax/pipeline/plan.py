@@ -8,6 +8,7 @@ cells of the run directory: the median of seconds per update and example of the 
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,6 +67,14 @@ def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
             tries * sum(phase.num_steps * phase.batch_size * len(phase.sources) for phase in phases))
 
 
+def _is_of(row: Row, unit: Unit) -> bool:
+    """Whether a row is one of a unit's, under whatever settings."""
+    method = unit.arm.method
+    return ((row.task, row.generator, row.method, row.k_shot == "full")
+            == (unit.task, unit.arm.generator, method.name, method.full)
+            and method.variant == next((mark for mark in row.variant.split("+") if mark not in ("cut", "pool")), ""))
+
+
 def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> list[Planned]:
     """The cost of every unit.
 
@@ -81,7 +90,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     for unit in units:
         costs[unit] = _cost(unit.arm.method, config, len(find_task(unit.task).labels))
         for row in mine:
-            if (row.task, row.arm) == (unit.task, str(unit.arm)) and costs[unit][1]:
+            if _is_of(row, unit) and costs[unit][1]:
                 heavy = bool(unit.arm.method.trains and unit.arm.method.trains.weights)
                 measured.setdefault(heavy, []).append(row.wall_seconds / costs[unit][1])
     for unit in units:
@@ -92,6 +101,8 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         flops = (6 if heavy else 4) * parameters * tokens * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
-        done = sum((row.task, row.arm) == (unit.task, str(unit.arm)) for row in mine)
+        read = json.loads(json.dumps(method.settings(config)))
+        done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
+                    and read.items() <= row.settings.items()})
         planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds)))
     return planned

@@ -1,7 +1,7 @@
 """Stage 2: write a labelled synthetic set with a tuned generator.
 
 An artefact ``synthetic/TASK-GENERATOR-SEED-HASH/`` holds train.jsonl, train.parquet, counts.json, README.md, meta.json
-and quality.jsonl (the measures of ``results.quality``; label consistency where the mini world's semantics tells it).
+and quality.jsonl (the measures of ``evaluation.quality``; label consistency where the mini world's semantics tells it).
 The set belongs to the generator's backbone alone: any number of classifier backbones learn from it.
 """
 
@@ -74,7 +74,8 @@ def set_settings(config: Config, generator: str) -> dict[str, Any]:
     """The fields that a synthetic set depends on, dotted, with their values."""
     if generator == RELEASED:
         return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
-    read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in ("score", "seed")}
+    idle = {"score"} | (set() if config.synthesis.temperature else {"seed"})  # greedy decoding draws nothing
+    read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
     return generator_settings(config.generator, generator) | read
 
 

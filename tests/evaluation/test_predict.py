@@ -22,7 +22,8 @@ def test_predictions_do_not_depend_on_batches_or_devices():
     one = functools.partial(verbalizer.class_scores, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
     whole = np.asarray(jax.jit(jax.vmap(one, in_axes=(0, None, None)))(prompts, theta, data)).argmax(-1)
     for devices, size in ((1, 5), (8, 8)):
-        score = compiled_scores(PROMPT, ClassifierConfig(), tiny.MODEL, tiny.LABEL_IDS, Placement.on(devices), shared=True)
+        score = compiled_scores(PROMPT, ClassifierConfig(), tiny.MODEL, tiny.LABEL_IDS, Placement.on(devices),
+                                shared=True)
         got = evaluation.predict(score, prompts, theta, data, size=size, multiple=8)
         np.testing.assert_array_equal(got, whole)
 

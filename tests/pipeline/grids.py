@@ -35,14 +35,16 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, output.decode(errors="replace")[-3000:]
 
 
-def kill(process: subprocess.Popen, out: pathlib.Path, cells: int = 0, after: float = 0.0) -> list[str]:
-    """Kill -9 once there are so many finished cells and so many seconds are over; the cells finished by then."""
+def kill(process: subprocess.Popen, out: pathlib.Path, cells: int = 0, after: float = 0.0,
+         number: int = signal.SIGKILL) -> list[str]:
+    """Send a signal (kill -9) once so many cells are finished and so many seconds over; the cells finished by then."""
     begin = time.monotonic()
     while process.poll() is None:
         if len(finished(out)) >= cells and time.monotonic() - begin >= after:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(number)
+            break
         time.sleep(0.01)
-    process.communicate()
+    process.communicate(timeout=60)
     return finished(out)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 
 import pytest
 
@@ -31,11 +32,12 @@ def whole(short, tmp_path_factory):
     return root / "short.py", root / "run"
 
 
-@pytest.mark.parametrize("cells", [1, 3])
-def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(whole, cells, tmp_path):
+@pytest.mark.parametrize(("cells", "number", "status"), [(1, signal.SIGKILL, -9), (3, signal.SIGTERM, 143)])
+def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(whole, cells, number, status, tmp_path):
     config, run = whole
-    there = grids.kill(grids.start(config, tmp_path), tmp_path, cells)
-    assert len(there) >= cells
+    process = grids.start(config, tmp_path)
+    there = grids.kill(process, tmp_path, cells, number=number)
+    assert len(there) >= cells and process.returncode == status
     written = grids.times(tmp_path, there)
     grids.finish(grids.start(config, tmp_path))
     assert grids.times(tmp_path, there) == written
@@ -101,7 +103,8 @@ def test_the_dry_run_prints_a_plan_and_runs_nothing(whole, capsys, tmp_path):
 
 
 def test_job_files_run_every_shard(tmp_path):
-    argv = ["configs/mini.py", "--methods", "Prompt Tuning", "--jobs", "slurm", "--shards=4", "--out", "x", "--seeds", "1"]
+    argv = ["configs/mini.py", "--methods", "Prompt Tuning", "--jobs", "slurm", "--shards=4", "--out", "x",
+            "--seeds", "1"]
     slurm = job_file("slurm", argv, tmp_path / "a b", 4)
     assert slurm.startswith("#!/bin/bash\n") and "#SBATCH --array=0-3\n" in slurm
     command = shlex.split(slurm.splitlines()[-1])

@@ -73,7 +73,8 @@ def test_set_comes_back_and_restarts_give_the_same_bytes(tmp_path):
 def test_json_lines_are_plain(tmp_path):
     write_set(tmp_path, SICK, selection([s._replace(scores=()) for s in SAMPLES]))
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text("utf-8").split("\n")[:-1]]
-    assert rows[0] == {"sentence1": SAMPLES[0].example.sentence1, "sentence2": "b | 0", "label": "entailment", "index": 0,
+    assert rows[0] == {"sentence1": SAMPLES[0].example.sentence1, "sentence2": "b | 0", "label": "entailment",
+                       "index": 0,
                        "cut": False}
 
 
@@ -83,7 +84,8 @@ def test_datasets_reads_the_folder(tmp_path):
     write_set(tmp_path / ".", SICK, selection(), {"generator": "DawGen"})
     loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"), split="train")
     assert loaded.features["label"].names == list(SICK.labels)
-    assert loaded[4] == {"sentence1": SAMPLES[4].example.sentence1, "sentence2": "b | 1", "label": 1, "index": 1, "cut": True,
+    assert loaded[4] == {"sentence1": SAMPLES[4].example.sentence1, "sentence2": "b | 1", "label": 1, "index": 1,
+                         "cut": True,
                          "scores": [-1.5, -2.25, -3.0]}
 
 

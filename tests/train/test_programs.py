@@ -4,8 +4,10 @@ import dataclasses
 import logging
 import os
 import pathlib
+import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -19,14 +21,14 @@ from train import cli, pretrain
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PRETRAIN_CONFIGS = sorted((REPOSITORY / "configs").glob("pretrain*.py"))
-CONFIGS = sorted(set((REPOSITORY / "configs").glob("*.py")) - set(PRETRAIN_CONFIGS))
+CONFIGS = sorted(set((REPOSITORY / "configs").glob("[a-z]*.py")) - set(PRETRAIN_CONFIGS))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_and_says_its_command(path):
     config = cli.load_config(str(path))
     assert isinstance(config, Config) and config.name == path.stem  # its run directory is runs/NAME
-    assert f"python -m train.run configs/{path.name}" in path.read_text()
+    assert re.search(rf"python -m train\.(run|grid) configs/{path.name}", path.read_text())
 
 
 @pytest.fixture
@@ -79,6 +81,14 @@ def test_a_users_mistake_is_one_sentence_and_status_2(tmp_path):
     result = program("train.run", "configs/mini.py", "--tasks", "mini-snil", "--out", str(tmp_path / "run"))
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "mini-snil" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_path_that_cannot_be_used_and_an_escape_in_it_are_one_sentence():
+    for path, message in (("a" * 300, "File name too long; mend that, or name another path."),
+                          ("x\x1b[31m", r"x\x1b[31m: no such config file")):
+        result = program("train.run", path)
+        assert result.returncode == 2 and message in result.stderr and "\x1b" not in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("inside", ["", "run"])
@@ -134,6 +144,57 @@ def test_programs_keep_a_compilation_cache_and_leave_one_that_is_set(no_compilat
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
     cli.start()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+
+
+STOPPED = "stopped; the same command goes on from what is finished or checkpointed.\n"
+SLEEPING = "time.sleep(60)"
+CAUGHT = """
+    try:
+        time.sleep(60)
+    except BaseException as error:
+        raise RuntimeError("lost") from error
+"""
+STUBBORN = """
+    cli._GRACE = 0.5
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+"""
+POOL = """
+    from dawgen_jax.miniworld.corpus import CorpusConfig
+    from dawgen_jax.miniworld.pretraining import blocks
+    for number, _ in enumerate(blocks(CorpusConfig(batch_size=8, block_batches=2), 0, 2)):
+        if number == 5:
+            print("ready", flush=True)
+"""
+
+
+def started(body):
+    """A program with this body in a process group of its own, once it is at work."""
+    text = f"import contextlib, time\nfrom train import cli\ndef main(argv):\n    {body.strip()}\n"
+    if body != POOL:
+        text = text.replace("main(argv):\n", "main(argv):\n    print('ready', flush=True)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", text + "cli.guard(main)\n"], cwd=REPOSITORY, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(("body", "number", "status"), [
+    (SLEEPING, signal.SIGTERM, 143), (SLEEPING, signal.SIGINT, 130), (CAUGHT, signal.SIGTERM, 143),
+    (STUBBORN, signal.SIGINT, 130), (POOL, signal.SIGINT, 130), (POOL, signal.SIGTERM, 143)])
+def test_a_signal_ends_a_program_and_its_workers_with_one_sentence(body, number, status):
+    process = started(body)
+    os.killpg(process.pid, number)  # to all of the group, as a terminal and a scheduler do
+    _, errors = process.communicate(timeout=30)  # ends only when no worker holds standard error any more
+    assert (process.returncode, errors) == (status, STOPPED)
+
+
+def test_workers_end_with_a_killed_program():
+    process = started(POOL)
+    process.kill()
+    process.communicate(timeout=30)
 
 
 def test_out_of_range_and_help():

@@ -5,9 +5,12 @@ import shutil
 
 import pytest
 
-from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.config import BackboneConfig, Config, FineTuningConfig, UserError
+from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import main
+from dawgen_jax.pipeline.inputs import read_task
 from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.sets import read_released
 from dawgen_jax.results.rows import read_rows
 from train import cli
 
@@ -53,3 +56,49 @@ def test_mrpc_from_ready_splits_rejects_unfinished_sentences_by_default(config, 
         synthesis=dataclasses.replace(config.synthesis, unfinished="reject"))
     with pytest.raises(UserError, match=r"no sample of label .*synthesis\.unfinished = 'cut'"):
         main.run(Job.start(rejecting, tmp_path / "run"))
+
+
+def test_every_row_runs_on_sick(config, shared, tmp_path):
+    """All methods, a few updates each; SPoT and OPTIMA from SNLI, PPT from plain documents."""
+    (tmp_path / "documents.txt").write_text("\n\n".join(
+        f"The {name} met on Monday. It {verb} the plan. Nobody asked why." for name in ("board", "court", "council")
+        for verb in ("read", "liked", "changed")))
+    few = dict(num_steps=2, eval_every=2)
+    every = dataclasses.replace(
+        config, tasks=("SICK",),
+        arms=tuple(f"FewGen: {name}" if "synthetic" in method.data else name for name, method in METHODS.items()),
+        transfer=dataclasses.replace(config.transfer, documents=str(tmp_path / "documents.txt"), ppt_steps=2,
+                                     ppt_batch_size=4, ppt_pairs=30, optima_steps=2, held_out=20),
+        classifier=dataclasses.replace(
+            config.classifier, real_steps=2, real_eval_every=2, full_steps=2, full_eval_every=2, full_batch_size=4,
+            demonstration_tokens=500, fine_tuning=FineTuningConfig(learning_rates=(1e-3,), batch_size=4, **few), **few))
+    main.run(Job.start(every, tmp_path / "run"))
+    rows = [row for row in read_rows(tmp_path / "run" / "results.jsonl") if row.metric == "accuracy"]
+    assert len(rows) == len(METHODS) and {row.method for row in rows} == {method.name for method in METHODS.values()}
+    counts = {row.method: row.trainable_parameters for row in rows}
+    assert counts["In-Context"] == 0 and counts["Prompt Tuning"] == 10 * 16 == counts["PPT"]
+    assert counts["PFT + soft prompt"] == counts["Prompt-based FT"] + 10 * 16
+    assert counts["FT"] == counts["Prompt-based FT"] + 16 * 3
+    (shown,) = [row.extras["demonstrations"] for row in rows if row.method == "In-Context"]
+    assert shown > 0 and shown % 3 == 0
+
+
+def test_released_sets_are_a_third_generator(config, shared):
+    data = dataclasses.replace(config.data, released=str(shared / "data" / "synthetic_fewgen"))
+    reading = dataclasses.replace(config, data=data, synthesis=dataclasses.replace(
+        config.synthesis, samples_per_label=20))
+    given = read_task("RTE", reading, generates=False)
+    (made,) = read_released(reading, given)
+    labels = [example.label for example in made.examples]
+    assert {label: labels.count(label) for label in given.task.labels} == dict.fromkeys(given.task.labels, 20)
+    with pytest.raises(UserError, match=r"no SICK/16-13/gen-train\.jsonl\[\.gz\]; give the folder of released sets"):
+        read_released(reading, read_task("SICK", reading, generates=False))
+
+
+def test_a_released_set_with_other_labels_is_refused_with_its_line(config, tmp_path):
+    folder = tmp_path / "RTE" / "16-13"
+    folder.mkdir(parents=True)
+    (folder / "gen-train.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "label": "neutral"}\n')
+    reading = dataclasses.replace(config, data=dataclasses.replace(config.data, released=str(tmp_path)))
+    with pytest.raises(UserError, match=r"gen-train\.jsonl:1: label 'neutral' is not a class of RTE"):
+        read_released(reading, read_task("RTE", reading, generates=False))
