@@ -1,0 +1,1 @@
+"""One script a question; each prints a figure next to a named peer's, or what it found, as JSON on its last line."""

@@ -33,9 +33,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from dawgen_jax.backbones.t5 import convert, decode, model, sampling
-from dawgen_jax.backbones.t5.engine import Decoder, Work
+from dawgen_jax.backbones import sampling
+from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.backbones.t5 import convert, decode, model
+from dawgen_jax.backbones.t5.engine import Decoder
 
 BUDGETS = (10, 18, 26, 34, 42, 50)
 WIDTHS = (16, 24, 32, 40, 48, 64, 96)

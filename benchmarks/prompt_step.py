@@ -22,16 +22,17 @@ import numpy as np
 import optax
 
 from benchmarks import peers
-from dawgen_jax import optim
+from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.methods.verbalizer import prompt_loss
 from dawgen_jax.surgery.aggregator import aggregator
-from dawgen_jax.backbones.t5 import model
-from dawgen_jax.methods.verbalizer import Verbalizer
-from dawgen_jax.training.step import init_state, prompt_step
+from dawgen_jax.training import optimisers
+from dawgen_jax.training.step import init_state, train_step
 
 CONFIG = ClassifierConfig()
-VERBALIZER = Verbalizer((4273, 7163, 150), 32099)
+LABEL_IDS, MASK_ID = (4273, 7163, 150), 32099
 NUM_STEPS = 100
 
 
@@ -45,9 +46,10 @@ def make_batch(t5, rows: int, tokens: int, leading=(2,), seed: int = 0) -> Class
                            np.ones(lengths.shape, np.float32))
 
 
-def make_step(t5, verbalizer=VERBALIZER):
-    tx = optax.chain(aggregator("surgery", epsilon=CONFIG.epsilon), optim.adafactor(CONFIG, NUM_STEPS))
-    return functools.partial(prompt_step, t5=t5, verbalizer=verbalizer, tx=tx), tx
+def make_step(t5, label_ids=LABEL_IDS, mask_id=MASK_ID):
+    tx = optax.chain(aggregator("surgery", epsilon=CONFIG.epsilon), optimisers.adafactor(CONFIG, NUM_STEPS))
+    loss_fn = functools.partial(prompt_loss, model=T5(t5, mask_id), label_ids=label_ids)
+    return functools.partial(train_step, loss_fn=loss_fn, tx=tx), tx
 
 
 def torch_step(t5, theta, start, batch: ClassifierBatch):
@@ -60,8 +62,8 @@ def torch_step(t5, theta, start, batch: ClassifierBatch):
                           warmup_init=False, weight_decay=CONFIG.weight_decay)
     tokens, mask = (torch.tensor(leaf) for leaf in (batch.tokens.astype(np.int64), batch.mask.astype(np.int64)))
     labels = torch.tensor(batch.label.astype(np.int64))
-    words, sources, rows = list(VERBALIZER.label_ids), *batch.label.shape
-    inputs = torch.tensor([[t5.decoder_start_id, VERBALIZER.mask_id]]).expand(rows, -1)
+    words, sources, rows = list(LABEL_IDS), *batch.label.shape
+    inputs = torch.tensor([[t5.decoder_start_id, MASK_ID]]).expand(rows, -1)
     front = torch.ones(rows, start.shape[0], dtype=torch.int64)
 
     def run():
@@ -110,7 +112,8 @@ def speed(runs: int) -> dict:
 
 def padding(runs: int) -> dict:
     """Seconds at each padded width, weighed by how often 8 + 8 random rows of a real training pool need it."""
-    from dawgen_jax.data import features, pools, tokenizer
+    from dawgen_jax.backbones import tokenizer
+    from dawgen_jax.data import encoding, pools
     from dawgen_jax.tasks import SEVEN
     shared = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
     if not (shared / "data").is_dir():
@@ -124,7 +127,7 @@ def padding(runs: int) -> dict:
     for name in ("SICK", "MRPC"):
         task = SEVEN[name]
         train = pools.load_pools(task, str(shared / "data")).train
-        lengths = np.array([len(row) for row in features.template_rows(words, task, train, 100)])
+        lengths = np.array([len(row) for row in encoding.template_rows(words, task, train, 100)])
         widths = [min(-(-int(random.choice(lengths, 16, replace=False).max()) // 16) * 16, 100) for _ in range(500)]
         counts[name] = collections.Counter(widths)
     every = sorted({100, *(width for found in counts.values() for width in found)})
@@ -144,7 +147,7 @@ def padding(runs: int) -> dict:
 def seeds(runs: int, number: int = 5) -> dict:
     t5 = peers.MINI
     theta = peers.random_theta(t5)
-    step, tx = make_step(t5, Verbalizer((5, 6, 7), 8))
+    step, tx = make_step(t5, (5, 6, 7), 8)
     timed = {}
     for count in (1, number):
         starts = jnp.asarray(np.random.default_rng(0).normal(size=(count, 20, t5.d_model)), jnp.float32)

@@ -14,6 +14,7 @@ from dawgen_jax.miniworld.pretraining import PretrainConfig
 
 
 def get_config() -> PretrainConfig:
+    """The shipped backbone's settings."""
     return PretrainConfig(
         name="mini-flan",
         start="dawgen_jax/miniworld/backbones/mini-t5",

@@ -38,4 +38,5 @@ from dawgen_jax.miniworld.pretraining import PretrainConfig
 
 
 def get_config() -> PretrainConfig:
+    """The shipped backbone's settings."""
     return PretrainConfig(name="mini-t5")

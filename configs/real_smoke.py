@@ -10,7 +10,7 @@ tokenizer in it. About 4 minutes on 2 CPU cores:
 
     python -c "import transformers as t; t.T5ForConditionalGeneration(t.T5Config(vocab_size=32128, d_model=64, d_kv=16,
         d_ff=128, num_layers=2, num_heads=4, feed_forward_proj='gated-gelu')).save_pretrained('runs/random-t5')"
-    cp ../shared/tokenizer/* runs/random-t5/
+    cp $DAWGEN_SHARED/tokenizer/* runs/random-t5/
     python -m train.run configs/real_smoke.py --classifier.backbone.path runs/random-t5 \\
         --generator.backbone.path runs/random-t5
 """

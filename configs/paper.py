@@ -1,14 +1,15 @@
-"""The paper's main table on T5-large (google/t5-large-lm-adapt): seven tasks, 16 shots, 5 seeds.
+"""The paper's three tables on T5-large (google/t5-large-lm-adapt): seven tasks, 16 shots, 5 seeds, every row.
 
 Expected (published, accuracy, mean of 5 seeds, average of the seven tasks): zero-shot 37.04, prompt tuning 43.49,
 DawGen with gradient surgery 62.35. Not run by this project: the weights were not to be had where it is developed.
 
-Cost: about ten updates a second on one accelerator of 80 GB in bfloat16 is an estimate, not a measurement; one (task,
-seed) cell of an arm with synthetic data is then about five minutes.
+Cost: ``--dry-run`` prints updates and operations of every cell, and minutes once a cell of the directory has run.
 
     python -m train.convert DOWNLOADED_T5_LARGE_LM_ADAPT checkpoints/t5-large-lm-adapt     # if it has no safetensors
-    python -m train.run configs/t5_large.py --classifier.backbone.path checkpoints/t5-large-lm-adapt \\
-        --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS
+    python -m train.grid configs/paper.py --out runs/paper --classifier.backbone.path checkpoints/t5-large-lm-adapt \\
+        --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS \\
+        --data.released RELEASED_SETS --transfer.documents DOCUMENTS.txt [--shard 0/8]
+    python -m train.tables runs/paper --claims --latex tables.tex --figure figure.svg
 
 RELEASED_SETS is a folder TASK/*/gen-train.jsonl[.gz], of which each task reads the sets whose first sentences fit it. A
 text file instead gives all tasks of a command the same lines, though they want different ones. So give one to a group
@@ -22,16 +23,18 @@ of tasks at a time, `--tasks ... --data.corpus FILE`, all in one run directory:
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, GeneratorConfig
 
 BACKBONE = BackboneConfig("checkpoints/t5-large-lm-adapt", name="T5-large", dtype="bfloat16", scan_unroll=1, remat=True)
+BASELINES = ("Prompting (zero-shot)", "In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT",
+             "Prompt Tuning", "Prompt Tuning #same-T", "SPoT", "OPTIMA", "LoRA")
+STRATEGIES = ("Syn only", "Real+Syn", "Real -> Syn", "Syn -> Real", "(Real, Syn)", "(Real, Syn) + GS")
 
 
 def get_config() -> Config:
     """The paper's settings as far as they are known; every other one is the default of its field."""
     return Config(
-        name="t5_large",
+        name="paper",
         tasks=("QQP", "MRPC", "MNLI", "SNLI", "QNLI", "RTE", "SICK"),
-        arms=("Prompting (zero-shot)", "Prompt Tuning", "Prompt Tuning #same-T", "FewGen: Syn only",
-              "FewGen: (Real, Syn)", "FewGen: (Real, Syn) + GS", "DawGen: Syn only", "DawGen: Real -> Syn",
-              "DawGen: Syn -> Real", "DawGen: (Real, Syn)", "DawGen: (Real, Syn) + GS"),
+        arms=(*BASELINES, *(f"{generator}: {method}" for generator in ("FewGen", "DawGen") for method in STRATEGIES),
+              "FewGen: Real+Syn+LS", "DawGen: LoRA (Real, Syn) + GS", "FewGen released: (Real, Syn) + GS"),
         data=DataConfig(root="hub:"),
         generator=GeneratorConfig(backbone=BACKBONE),
         classifier=ClassifierConfig(backbone=BACKBONE, vmap_seeds=False),

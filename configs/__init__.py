@@ -1,0 +1,1 @@
+"""Configuration files: Python with ``get_config()``, which may import each other."""
