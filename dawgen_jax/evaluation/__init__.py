@@ -1,0 +1,1 @@
+"""Scoring, metrics, and measures of synthetic sets."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dawgen_jax.config import UserError
 from dawgen_jax.data.pools import Example
-from dawgen_jax.io.files import write_file
+from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
@@ -82,8 +82,8 @@ def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
     """
     path = pathlib.Path(folder) / "counts.json"
     try:
-        return {label: LabelCount(**count) for label, count in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {label: LabelCount(**count) for label, count in read_json(path).items()}
+    except (TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove its folder, and the set is made again.") from None
 
 
