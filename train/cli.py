@@ -120,6 +120,7 @@ class _Plain(logging.Formatter):
     """Log lines that carry no control characters from paths or data."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, its control characters shown as escapes."""
         return printable(super().format(record), lines=True)
 
 
