@@ -52,7 +52,7 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Unload a module's compiled programs: each maps memory, and a process may have only so many mappings."""
+    """Unload a module's compiled programs, so that the suite does not pile them all up in memory."""
     yield
     jax.clear_caches()
 

@@ -59,7 +59,7 @@ def tokenizer_report(folder: pathlib.Path, config) -> dict:
     # A tokenizer of bytes (byt5) has no vocabulary to store beside its configuration.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
         return {"found": False, "agrees": True}
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     agrees = len(tokenizer) <= config.vocab_size
     agrees &= tokenizer.pad_token_id == config.pad_id and tokenizer.eos_token_id == config.eos_id
     try:
@@ -83,11 +83,12 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
     import torch
     import transformers
 
-    oracle = (
-        transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
-    )
+    # Nothing but safetensors is read, no code of the directory runs, and nothing is fetched.
+    oracle = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True)
+    oracle = oracle.eval().requires_grad_(False)
     if config.model_type == "umt5":
-        # transformers 5 forces the flag, with which its umt5 scales, to True whatever config.json says.
+        # Before 5.24, transformers 5 forced the flag, with which its umt5 scales, to True whatever config.json said.
         oracle.config.tie_word_embeddings = config.scale_decoder_outputs
     draw = np.random.default_rng(0)
     source = draw.integers(3, config.vocab_size, (3, LENGTH))

@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     if (source / "spiece.model").is_file() and not (target / "tokenizer.json").is_file():
         from transformers import AutoTokenizer
 
-        AutoTokenizer.from_pretrained(target).save_pretrained(target)
+        AutoTokenizer.from_pretrained(target, trust_remote_code=False, local_files_only=True).save_pretrained(target)
     print(f"{printable(target)}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
 
 

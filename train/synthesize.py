@@ -4,9 +4,9 @@
 """
 
 from dawgen_jax.io.terminal import printable
+from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.main import Work, units_of
-from dawgen_jax.pipeline.sets import RELEASED
 from train import cli
 
 

@@ -4,12 +4,11 @@
 """
 
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.methods.arms import arms_of
+from dawgen_jax.methods.arms import RELEASED, arms_of
 from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import read_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.main import generators_of
-from dawgen_jax.pipeline.sets import RELEASED
 from train import cli
 
 

@@ -213,7 +213,8 @@ def generator_arrays(
     Returns:
       A batch [N, T] and [N, U]; end of sequence stays where sentence 2 is cut.
     """
-    source = _sources(tokenizer, [example.sentence1 for example in examples], infix_length, config, pad_multiple)
+    source = source_arrays(tokenizer, [example.sentence1 for example in examples], infix_length, config,
+                           pad_multiple=pad_multiple)
     sentences = batch_ids(tokenizer, [example.sentence2 for example in examples])
     rows = [[*ids[: config.max_target_tokens - 1], tokenizer.eos_token_id] for ids in sentences]
     target, target_mask = rectangle(rows, pad_multiple)
@@ -241,10 +242,6 @@ def source_arrays(
     Returns:
       A batch [N, T]; ``cut`` marks the sentences that were over the budget.
     """
-    return _sources(tokenizer, sentences, infix_length, config, pad_multiple)
-
-
-def _sources(tokenizer, sentences, infix_length, config, pad_multiple) -> SourceBatch:
     found = batch_ids(tokenizer, sentences)
     kept = [ids[: config.max_source_tokens] for ids in found]
     rows = [ids + [tokenizer.pad_token_id] * infix_length + [tokenizer.eos_token_id] for ids in kept]

@@ -33,25 +33,17 @@ def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path
 
 
 @contextlib.contextmanager
-def claim(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the claim on an artefact inside the block.
+def claim(folder: pathlib.Path) -> Iterator[None]:
+    """Hold the claim on an artefact inside the block, which is entered once its holder, if there is one, lets go.
 
     Args:
       folder: of the artefact.
-      wait: until its holder, if there is one, lets go; otherwise the block is entered at once.
-
-    Yields:
-      whether the claim is held; always True with ``wait``.
     """
     path = folder.parent / ".claims" / folder.name  # never removed: a waiting process may have it open
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:

@@ -11,10 +11,12 @@ from dawgen_jax.config import Config, ConfigError
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 
-__all__ = ["GENERATORS", "Arm", "arms_of"]
+__all__ = ["GENERATORS", "RELEASED", "Arm", "arms_of"]
 
-GENERATORS = ("FewGen", "FewGen released", "DawGen")
-"""Who may write synthetic data; 'FewGen released' are the sets that its authors released, read from a folder."""
+RELEASED = "FewGen released"
+"""The generator whose sets are read from a folder instead of written: those that FewGen's authors released."""
+GENERATORS = ("FewGen", RELEASED, "DawGen")
+"""Who may write synthetic data, in the order of the tables."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,6 +102,7 @@ class Trained:
       scores: ``(params, theta, batch, *, model, label_ids, config) -> [B, L]``, class scores.
       optimiser: ``(config, num_steps, rate) -> transform`` of one gradient, after aggregation.
       fields: of ``ClassifierConfig``, that these read.
+      rate: the config field that a user lowers where a loss is not finite.
       rates: name of the field with learning rates to try (the best on dev is kept); empty where there is one.
       template: input text in place of the task's own template; empty keeps that.
       together: several seeds fit in one program.
@@ -113,6 +114,7 @@ class Trained:
     scores: Callable[..., Any]
     optimiser: Callable[..., Any]
     fields: tuple[str, ...]
+    rate: str
     rates: str = ""
     template: str = ""
     together: bool = True

@@ -35,6 +35,7 @@ PROMPT = Trained(
     scores=_prompt_scores,
     optimiser=lambda config, num_steps, rate: adafactor(config, num_steps),
     fields=_PROMPT_FIELDS,
+    rate="classifier.learning_rate",
 )
 """The soft prompt [P, H], with Adafactor."""
 
@@ -74,6 +75,7 @@ WEIGHTS_AND_HEAD = Trained(
     scores=head_scores,
     optimiser=_weights_adamw,
     fields=_WEIGHT_FIELDS,
+    rate="classifier.fine_tuning.learning_rates",
     rates="fine_tuning.learning_rates",
     template="{sentence1} {sentence2}",
     together=False,
@@ -95,6 +97,7 @@ WEIGHTS = Trained(
     scores=_template_scores,
     optimiser=_weights_adamw,
     fields=_WEIGHT_FIELDS,
+    rate="classifier.fine_tuning.learning_rates",
     rates="fine_tuning.learning_rates",
     together=False,
     weights=True,
@@ -113,6 +116,7 @@ WEIGHTS_AND_PROMPT = Trained(
     scores=_template_scores,
     optimiser=_two_optimisers,
     fields=(*_PROMPT_FIELDS, *_WEIGHT_FIELDS),
+    rate="classifier.fine_tuning.learning_rates",
     rates="fine_tuning.learning_rates",
     together=False,
     weights=True,
@@ -138,6 +142,7 @@ LOW_RANK = Trained(
     optimiser=lambda config, num_steps, rate: adamw(
         config.lora.learning_rate, num_steps, weight_decay=config.lora.weight_decay, clip_norm=config.clip_norm),
     fields=("lora.rank", "lora.alpha", "lora.targets", "lora.learning_rate", "lora.weight_decay", "clip_norm"),
+    rate="classifier.lora.learning_rate",
 )
 """LoRA on attention projections, in the task's template. ``Departure:`` not in the paper: surgery is about gradients,
 and these may be those of any module."""

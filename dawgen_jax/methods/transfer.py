@@ -171,7 +171,7 @@ def ppt_optimiser(config: TransferConfig) -> optax.GradientTransformation:
 @functools.cache
 def _pretrained(config: TransferConfig) -> Trained:
     """A prompt with PPT's optimiser; one value a configuration, by which compiled programs are cached."""
-    return dataclasses.replace(PROMPT, name="a prompt on sentence pairs",
+    return dataclasses.replace(PROMPT, name="a prompt on sentence pairs", rate="transfer.ppt_learning_rate",
                                optimiser=lambda classifier, num_steps, rate: ppt_optimiser(config))
 
 

@@ -185,7 +185,7 @@ def _run(trained: Trained, start, *, rate: float, offset: int, backbone: Backbon
     frozen = () if trained.weights else backbone.theta
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
     scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False)
-    advice = f"lower classifier.{trained.rates or 'learning_rate'}, or set classifier.backbone.dtype to float32."
+    advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
     best, fitted = None, None
     for number, phase in enumerate(plan):
         here = start if best is None else best.params

@@ -7,7 +7,7 @@ mini-rte (60.7 %). Generator phrases are the same for every label, and so are re
 generator knows of a label comes from the shots alone.
 
 ``Departure:`` templates, label words and phrases (the paper's words do not occur in the world, and its phrases name the
-relation: with such phrases an untuned generator of this world writes pairs that are 85 % consistent).
+relation: with such phrases a generator of this world needs no shots to write consistent pairs).
 """
 
 from __future__ import annotations

@@ -28,13 +28,13 @@ from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
-from dawgen_jax.methods.arms import Arm
+from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import value_of
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline.inputs import Encoded, TaskData
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.sets import RELEASED, SyntheticSet, set_settings
+from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 

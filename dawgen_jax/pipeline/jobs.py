@@ -44,6 +44,7 @@ def job_file(kind: str, argv: Sequence[str], out: pathlib.Path, shards: int) -> 
     """
     if shards < 1:
         raise UserError(f"--shards {shards}: must be 1 or more.")
+    out = out.absolute()  # jobs start in a directory of their own
     words = ["python", "-m", "train.grid", *_without(argv, _OWN), "--out", str(out), "--shard"]
     if kind == "slurm":
         return (

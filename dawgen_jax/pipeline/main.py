@@ -18,12 +18,12 @@ from dawgen_jax.config import Config, UserError
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.store import artefact, claim
 from dawgen_jax.io.terminal import plain
-from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
+from dawgen_jax.methods.arms import GENERATORS, RELEASED, Arm, arms_of
 from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
 from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, read_task
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.sets import RELEASED, SyntheticSet, read_released, synthesize
+from dawgen_jax.pipeline.sets import SyntheticSet, read_released, synthesize
 from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
 from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
@@ -140,7 +140,7 @@ def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
         unit failed.
     """
     units = units_of(job.config) if units is None else units
-    work, failures, rows = Work(job, units), [], []
+    work, failures, rows, mine = Work(job, units), [], [], []
     for unit in units:
         try:
             folders, sets = work.run(unit)
@@ -148,6 +148,9 @@ def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
             failures.append(_failed(job, unit, error))
         else:
             rows = _publish(job, folders, sets)
+            mine += folders
+    if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
+        rows = _publish(job, [*_by_age(job.root / "cells"), *mine], [])
     with job.stage("write report"), claim(job.root / "report"):
         write_report(job.root)
     if failures:
@@ -169,20 +172,19 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
 
 
 def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> list[Row]:
-    """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time.
-
-    All cells of the directory are read, the older ones first and this run's last, so that nothing is lost that another
-    process has finished.
-    """
+    """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time."""
     with claim(job.root / "results"):
-        found = [folder / "result.json" for folder in (job.root / "cells").glob("[!.]*")]
-        others = sorted((path for path in found if path.exists()), key=lambda path: (path.stat().st_mtime_ns, path))
-        rows = _merged(job.root / "results.jsonl", Row,
-                       [read_cell(path) for path in [*others, *(cell / "result.json" for cell in cells)]])
+        rows = _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
         _merged(job.root / "synthetic.jsonl", SyntheticRow,
                 [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets])
         write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
     return rows
+
+
+def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The finished artefacts of a folder, the oldest first."""
+    return sorted((entry for entry in folder.glob("[!.]*") if entry.is_dir()),
+                  key=lambda entry: (entry.stat().st_mtime_ns, entry))
 
 
 def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> list:

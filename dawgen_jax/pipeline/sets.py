@@ -29,6 +29,7 @@ from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
 from dawgen_jax.pipeline.generators import generator_settings
 from dawgen_jax.pipeline.inputs import TaskData
@@ -39,15 +40,13 @@ from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["RELEASED", "SyntheticSet", "read_released", "set_settings", "synthesize"]
+__all__ = ["SyntheticSet", "read_released", "set_settings", "synthesize"]
 
 log = logging.getLogger(__name__)
 _WIDTH = 32  # source widths that are compiled are multiples of this
 _HOPELESS = 512  # first sentences after which a label without an accepted sample is given up
 
 
-RELEASED = "FewGen released"
-"""The generator whose sets are read instead of written."""
 _READ = ("samples_per_label", "max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty",
          "unfinished", "balance", "score", "seed")
 

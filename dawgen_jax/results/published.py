@@ -24,7 +24,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dawgen_jax.config import Config
+from dawgen_jax.config import Config, fields_of
+from dawgen_jax.methods.arms import GENERATORS
+from dawgen_jax.methods.rows import METHODS as _ALL
 from dawgen_jax.tasks import SEVEN
 
 __all__ = [
@@ -45,14 +47,12 @@ OURS = ("DawGen", "(Real, Syn) + GS")
 """Generator and method that the paper's main table calls 'Ours'."""
 ZERO_SHOT = "Prompting (zero-shot)"
 """The one method without shots and seeds."""
-GENERATORS = ("FewGen", "FewGen released", "DawGen")
-"""Who writes synthetic data, in the order of the tables."""
 _BASELINES = (ZERO_SHOT, "In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT", "Prompt Tuning")
 _DAGGERS = ("SPoT", "OPTIMA")
 _COMBINATIONS = ("Real+Syn", "Real+Syn+LS", "Real -> Syn", "Syn -> Real", "(Real, Syn)")
 _ABLATION = ("Syn only", "(Real, Syn)", "(Real, Syn) + GS")
-METHODS = (*_BASELINES, *_DAGGERS, "Syn only", *_COMBINATIONS, "(Real, Syn) + GS", "LoRA", "LoRA (Real, Syn) + GS")
-"""Methods in the order of the tables, ours beyond the paper last."""
+METHODS = tuple(dict.fromkeys(method.name for method in _ALL.values()))
+"""Names of methods in the order of the tables, ours beyond the paper last."""
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "main": (*(("", method) for method in _BASELINES), OURS, *(("", method) for method in _DAGGERS)),
     "combination": tuple((generator, method) for generator in ("FewGen", "DawGen") for method in _COMBINATIONS),
@@ -103,14 +103,13 @@ def _row(backbone: str, generator: str, method: str) -> PublishedRow | None:
     return next((row for row in found if row.method in names), None)
 
 
-def _paper_value(field: str) -> Any:
-    """The default of a dotted field of the config as a JSON value; a KeyError where there is no such field."""
-    value = Config()
-    for name in field.split("."):
-        if not dataclasses.is_dataclass(value) or name not in {part.name for part in dataclasses.fields(value)}:
-            raise KeyError(field)
-        value = getattr(value, name)
-    return json.loads(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value))
+_NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "data.max_test")
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """The default of every field of the config, dotted, as a JSON value."""
+    return json.loads(json.dumps(fields_of(Config())))
 
 
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,17 +121,8 @@ def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
     >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
     {'classifier.learning_rate': 0.2}
     """
-    found = {}
-    for field, value in settings.items():
-        if field in ("classifier.backbone.dtype", "generator.backbone.dtype", "data.max_test"):
-            continue
-        try:
-            if value == _paper_value(field):
-                continue
-        except KeyError:
-            pass  # no field of the config: nothing says that the paper has it
-        found[field] = value
-    return found
+    return {field: value for field, value in settings.items() if field not in _NOT_THE_PAPERS
+            and (field not in _defaults() or value != _defaults()[field])}
 
 
 def show_settings(settings: Mapping[str, Any]) -> str:

@@ -53,6 +53,8 @@ CELL_CURVES = {
     "dev_accuracy": "accuracy on dev",
     "loss_real": "loss on real pairs",
     "loss_synthetic": "loss on synthetic pairs",
+    "loss_real+synthetic": "loss on real and synthetic pairs (pooled, or in turn)",
+    "loss_synthetic+real": "loss on synthetic and real pairs in turn",
     "cosine": "cosine of real and synthetic gradient",
     "conflict_rate": "conflict rate (cosine below 0)",
     "conflict": "conflict rate (cosine below 0)",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -66,12 +67,18 @@ def test_a_claim_is_held_by_one_process_and_dies_with_it(tmp_path):
             "with claim(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
     process = subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
-    with claim(folder, wait=False) as held:
-        assert not held
+    entered = threading.Event()
+
+    def wait():
+        with claim(folder):
+            entered.set()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert not entered.wait(0.5)  # as long as the other process lives
     process.kill()
     process.communicate()
-    with claim(folder, wait=False) as held:
-        assert held
+    assert entered.wait(30)
 
 
 def test_a_torn_line_of_metrics_is_left_out(tmp_path):

@@ -22,8 +22,11 @@ def write_config(path: pathlib.Path, config: Config) -> None:
 
 
 def start(config: pathlib.Path, out: pathlib.Path, *words: str) -> subprocess.Popen:
-    """``python -m train.grid`` in the background."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".jax_cache"),
+    """``python -m train.grid`` in the background.
+
+    Its compiled programs are kept next to the config file, apart from the suite's: a kill may tear an entry.
+    """
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(config.parent / "programs"),
                                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
     return subprocess.Popen([sys.executable, "-m", "train.grid", str(config), "--out", str(out), *words],
                             cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

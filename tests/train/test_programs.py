@@ -194,7 +194,8 @@ def test_a_signal_ends_a_program_and_its_workers_with_one_sentence(body, number,
 def test_workers_end_with_a_killed_program():
     process = started(POOL)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=30)  # ends only when no worker holds standard error any more, or raises
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_out_of_range_and_help():
