@@ -52,6 +52,8 @@ def main() -> None:
             print(f"kill {kills}: {len(there)} cells finished", flush=True)
         grids.finish(grids.start(root / "short.py", killed))
         compare(whole, killed, seen)
+        done = grids.whole_arms(list(seen), grids.finished(whole))
+        assert not done & grids.arms_run(killed), "a finished cell ran again"
         print(json.dumps({"kills": kills, "rows": len(grids.numbers(whole)), "equal": True}))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,23 @@ def kill(process: subprocess.Popen, out: pathlib.Path, cells: int = 0, after: fl
 def finished(out: pathlib.Path) -> list[str]:
     """Names of finished cells."""
     return sorted(folder.name for folder in out.glob("cells/[!.]*") if folder.is_dir())
+
+
+def whole_arms(there: list[str], every: list[str]) -> set[str]:
+    """The arms, as folders name them, all of whose cells are among those that are there."""
+    missing = {_arm(name) for name in set(every) - set(there)}
+    return {_arm(name) for name in there} - missing
+
+
+def _arm(cell: str) -> str:
+    """TASK-BACKBONE-ARM of TASK-BACKBONE-ARM-SEED-HASH, without the first two."""
+    return re.sub(r"-\d+-[0-9a-f]+$", "", cell).removeprefix("mini-snli-random0-")
+
+
+def arms_run(out: pathlib.Path) -> set[str]:
+    """The arms, as folders name them, that the last process trained or scored (timings.json counts what it did)."""
+    stages = json.loads((out / "timings.json").read_text())
+    return {re.sub("[^A-Za-z0-9._+-]+", "_", name.removeprefix("run ")) for name in stages if name.startswith("run ")}
 
 
 def times(out: pathlib.Path, names: list[str]) -> dict[str, int]:

@@ -32,7 +32,8 @@ def whole(short, tmp_path_factory):
     return root / "short.py", root / "run"
 
 
-@pytest.mark.parametrize(("cells", "number", "status"), [(1, signal.SIGKILL, -9), (3, signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("cells", "number", "status"), [
+    (1, signal.SIGKILL, -9), (3, signal.SIGKILL, -9), (3, signal.SIGTERM, 143)])
 def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(whole, cells, number, status, tmp_path):
     config, run = whole
     process = grids.start(config, tmp_path)
@@ -41,6 +42,8 @@ def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(whole, cells, num
     written = grids.times(tmp_path, there)
     grids.finish(grids.start(config, tmp_path))
     assert grids.times(tmp_path, there) == written
+    done = grids.whole_arms(there, grids.finished(run))
+    assert done and not done & grids.arms_run(tmp_path)
     assert grids.finished(tmp_path) == grids.finished(run) and grids.numbers(tmp_path) == grids.numbers(run)
 
 
