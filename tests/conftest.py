@@ -11,6 +11,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import pytest
 
+import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+
 jax.config.update("jax_num_cpu_devices", 8)
 # Programs are compiled once a machine: most of the suite's time is compilation.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
