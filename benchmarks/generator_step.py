@@ -26,7 +26,8 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores, weight_net
-from dawgen_jax.generator.step import fewgen, generator_step, init_state
+from dawgen_jax.generator.step import generator_step, init_state
+from dawgen_jax.generator.variants import fixed_by
 
 NUM_STEPS, LABELS = 100, 3
 
@@ -168,7 +169,7 @@ def torch_step(t5, theta, state, batch, config):
 def speed(runs: int) -> dict:
     t5 = peers.SMALL
     theta, batch, figures = peers.random_theta(t5), make_batch(t5), {}
-    for config in (fewgen(GeneratorConfig()), GeneratorConfig()):
+    for config in (fixed_by(GeneratorConfig(), "FewGen"), GeneratorConfig()):
         state = init_state(make_prompts(t5), jax.random.key(0), config=config, num_steps=NUM_STEPS)
         ours = functools.partial(generator_step, config=config, model=T5(t5), num_steps=NUM_STEPS)
         steps = {"ours": ours} | {name: functools.partial(autodiff_step, config=config, model=T5(t5),

@@ -7,7 +7,7 @@ On one batch, in the order of the paper's Algorithm 1, with L_DawGen(Q; W) = sum
  3. omega <- Adam(meta-gradient of L_disc(Q')), see :mod:`dawgen_jax.generator.meta`;
  4. W again with the new omega, now held fixed; Q <- AdamW(clip(grad L_DawGen(Q; W))).
 
-:func:`fewgen` gives FewGen's settings; with uniform weights 2. and 3. are left out (L_gen).
+FewGen's settings are in :mod:`dawgen_jax.generator.variants`; with uniform weights 2. and 3. are left out (L_gen).
 
 ``Departure:`` no dropout, so that 1. and 4. share their scores at Q. Only the rows that a loss depends on are
 differentiated: all of them for L_dist in reading B, else the gold rows; the others are scored in a pass of their own,
@@ -16,7 +16,6 @@ which keeps no activations.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,18 +30,7 @@ from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, meta, scores, weight_net
 from dawgen_jax.training.step import commit
 
-__all__ = ["GeneratorState", "fewgen", "generator_step", "init_state"]
-
-
-def fewgen(config: GeneratorConfig) -> GeneratorConfig:
-    """The baseline FewGen in DawGen's other settings: no L_dist, and token weights from each token's loss.
-
-    The form of L_disc, the batches and the learning rates stay equal, so that both differ by the method alone.
-
-    >>> fewgen(GeneratorConfig(learning_rate=0.1)).dist_weight
-    0.0
-    """
-    return dataclasses.replace(config, dist_weight=0.0, weight_input="loss")
+__all__ = ["GeneratorState", "generator_step", "init_state"]
 
 
 @flax.struct.dataclass

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from dawgen_jax.config import Config, ConfigError
+from dawgen_jax.generator.variants import VARIANTS
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 
@@ -15,7 +16,7 @@ __all__ = ["GENERATORS", "RELEASED", "Arm", "arms_of"]
 
 RELEASED = "FewGen released"
 """The generator whose sets are read from a folder instead of written: those that FewGen's authors released."""
-GENERATORS = ("FewGen", RELEASED, "DawGen")
+GENERATORS = ("L_gen", "FewGen", RELEASED, *(name for name in VARIANTS if name not in ("L_gen", "FewGen")))
 """Who may write synthetic data, in the order of the tables."""
 
 

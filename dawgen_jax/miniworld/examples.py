@@ -17,7 +17,7 @@ from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Sentence, text
 from dawgen_jax.miniworld.lexicon import SLOTS
 from dawgen_jax.miniworld.pairs import pick
-from dawgen_jax.miniworld.tasks import TASKS, consistency
+from dawgen_jax.miniworld.tasks import TASKS, consistency, unworded
 
 __all__ = ["first_sentences", "pools"]
 
@@ -146,6 +146,7 @@ def _weighted(rng: Random, weights: list[int]) -> int:
 def pools(name: str, seed: int = 0) -> Pools:
     """Training pool, validation and test set of a mini task: no pair is in two of them, nor its mirror image in the
     tasks where that has the same label."""
+    name = unworded(name)
     rng, seen = Random(f"{name}/{seed}"), set()
     test = _collect(rng, name, _TEST, seen)
     validation = _collect(rng, name, _VALIDATION, seen)
@@ -156,6 +157,7 @@ def pools(name: str, seed: int = 0) -> Pools:
 @functools.lru_cache(maxsize=16)
 def first_sentences(name: str, seed: int = 0) -> list[str]:
     """4,000 distinct first sentences of a mini task, unlabelled, drawn apart from its pools."""
+    name = unworded(name)
     rng, found = Random(f"{name}/{seed}/first"), {}
     while len(found) < _FIRST:
         drawn = _draw(rng, name)

@@ -4,21 +4,24 @@ Templates are the plain sequence sentence, <mask>, sentence, which pre-training 
 answer. Label words are words of the world that have nothing to do with the task, so that a backbone knows little of it
 before its prompt is tuned, as the paper's T5 does: zero-shot, mini-t5 is at chance on mini-snli (33.7 %) but not on
 mini-rte (60.7 %). Generator phrases are the same for every label, and so are repetition penalties, so that what a
-generator knows of a label comes from the shots alone.
+generator knows of a label comes from the shots alone. The variant mini-snli-worded of mini-snli (and so for each task)
+has the same data, but phrases with a joining word of the relation between the sentences.
 
 ``Departure:`` templates, label words and phrases (the paper's words do not occur in the world, and its phrases name the
-relation: with such phrases a generator of this world needs no shots to write consistent pairs).
+relation, which only the worded variants do: with such phrases a generator of this world needs no shots to write
+consistent pairs).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from dawgen_jax.miniworld.grammar import Sentence, parse
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 from dawgen_jax.tasks import Task
 
-__all__ = ["TASKS", "consistency"]
+__all__ = ["TASKS", "consistency", "unworded"]
 
 _INFERENCE = ("entailment", "neutral", "contradiction")
 _TWO_WAY = ("entailment", "not_entailment")
@@ -34,7 +37,7 @@ def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tup
                 test_split="test", **options)
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (
+_NEUTRAL = (
     _task("mini-qqp", ("not_duplicate", "duplicate"), ("red", "big"), positive="duplicate", source="mini-mrpc"),
     _task("mini-mrpc", ("not_equivalent", "equivalent"), ("red", "big"), positive="equivalent", source="mini-qqp"),
     _task("mini-mnli", _INFERENCE, ("red", "big", "two"), source="mini-snli"),
@@ -42,8 +45,31 @@ TASKS: dict[str, Task] = {task.name: task for task in (
     _task("mini-qnli", _TWO_WAY, ("red", "big"), ("question", "answer"), reject=("?",)),
     _task("mini-rte", _TWO_WAY, ("red", "big")),
     _task("mini-sick", _INFERENCE, ("red", "big", "two"), source="mini-snli"),
-)}
-"""The mini tasks by name."""
+)
+_INFERRING = ("so", "maybe", "never")
+_RELATIONS = {"mini-qqp": ("also", "again"), "mini-mrpc": ("rather", "likewise"), "mini-mnli": _INFERRING,
+              "mini-snli": _INFERRING, "mini-qnli": ("well", "anyway"), "mini-rte": ("so", "maybe"),
+              "mini-sick": _INFERRING}
+"""The joining word of each label, which stands in front of the second phrase of a worded variant."""
+
+
+def _worded(task: Task) -> Task:
+    phrases = tuple((first, f"{relation} {second}") for relation, (first, second) in
+                    zip(_RELATIONS[task.name], task.phrases, strict=True))
+    return dataclasses.replace(task, name=f"{task.name}-worded", phrases=phrases)
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (*_NEUTRAL, *map(_worded, _NEUTRAL))}
+"""The mini tasks by name, and their worded variants."""
+
+
+def unworded(name: str) -> str:
+    """The name of the task whose data a mini task has.
+
+    >>> unworded("mini-snli-worded"), unworded("mini-snli")
+    ('mini-snli', 'mini-snli')
+    """
+    return name.removesuffix("-worded")
 
 
 def _read(sentence: str) -> Sentence | None:
@@ -58,7 +84,7 @@ def consistency(task: str, sentence1: str, sentence2: str) -> str | None:
     >>> consistency("mini-snli", "a boy runs .", "child a moves .") is None
     True
     """
-    first, second = _read(sentence1), _read(sentence2)
+    task, first, second = unworded(task), _read(sentence1), _read(sentence2)
     if first is None or second is None:
         return None
     asks = tuple(sentence.kind != "statement" for sentence in (first, second))

@@ -6,12 +6,10 @@ meta.json.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +22,8 @@ from dawgen_jax.config import GeneratorConfig, digest
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.encoding import generator_arrays
-from dawgen_jax.generator.step import GeneratorState, fewgen, generator_step, init_state
+from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
+from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
@@ -35,30 +34,16 @@ from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["generator_config", "generator_settings", "start_prompts", "tune_generators"]
+__all__ = ["start_prompts", "tune_generators"]
 
 _NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
           "dist_active": "dist_active", "weight_entropy": "weight_entropy", "grad_norm": "grad_norm",
           "meta_grad_norm": "meta_grad_norm", "prompt_norm": "prompt_norm"}
 """Metrics of the step and what metrics.jsonl calls them."""
-_NOT_READ = ("backbone", "log_every", "checkpoint_every")
-
-
-def generator_config(config: GeneratorConfig, generator: str) -> GeneratorConfig:
-    """The settings of 'DawGen' (as configured) or 'FewGen' (lambda = 0, weights from losses)."""
-    return config if generator == "DawGen" else fewgen(config)
-
-
-def generator_settings(config: GeneratorConfig, generator: str) -> dict[str, Any]:
-    """The fields that tuning a generator reads, dotted, with their values; FewGen sets L_dist's and its input."""
-    read = {field.name for field in dataclasses.fields(config)} - {*_NOT_READ, "disc_chunks"}
-    if generator != "DawGen":
-        read = {name for name in read if not name.startswith("dist_") and name != "weight_input"}
-    return {f"generator.{name}": getattr(config, name) for name in sorted(read)}
 
 
 def _key(config: GeneratorConfig, generator: str, task: Task, split: str, backbone: Backbone, seed: int) -> str:
-    return digest("generator", generator, generator_settings(config, generator), task.labels, task.phrases, split,
+    return digest("generator", generator, variant_settings(config, generator), task.labels, task.phrases, split,
                   backbone.digest, seed)
 
 
@@ -68,7 +53,7 @@ def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.P
     Args:
       job: configuration, directory, devices.
       given: the task's data.
-      generator: 'FewGen' or 'DawGen'.
+      generator: one of ``generator.variants``.
 
     Returns:
       The artefact folder of each seed.
@@ -76,7 +61,7 @@ def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.P
     Raises:
       UserError: a loss is not finite, or the data is not usable.
     """
-    config = generator_config(job.config.generator, generator)
+    config = fixed_by(job.config.generator, generator)
     backbone, name = job.backbone(config.backbone), f"{given.task.name}-{generator}"
     keys = [_key(job.config.generator, generator, given.task, given.digests["split", seed], backbone, seed)
             for seed in job.config.seeds]

@@ -27,11 +27,11 @@ from dawgen_jax.config import Config, SynthesisConfig, UserError, digest
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
+from dawgen_jax.generator.variants import variant_settings
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
-from dawgen_jax.pipeline.generators import generator_settings
 from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
@@ -75,7 +75,7 @@ def set_settings(config: Config, generator: str) -> dict[str, Any]:
         return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
     idle = {"score"} | (set() if config.synthesis.temperature else {"seed"})  # greedy decoding draws nothing
     read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
-    return generator_settings(config.generator, generator) | read
+    return variant_settings(config.generator, generator) | read
 
 
 def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
@@ -110,7 +110,7 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
     Args:
       job: configuration, directory, devices.
       given: the task's data.
-      generator: 'FewGen' or 'DawGen'.
+      generator: one of ``generator.variants``.
       tuned: the generator's artefact folder of each seed.
 
     Raises:

@@ -23,7 +23,7 @@ _Arm = tuple[str, str, str]  # generator, method, variant
 _Test = tuple[str, str, PairedTest]  # claim, what was compared
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
-    *(("DawGen > FewGen in accuracy", ("DawGen", method, ""), (other, method, ""))
+    *((f"DawGen > {other} in accuracy", ("DawGen", method, ""), (other, method, ""))
       for other in GENERATORS if other != "DawGen" for method in ("Syn only", _PAIRED, _SURGERY)),
     *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", "Prompt Tuning", variant))
       for generator in GENERATORS for variant in ("", "same-T")),
@@ -91,11 +91,12 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
         tables.append(_table(title, *_compare(same, writer, names)))
     synthetic = [row for row in synthetic if row.consistency is not None]
     for writer in sorted({row.backbone for row in synthetic}):
-        arms = ([row for row in synthetic if (row.backbone, row.generator) == (writer, generator)]
-                for generator in ("DawGen", "FewGen"))
-        test = paired_test(*arms, field="consistency")
-        tables.append(_table(f"Claim in label consistency: sets written by {writer}",
-                             [("DawGen > FewGen in label consistency", "DawGen vs. FewGen", test)]))
+        of = {generator: [row for row in synthetic if (row.backbone, row.generator) == (writer, generator)]
+              for generator in GENERATORS}
+        tables.append(_table(f"Claims in label consistency: sets written by {writer}", [
+            (f"DawGen > {other} in label consistency", f"DawGen vs. {other}",
+             paired_test(of["DawGen"], of[other], field="consistency"))
+            for other in GENERATORS if other != "DawGen" and of["DawGen"] and of[other]]))
     return [table for table in tables if table.rows or len(table.notes) > 1]
 
 

@@ -16,7 +16,7 @@ __all__ = ["conflict_table", "quality_table"]
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
     groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
-    for row in sorted(rows, key=lambda row: (task_order(row.task), row.backbone, row.generator != "FewGen", row.seed)):
+    for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
         groups.setdefault((row.task, row.backbone, row.generator), []).append(row)
     lines = []
     for key, same in groups.items():

@@ -14,12 +14,13 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
-from dawgen_jax.generator.step import _chunks, fewgen, generator_step, init_state
+from dawgen_jax.generator.step import _chunks, generator_step, init_state
+from dawgen_jax.generator.variants import fixed_by
 from dawgen_jax.training.placement import Placement
 from tests.generator import toy
 
 CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")
-FEWGEN = fewgen(CONFIG)
+FEWGEN = fixed_by(CONFIG, "FewGen")
 NUM_STEPS = 6
 
 
@@ -235,7 +236,7 @@ def test_anything_not_finite_leaves_the_state_as_it_was_and_nothing_changes_from
 
 
 @pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("config", [GeneratorConfig(), fewgen(GeneratorConfig(disc="ce_rawlogit"))],
+@pytest.mark.parametrize("config", [GeneratorConfig(), fixed_by(GeneratorConfig(disc="ce_rawlogit"), "FewGen")],
                          ids=["dawgen", "fewgen"])
 def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(config, remat):
     shape = dataclasses.replace(toy.SHAPE, vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24,

@@ -22,9 +22,9 @@ def test_arms_round_trip(text):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("Prompt Tunning", "no method 'Prompt Tunning'; the nearest is 'Prompt Tuning'"),
-    ("(Real, Syn)", "learns from synthetic data; put one of FewGen, FewGen released, DawGen in front"),
+    ("(Real, Syn)", "learns from synthetic data; put one of L_gen, FewGen, FewGen released, .*, DawGen.* in front"),
     ("DawGen: Prompt Tuning", "learns from no synthetic data; write it without 'DawGen:'"),
-    ("Davgen: (Real, Syn)", "put one of FewGen"),
+    ("Davgen: (Real, Syn)", "put one of L_gen"),
     ("Prompt Tuning @32", "no method 'Prompt Tuning @32'"),
     ("", "no method ''"),
 ])

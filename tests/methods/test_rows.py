@@ -88,7 +88,7 @@ def test_arms_parse_and_are_written_as_they_are_read(name, generator):
         arm = Arm.parse(f"  {text} ")
         assert (arm.method, arm.generator, str(arm)) == (METHODS[name], generator, text)
     else:
-        wrong = "learns from no synthetic data" if generator else "put one of FewGen, FewGen released, DawGen in front"
+        wrong = "learns from no synthetic data" if generator else "put one of L_gen, FewGen, .* in front"
         with pytest.raises(ConfigError, match=wrong):
             Arm.parse(text)
 
@@ -96,7 +96,7 @@ def test_arms_parse_and_are_written_as_they_are_read(name, generator):
 @pytest.mark.parametrize(("text", "says"), [
     ("Prompt Tunning", "no method 'Prompt Tunning'; the nearest is 'Prompt Tuning'"),
     ("Prompt Tuning #other", "no method 'Prompt Tuning #other'"),
-    ("GPT: Syn only", "put one of FewGen"),
+    ("GPT: Syn only", "put one of L_gen"),
     ("", "no method ''"),
 ])
 def test_an_arm_that_names_nothing(text, says):

@@ -7,7 +7,7 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ClassifierConfig, GeneratorConfig
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
-from dawgen_jax.generator.step import fewgen
+from dawgen_jax.generator.variants import fixed_by
 
 NUM_STEPS = 5
 LABEL_IDS, MASK_ID = (7, 11, 5), 29
@@ -20,7 +20,7 @@ BACKBONES = {
 _COMMON = {"meta_learning_rate": 0.5, "learning_rate": 0.05}
 GENERATORS = {
     "dawgen": ("v1.1", GeneratorConfig(**_COMMON)),
-    "fewgen": ("v1.1", fewgen(GeneratorConfig(**_COMMON, disc="ce_rawlogit", clip_norm=0.1))),
+    "fewgen": ("v1.1", fixed_by(GeneratorConfig(**_COMMON, disc="ce_rawlogit", clip_norm=0.1), "FewGen")),
     "printed": ("v1.0", GeneratorConfig(**_COMMON, disc="ratio", weight_norm="sentence", dist_reading="A",
                                         dist_similarity="swapped_distance", dist_weight=0.3)),
     "loss": ("v1.1", GeneratorConfig(**_COMMON, weight_input="loss")),

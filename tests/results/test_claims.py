@@ -102,7 +102,7 @@ def test_consistency_of_synthetic_sets():
             for task in TASKS for seed in SEEDS for generator, up in (("DawGen", 0.05 + seed / 2000), ("FewGen", 0.0))]
     unknown = SyntheticRow("mini-qqp", "other", "DawGen", 13, 100, 0.5, 0.2, 0.1)
     [table] = claims([], [*rows, unknown])
-    assert table.title == "Claim in label consistency: sets written by mini-t5"
+    assert table.title == "Claims in label consistency: sets written by mini-t5"
     assert table.rows[0][6:8] == ("15", "3 of 3") and table.rows[0][-2] == "holds"
 
 

@@ -67,6 +67,11 @@ def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> n
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
+def _softmax(scores: jax.Array, mask: jax.Array, dtype) -> jax.Array:
+    """Attention weights in ``dtype`` of wide ``scores``, over the last axis, where ``mask`` lets keys be seen."""
+    return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1).astype(dtype)
+
+
 def _matrix(rngs: nnx.Rngs, rows: int, columns: int, std: float) -> nnx.Param:
     return nnx.Param(std * jax.random.normal(rngs.params(), (rows, columns)))
 
@@ -120,13 +125,43 @@ class Attention(nnx.Module):
         Returns:
           [B, Q, H].
         """
-        dtype = wide(x.dtype)
-        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=dtype)
+        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
         if bias is not None:
             scores = scores + bias
-        weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(dtype).min), axis=-1)
-        mixed = jnp.matmul(weights.astype(x.dtype), values).swapaxes(1, 2)
-        return mixed.reshape(*x.shape[:-1], -1) @ self.output[...].astype(x.dtype)
+        return self._join(jnp.matmul(_softmax(scores, mask, x.dtype), values))
+
+    def over(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
+        """Attend from ``x`` to ``states``, by whichever order of products is cheaper; there is no bias.
+
+        For few queries the key kernel is applied to them and the value kernel to what they have mixed, since
+        ``q (E W_k)^T = (q W_k^T) E^T`` and ``a (E W_v) = (a E) W_v``: heads Q (d_kv + K) H multiplications twice
+        instead of K H heads d_kv twice.
+
+        Args:
+          x: [B, Q, H].
+          states: [B, K, H].
+          mask: as in :meth:`__call__`.
+
+        Returns:
+          [B, Q, H].
+        """
+        queries, count = x.shape[1], states.shape[1]
+        width = self.key.shape[1] // self.heads
+        if queries * (width + count) >= count * width:
+            return self(x, *self.keys_values(states), mask)
+        key, value = (kernel[...].astype(x.dtype).reshape(x.shape[-1], self.heads, width)
+                      for kernel in (self.key, self.value))
+        reading = jnp.einsum("bhqd,nhd->bhqn", self.split(x, self.query), key)
+        flat = reading.reshape(x.shape[0], -1, x.shape[-1])  # heads and queries in one matrix: few large products
+        scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+        weights = _softmax(scores.reshape(*reading.shape[:3], count), mask, x.dtype)
+        mixed = jnp.matmul(weights.reshape(x.shape[0], -1, count), states).reshape(reading.shape)
+        return self._join(jnp.einsum("bhqn,nhd->bhqd", mixed, value))
+
+    def _join(self, mixed: jax.Array) -> jax.Array:
+        """[B, heads, T, d_kv] -> [B, T, H] through the output kernel."""
+        merged = mixed.swapaxes(1, 2)
+        return merged.reshape(*merged.shape[:2], -1) @ self.output[...].astype(mixed.dtype)
 
 
 class FeedForward(nnx.Module):
@@ -193,5 +228,5 @@ class DecoderLayer(nnx.Module):
         """[B, U, H] -> [B, U, H] beside ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
         y = self.attention_norm(x)
         x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)
-        x = x + self.cross(self.cross_norm(x), *self.cross.keys_values(encoded), encoder_mask)
+        x = x + self.cross.over(self.cross_norm(x), encoded, encoder_mask)
         return x + self.feed_forward(self.feed_forward_norm(x))

@@ -1,0 +1,59 @@
+"""The generators that an arm can name: DawGen, FewGen, and what lies between them, each by the fields that it fixes.
+
+| name | token weights | L_dist |
+|---|---|---|
+| L_gen | uniform | – |
+| FewGen | from the token's loss | – |
+| DawGen without L_dist | as configured: from its hidden state | – |
+| L_gen + L_dist | uniform | lambda as configured |
+| DawGen with L_dist in the real step | as configured | in the real step alone |
+| DawGen | as configured | in the virtual and the real step |
+| DawGen at lambda 1 | as configured | in both, lambda 1 (the paper's) |
+| DawGen from losses | from the token's loss | in both |
+
+The form of L_disc, the batches and the learning rates are the configuration's for all of them, so that two of them
+differ by the named part alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dawgen_jax.config import GeneratorConfig
+
+__all__ = ["VARIANTS", "fixed_by", "variant_settings"]
+
+_NO_DIST = {"dist_weight": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "L_gen": {"weighting": "uniform", **_NO_DIST},
+    "FewGen": {"weight_input": "loss", **_NO_DIST},
+    "DawGen without L_dist": _NO_DIST,
+    "L_gen + L_dist": {"weighting": "uniform"},
+    "DawGen with L_dist in the real step": {"dist_in_virtual": False},
+    "DawGen": {},
+    "DawGen at lambda 1": {"dist_weight": 1.0},
+    "DawGen from losses": {"weight_input": "loss"},
+}
+"""Fields of ``GeneratorConfig`` that a generator fixes, in the order of the tables."""
+_NOT_READ = {"backbone", "log_every", "checkpoint_every", "disc_chunks"}
+
+
+def fixed_by(config: GeneratorConfig, name: str) -> GeneratorConfig:
+    """The configuration of a generator.
+
+    >>> fixed_by(GeneratorConfig(learning_rate=0.1), "FewGen").dist_weight
+    0.0
+    """
+    return dataclasses.replace(config, **VARIANTS[name])
+
+
+def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
+    """The fields that tuning a generator reads and does not fix itself, dotted, with their values."""
+    fixed, idle = VARIANTS[name], set(_NOT_READ)
+    if fixed.get("dist_weight") == 0:
+        idle |= {field.name for field in dataclasses.fields(config) if field.name.startswith("dist_")}
+    if fixed.get("weighting") == "uniform":
+        idle |= {"weight_input", "weight_learning_rate", "weight_decay", "meta_learning_rate", "dist_in_virtual"}
+    read = {field.name for field in dataclasses.fields(config)} - idle - fixed.keys()
+    return {f"generator.{field}": getattr(config, field) for field in sorted(read)}
