@@ -1,12 +1,14 @@
 """How long does one prompt-tuning step with surgery take, beside PyTorch's two backward passes on the same weights?
 
-    python -m benchmarks.prompt_step [--runs 7] [--only speed padding seeds compile]
+    python -m benchmarks.prompt_step [--runs 7] [--only speed limit sources padding seeds compile]
 
 speed: T5-v1.1-small shape, 8 real + 8 synthetic rows, 100 prompt rows + 100 tokens, float32; the PyTorch step is
 ``transformers``' T5 with inputs_embeds, one backward pass a source, Algorithm 2, clipping and ``transformers``'
-Adafactor. padding: the same step at the lengths that batches of real SICK and MRPC need (multiples of 16), instead of
-100 (needs the shared data folder, DAWGEN_SHARED). seeds: five seeds under one vmap at mini size. compile: lowering
-and compiling a T5-large-shaped step from shapes alone. The last line is JSON.
+Adafactor. limit: the rate of the step's floating-point operations beside that of its own feed-forward product alone.
+sources: two sources under one vmap against one source with both batches, which is all that a step without surgery
+needs. padding: the same step at the lengths that batches of real SICK and MRPC need (multiples of 16), instead of 100
+(needs the shared data folder, DAWGEN_SHARED). seeds: five seeds under one vmap at mini size. compile: lowering and
+compiling a T5-large-shaped step from shapes alone. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -110,6 +112,39 @@ def speed(runs: int) -> dict:
             "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20}
 
 
+def small_step(sources: int, rows: int):
+    """A compiled step at T5-v1.1-small's shape, closed over its inputs, and its operations."""
+    t5 = peers.SMALL
+    step, tx = make_step(t5)
+    state = init_state(10 * np.random.default_rng(1).normal(size=(100, t5.d_model)).astype(np.float32), tx)
+    theta, batch = peers.random_theta(t5), make_batch(t5, rows, 100, (sources,))
+    compiled = jax.jit(step).lower(state, theta, batch).compile()
+    return functools.partial(compiled, state, theta, batch), compiled.cost_analysis()["flops"]
+
+
+def limit(runs: int) -> dict:
+    step, flops = small_step(2, 8)
+    x = jnp.ones((2 * 8 * 200, peers.SMALL.d_model))
+    product = jax.jit(lambda x, w: x @ w)
+    w = jnp.ones((peers.SMALL.d_model, peers.SMALL.d_ff))
+    repeats = 50
+
+    def products():
+        for _ in range(repeats):
+            y = product(x, w)
+        return y
+
+    seconds = peers.alternate({"step": step, "products": products}, runs)
+    rate = repeats * 2 * x.size * w.shape[1] / seconds["products"]
+    return {"gflop": flops / 1e9, "gflop_per_s": flops / seconds["step"] / 1e9, "product_gflop_per_s": rate / 1e9,
+            "share_of_product_rate": flops / seconds["step"] / rate}
+
+
+def sources(runs: int) -> dict:
+    seconds = peers.alternate({"two": small_step(2, 8)[0], "one": small_step(1, 16)[0]}, runs)
+    return {"seconds": seconds, "ratio": seconds["two"] / seconds["one"]}
+
+
 def padding(runs: int) -> dict:
     """Seconds at each padded width, weighed by how often 8 + 8 random rows of a real training pool need it."""
     from dawgen_jax.backbones import tokenizer
@@ -167,5 +202,5 @@ def compile_large(_: int) -> dict:
 
 
 if __name__ == "__main__":
-    peers.main(__doc__, {"speed": speed, "padding": padding, "seeds": seeds, "compile": compile_large},
-               runs=7)
+    peers.main(__doc__, {"speed": speed, "limit": limit, "sources": sources, "padding": padding, "seeds": seeds,
+                         "compile": compile_large}, runs=7)

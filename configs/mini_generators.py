@@ -3,8 +3,8 @@
     python -m train.grid configs/mini_generators.py
     python -m train.tables runs/mini_generators --claims --markdown results/generators/tables.md
 
-For each of them: consistency, diversity and copies of its sets (1,000 samples a label), the entropy of its token weights,
-and the accuracy of a prompt that is tuned on its sets alone, 1,200 updates of 16.
+For each of them: consistency, diversity and copies of its sets (1,000 samples a label), the entropy of its token
+weights, and the accuracy of a prompt that is tuned on its sets alone, 1,200 updates of 16.
 
 ``Departure:`` those of configs/mini.py; 1,200 updates (3,000), 1,000 samples a label (5,000).
 """
