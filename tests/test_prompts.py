@@ -45,6 +45,25 @@ def test_label_prompts_end_with_their_phrase_and_differ_only_there():
     np.testing.assert_array_equal(start["infix"][0, 1], theta["embedding"][6])
 
 
+def test_a_vocabulary_prompt_has_the_first_pieces_or_a_draw_without_repeats():
+    theta, ids = tiny.theta(), np.arange(10, 20)
+
+    def pieces(length, seed=None):
+        rows = prompts.vocabulary_prompt(theta, ids, length, model=tiny.MODEL, seed=seed)
+        table = np.asarray(theta["embedding"])
+        return [int(np.flatnonzero((table == row).all(axis=1))[0]) for row in rows]
+
+    assert pieces(4) == [10, 11, 12, 13]
+    assert sorted(pieces(10, seed=1)) == ids.tolist()
+    assert pieces(4, seed=1) == pieces(4, seed=1) != pieces(4, seed=2)
+
+
+def test_of_a_phrase_that_is_longer_than_the_prompt_the_end_is_kept():
+    theta = tiny.theta()
+    start = prompts.text_prompt(theta, [3, 4, 5, 6], np.arange(10, 20), 3, model=tiny.MODEL, seed=0)
+    np.testing.assert_array_equal(start, theta["embedding"][np.array([4, 5, 6])])
+
+
 def test_too_long_a_prompt_is_refused():
     with pytest.raises(UserError, match="prompt_length = 9"):
         prompts.vocabulary_prompt(tiny.theta(), np.arange(8), 9, model=tiny.MODEL)

@@ -41,6 +41,15 @@ def test_what_belongs_to_a_label(name, label, word, penalty, phrase, infix):
     assert task.phrases[position] == (phrase, infix)
 
 
+def test_templates():
+    inference = "hypothesis: {sentence2} premise: {sentence1} answer: <mask>"
+    paraphrase = "{sentence1} and {sentence2} are equivalent? <mask>"
+    assert {name: task.template for name, task in SEVEN.items()} == {
+        "QQP": paraphrase, "MRPC": paraphrase, "MNLI": inference, "SNLI": inference, "RTE": inference,
+        "SICK": inference, "QNLI": "question: {sentence1} sentence: {sentence2} answer: <mask>",
+    }
+
+
 def test_scored_splits_and_their_sizes_in_the_paper():
     assert {name: (task.test_split, task.paper_n_test) for name, task in SEVEN.items()} == {
         "QQP": ("validation", 40430), "MRPC": ("test", 1725), "MNLI": ("validation", 9815),

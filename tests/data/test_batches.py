@@ -30,6 +30,8 @@ def test_class_balanced():
         assert labels[index].tolist() == [0, 0, 1, 1, 2, 2]
         assert len(set(index.tolist())) == 6, "no example twice in a batch"
         assert index.tolist() == class_balanced(labels, 2, 7, step).tolist()
+    first = [class_balanced(labels, 2, seed, 0).tolist() for seed in range(8)]
+    assert len(set(map(tuple, first))) > 1, "a seed has its own batches"
     drawn = np.concatenate([class_balanced(labels, 2, 7, step) for step in range(200)])
     assert set(drawn.tolist()) == set(range(11)), "every example comes up"
 

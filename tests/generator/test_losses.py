@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dawgen_jax.backbones.t5 import model
-from dawgen_jax.config import ConfigError
+from dawgen_jax.config import ConfigError, GeneratorConfig
 from dawgen_jax.generator import losses, scores, weight_net
 from tests.generator import toy
 
@@ -66,7 +66,11 @@ def test_token_weights_sum_to_one_and_take_no_gradient_from_their_input(norm, we
 
 def test_weight_nets_start_as_documented():
     perceptron = weight_net.init(jax.random.key(0), 4, "loss")
-    assert perceptron["w1"].shape == (100,) and float(jnp.abs(perceptron["w2"]).max()) <= 0.1
+    largest = {name: float(jnp.abs(leaf).max()) for name, leaf in perceptron.items()}
+    assert perceptron["w1"].shape == (100,) and perceptron["b2"].shape == ()
+    assert 0.9 < largest["w1"] <= 1 and 0.9 < largest["b1"] <= 1 and 0.09 < largest["w2"] <= 0.1 >= largest["b2"]
+    layers = np.stack([perceptron["w1"], perceptron["b1"], 10 * perceptron["w2"]])
+    assert np.abs(np.corrcoef(layers) - np.eye(3)).max() < 0.5  # each is drawn by itself
     linear = weight_net.init(jax.random.key(0), 4, "hidden")
     assert linear["w"].shape == (4,) and not linear["w"].any()
     inputs = weight_net.features(jnp.zeros((2, 3)), jax.random.normal(jax.random.key(3), (2, 3, 4)), "hidden")
@@ -128,6 +132,16 @@ def test_dist_by_hand():
     values, _, paired = losses.dist(pooled, label, jnp.array([True, True, True, False]), reading="B")
     np.testing.assert_array_equal(paired, [True, True, False, False])
     np.testing.assert_array_equal(values[2:], 0)
+
+
+def test_the_margin_of_dist_is_the_configurations():
+    pooled, label, valid = hand_made()
+    values, _, _ = losses.dist(pooled, label, valid, reading="B", margin=0.25)
+    np.testing.assert_allclose(values, [0.25, 0.25, 0.25, 0.25], rtol=1e-6)  # 1/4 - 0 + 0; 1/4 - 1 + 1
+    hidden, alike = pooled[:, :, None], jnp.ones((4, 1))
+    _, parts = losses.objective(jnp.zeros((1, 4, 1)), hidden, alike / 4, label, alike > 0, dist_weight=1.0,
+                                config=GeneratorConfig(dist_margin=0.25))
+    np.testing.assert_allclose(parts["dist"], 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize("reading", ["A", "B"])

@@ -153,3 +153,12 @@ def test_sources_of_gradients_have_a_batch_each():
     batch = draw(pool(data, phase, 2), phase, [3, 4], 0, 6, 8)
     assert batch.label.shape == (2, 2, 6) and batch.weight.tolist() == [[[1] * 4 + [0] * 2] * 2] * 2
     assert (batch.label[:, 0] < 100).all() and (batch.label[:, 1] >= 100).all()
+
+
+def test_seeds_and_sources_draw_apart_from_sets_of_one_size():
+    (phase,) = METHODS["(Real, Syn)"].phases(ClassifierConfig(num_steps=50, batch_size=4), 3)
+    pools = pool({"real": [marked(12, 0)] * 2, "synthetic": [marked(12, 0)] * 2}, phase, 2)
+    epoch = np.concatenate([draw(pools, phase, [3, 4], step, 4, 8).label for step in range(3)], axis=2)
+    assert (np.sort(epoch) == np.arange(12)).all(), "[seed, source]: each example once an epoch"
+    orders = epoch.reshape(4, 12).tolist()
+    assert len(set(map(tuple, orders))) == 4, "no two of them in one order"

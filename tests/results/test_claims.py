@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from dawgen_jax.results.claims import claims
-from dawgen_jax.results.paired import holm, paired_test, pairs_for_power
+from dawgen_jax.results.paired import LEVEL, holm, paired_test, pairs_for_power
 from dawgen_jax.results.rows import SyntheticRow
 
 SEEDS, TASKS = (13, 21, 42, 87, 100), ("mini-snli", "mini-qqp", "mini-sick")
@@ -27,6 +27,11 @@ def test_all_differences_of_one_sign_have_the_least_p(make_row):
     assert test.difference == pytest.approx(0.92 / 6)
     five = paired_test(arm(make_row, base[:5] + 0.1), arm(make_row, base[:5]))
     assert five.verdict(five.p_permutation) == "undecided"  # 2/32
+
+
+def test_a_p_of_just_the_level_is_undecided(make_row):
+    test = paired_test(arm(make_row, [0.6, 0.7]), arm(make_row, [0.5, 0.5]))
+    assert [test.verdict(p) for p in (LEVEL, np.nextafter(LEVEL, 0))] == ["undecided", "holds"]
 
 
 def test_p_values_against_enumeration_and_scipy(make_row):

@@ -223,6 +223,31 @@ def test_in_a_chain_and_weighted_sum():
     np.testing.assert_allclose(updates, -0.1 * (GOLDEN[0] + 0.5 * GOLDEN[1]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sum", "surgery"])
+def test_epsilon_by_name_is_epsilon_by_function(name):
+    by_function = {"sum": weighted_sum, "surgery": gradient_surgery}[name](0.25)
+    direction, _ = compiled(name, epsilon=0.25)(GOLDEN)
+    np.testing.assert_array_equal(direction, apply(by_function, GOLDEN)[0])
+    assert np.abs(direction - compiled(name)(GOLDEN)[0]).max() > 0.1
+
+
+def test_pcgrads_order_is_drawn_anew_by_seed_and_update():
+    rows = jnp.array([[1.0, 0.2], [-0.9, 0.6], [-0.3, -1.0]])  # every pair conflicts: six orders, several directions
+
+    def directions(seed):
+        transform, found = aggregator("pcgrad", seed=seed), []
+        state = transform.init(rows[0])
+        for _ in range(6):
+            direction, state = transform.update(rows, state)
+            found.append(tuple(np.round(np.asarray(direction), 5).tolist()))
+        return found
+
+    every = [directions(seed) for seed in range(4)]
+    assert all(len(set(found)) > 1 for found in every), "an order for each update"
+    assert len({found[0] for found in every}) > 1, "an order for each seed"
+    assert directions(2) == every[2]
+
+
 @pytest.mark.parametrize("make", [gradient_surgery, weighted_sum])
 def test_epsilon_and_reference_are_checked(make):
     for epsilon in (-0.1, np.nan, np.inf):

@@ -41,3 +41,22 @@ def test_adamw_does_not_decay_norms():
     updates, _ = tx.update(zero, tx.init(params), params)
     np.testing.assert_array_equal(updates["norm"]["scale"], 0)
     np.testing.assert_allclose(updates["kernel"], -0.05, rtol=1e-6)
+
+
+def test_adamw_is_pytorchs_with_a_clipped_gradient_and_a_linear_decay():
+    rng, steps, rate = np.random.default_rng(0), 12, 0.05
+    start = rng.normal(size=(4, 5)).astype(np.float32)
+    tx = optimisers.adamw(rate, steps, weight_decay=0.1, clip_norm=1.0)
+    params, state = jnp.asarray(start), tx.init(jnp.asarray(start))
+    other = torch.nn.Parameter(torch.tensor(start))
+    adamw = torch.optim.AdamW([other], lr=rate, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: 1 - step / steps)
+    for scale in np.geomspace(0.01, 100, steps):  # norms far below the bound first and far above it last
+        gradient = (scale * rng.normal(size=start.shape)).astype(np.float32)
+        updates, state = tx.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        other.grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_norm_([other], 1.0)
+        adamw.step()
+        schedule.step()
+        np.testing.assert_allclose(params, other.detach().numpy(), rtol=2e-5, atol=2e-5)

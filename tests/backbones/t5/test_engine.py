@@ -185,6 +185,19 @@ def test_end_of_sequence_is_never_penalised(theta, prompts):
     assert ended
 
 
+def test_an_end_of_sequence_that_leads_by_less_than_the_penalty_still_ends_the_sample(theta, prompts):
+    decoder = build(draw=False)
+    for index, source in enumerate(SOURCES[:4]):
+        work = Work(0, index, np.append(source, 1), None, Sampling(repetition_penalty=1.5, max_new_tokens=2))
+        first = scores_of(theta, prompts, work, np.zeros(0, np.int32))[0]
+        first[[0, 1, *source]] = -np.inf
+        best = int(first.argmax())
+        assert first[best] > 0
+        leading = {**theta, "head": theta["head"].at[1].set(1.2 * theta["head"][best])}
+        (sample,) = run(decoder, leading, prompts, [work]).values()
+        assert sample.finished and not len(sample.tokens)
+
+
 def test_log_probabilities_under_every_label(decoder, theta, prompts, reference):
     pairs = [(work, reference[work.index]) for work in WORK[:5]]
     values = list(decoder.score(theta, prompts, iter(pairs), LABELS))
