@@ -77,6 +77,14 @@ def test_merged_equals_apart():
             np.testing.assert_allclose(x @ new[layer], apart, rtol=1e-4, atol=1e-5)
 
 
+def test_the_scale_of_a_method_is_alpha_over_the_rank():
+    theta, batch = tiny.theta(), tiny.classifier_set(6, 0)
+    factors = filled(start(theta))
+    expected = class_scores(jnp.zeros((0, 16)), lora.merge(theta, factors, 6.0 / 3), batch, model=tiny.MODEL,
+                            label_ids=tiny.LABEL_IDS)
+    np.testing.assert_array_equal(scores_of(factors, theta, batch), expected)
+
+
 def test_merging_changes_the_factored_kernels_only_and_keeps_their_dtype():
     theta = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.theta())
     factors = filled(start(theta))

@@ -1,13 +1,21 @@
-"""Which prompt is kept."""
+"""Which prompt is kept; what a phase starts from, draws, and is combined and optimised with."""
 
+import dataclasses
+
+import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.config import ClassifierConfig, FineTuningConfig
+from dawgen_jax.data import batches
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import Phase
+from dawgen_jax.methods import tune as tuning
+from dawgen_jax.methods.base import Phase, Trained
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
+from dawgen_jax.surgery.aggregator import gradient_surgery
 from dawgen_jax.training.placement import Placement
 from tests import tiny
 
@@ -34,3 +42,85 @@ def test_the_best_dev_prompt_is_kept_and_the_start_is_a_candidate(tmp_path):
     for k in range(2):
         if tuned.step[k] == 0:
             np.testing.assert_array_equal(tuned.params[k], start)
+
+
+def row_scores(prompt, theta, batch, *, model, label_ids, config):
+    """The first row of the prompt is the scores of every example."""
+    return jnp.broadcast_to(prompt[0], (len(batch.label), 3))
+
+
+ROW = Trained("a row", lambda backbone, config, num_labels, prompt, seed: prompt, row_scores,
+              lambda config, num_steps, rate: optax.sgd(rate or 0.2), fields=(), rate="classifier.learning_rate")
+"""A toy that needs no backbone: every update moves the scores towards the classes that were drawn."""
+CONFIG = ClassifierConfig(pad_multiple=8)
+FIRST, SECOND = Phase((("real",),), "sum", 10, 2, 2), Phase((("synthetic",),), "sum", 4, 2, 2)
+
+
+def of_class(label: int) -> batches.ClassifierBatch:
+    """Six examples of one class."""
+    return tiny.classifier_set(6, 0)._replace(label=np.full(6, label, np.int32))
+
+
+def run(folder, plan, start, *, trained=ROW, config=CONFIG):
+    """Tune on real examples of class 1 and synthetic ones of class 2; the dev set is of class 1."""
+    folder.mkdir()
+    log = MetricsLog(folder / "metrics.jsonl")
+    tuned = tune(trained, np.asarray(start, np.float32)[None], Backbone(None, (), None, "toy", ""),
+                 {"real": [of_class(1)], "synthetic": [of_class(2)]}, [of_class(1)], plan, config=config,
+                 label_ids=(0, 1, 2), placement=Placement.on(1), seeds=(1,), folder=folder, title="toy",
+                 metrics_log=log)
+    return tuned, {line["step"]: line for line in log.lines()}
+
+
+def test_a_phase_starts_from_the_best_of_the_one_before(tmp_path):
+    tuned, lines = run(tmp_path / "two", [FIRST, SECOND], [[1.0, 0.0, 0.0]])
+    accuracies = {step: line["dev_accuracy"] for step, line in lines.items() if "dev_accuracy" in line}
+    assert accuracies[0] == [0.0] and accuracies[10] == [1.0] and 0 < tuned.step[0] < 10
+    _, alone = run(tmp_path / "alone", [SECOND], tuned.params[0])
+    assert lines[11]["param_norm"] == alone[1]["param_norm"]
+
+
+def test_update_i_draws_batch_i(tmp_path, monkeypatch):
+    steps, draw = [], tuning.draw
+
+    def recorded(pools, phase, seeds, step, *rest):
+        steps.append(step)
+        return draw(pools, phase, seeds, step, *rest)
+
+    monkeypatch.setattr(tuning, "draw", recorded)
+    run(tmp_path / "run", [SECOND], [[1.0, 0.0, 0.0]])
+    assert steps == [0, 1, 2, 3]
+
+
+def test_every_rate_is_tried_and_the_best_kept(tmp_path):
+    several = dataclasses.replace(ROW, rates="fine_tuning.learning_rates")
+    config = dataclasses.replace(CONFIG, fine_tuning=FineTuningConfig(learning_rates=(1e-6, 0.5, 1e-5)))
+    tuned, lines = run(tmp_path / "run", [FIRST], [[1.0, 0.0, 0.0]], trained=several, config=config)
+    assert tuned.rate == 0.5 and tuned.accuracy == [1.0] and max(lines) == 3 * 10 + 2
+
+
+@pytest.mark.parametrize("scope", ["global", "row"])
+def test_a_phase_is_combined_and_optimised_as_the_configuration_says(scope):
+    asked = []
+
+    def optimiser(config, num_steps, rate):
+        asked.append((num_steps, rate))
+        return optax.sgd(1.0)
+
+    phase = Phase((("real",), ("synthetic",)), "surgery", 7, 2, 2)
+    tx = tuning._transform(dataclasses.replace(ROW, optimiser=optimiser), phase,
+                           ClassifierConfig(epsilon=0.25, surgery_scope=scope), 0.125)
+    assert asked == [(7, 0.125)]
+    grads, params = jnp.array([[[-4.0, 1], [1, 2]], [[6, 1], [1, 1]]]), jnp.zeros((2, 2))  # only the first rows clash
+    updates, _ = tx.update(grads, tx.init(params), params)
+    peer = gradient_surgery(0.25, scope=scope)
+    np.testing.assert_allclose(updates, -peer.update(grads, peer.init(params))[0], rtol=1e-6)
+
+
+def test_padding_rows_of_a_dev_set_are_not_scored():
+    dev = batches.pad_examples(batches.stack([tiny.classifier_set(3, 0)]), 8)  # classes 0, 1, 2; then padding, class 0
+    accuracy, figures = tuning._evaluate(
+        np.zeros((1, 2)), scores=lambda params, frozen, dev: np.broadcast_to([1.0, 0.0, 0.0], (1, 8, 3)), frozen=(),
+        dev=dev, start=np.ones((1, 2)))
+    np.testing.assert_allclose(accuracy, [1 / 3])
+    assert figures["histogram"] == [[3, 0, 0]] and figures["distance"] == [np.sqrt(2)]

@@ -1,4 +1,4 @@
-"""A synthetic set: scores, cut sources, and a restart that goes on from shards of another size."""
+"""A synthetic set: what its decoder is given and makes, scores, cut sources, a restart with shards of another size."""
 
 import dataclasses
 import json
@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Generated, Rows
 from dawgen_jax.backbones.t5.engine import Decoder
 from dawgen_jax.pipeline import inputs, sets
 from dawgen_jax.pipeline.generators import start_prompts
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.synthesis import files
 from dawgen_jax.training.placement import Placement
+from tests import tiny
 
 
 class Killed(BaseException):
@@ -71,3 +73,43 @@ def test_a_restart_with_another_shard_size_keeps_what_is_finished(settings, tmp_
     again = write(settings, tmp_path, "again", shard_size=5)
     assert min(indices) == 3  # the first three are in the finished shard
     assert (again / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
+
+
+def test_a_row_has_its_own_labels_prompt_and_infix():
+    random = np.random.default_rng(0)
+    label_prompts = {"prompt": random.normal(size=(3, 2, 16)).astype(np.float32),
+                     "infix": random.normal(size=(3, 1, 16)).astype(np.float32)}
+    rows = Rows(np.full((3, 3), 5, np.int32), np.ones((3, 3), bool), np.tile(np.int32([-1, 0, -1]), (3, 1)),
+                np.int32([2, 0, 1]))
+    embeddings, _ = sets.embed_rows(tiny.theta(), label_prompts, rows, model=tiny.MODEL)
+    np.testing.assert_array_equal(embeddings[:, :2], label_prompts["prompt"][[2, 0, 1]])
+    np.testing.assert_array_equal(embeddings[:, 3], label_prompts["infix"][[2, 0, 1], 0])
+
+
+def test_the_decoder_is_given_each_labels_penalty_and_each_seeds_prompts(config, tmp_path, monkeypatch):
+    config = dataclasses.replace(config, synthesis=dataclasses.replace(config.synthesis, temperature=0.7, top_k=5))
+    given = inputs.read_task("mini-snli", config, generates=True)
+    given = dataclasses.replace(given, task=dataclasses.replace(given.task, repetition_penalty=(1.1, 1.5, 1.2)))
+    words, used, samplings = [["dog"], ["cat"], ["boy"]], [], set()
+
+    def invented(decoder, theta, label_prompts, work, key):
+        used.append(float(label_prompts["prompt"].max()))
+        work = list(work)
+        samplings.update((one.label, one.sampling) for one in work)
+        for one in work[::-1]:
+            ids = job.backbone(config.generator.backbone).tokenizer.convert_tokens_to_ids(words[one.label])
+            yield Generated(one.label, one.index, np.array(ids, np.int32), True)
+
+    monkeypatch.setattr(Decoder, "generate", invented)
+    job, folders = Job.start(config, tmp_path / "run"), []
+    for k in range(2):
+        folders.append(tmp_path / f"generator{k}")
+        prompts.save(folders[k] / "prompts.safetensors", {
+            "prompt": np.full((3, 3, 16), k + 1.0), "infix": np.full((3, 2, 16), k + 1.0)})
+    made = sets.synthesize(job, given, "FewGen", folders)
+    assert used == sorted(used) and set(used) == {1.0, 2.0}, "the first seed's prompts, then the second's"
+    assert {label: sampling.repetition_penalty for label, sampling in samplings} == {0: 1.1, 1: 1.5, 2: 1.2}
+    assert {(sampling.temperature, sampling.top_k) for _, sampling in samplings} == {(0.7, 5)}
+    for one in made:
+        assert {(example.label, example.sentence2) for example in one.examples} == {
+            (label, text) for label, (text,) in zip(given.task.labels, words, strict=True)}

@@ -189,7 +189,7 @@ def test_an_end_of_sequence_that_leads_by_less_than_the_penalty_still_ends_the_s
     decoder = build(draw=False)
     for index, source in enumerate(SOURCES[:4]):
         work = Work(0, index, np.append(source, 1), None, Sampling(repetition_penalty=1.5, max_new_tokens=2))
-        first = scores_of(theta, prompts, work, np.zeros(0, np.int32))[0]
+        first = scores_of(theta, prompts, work, np.zeros(0, np.int32))[0].copy()
         first[[0, 1, *source]] = -np.inf
         best = int(first.argmax())
         assert first[best] > 0
