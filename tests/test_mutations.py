@@ -29,10 +29,10 @@ def test_stale_entries_are_told():
     assert not mutations.faults(good)
     for change, message in (
         ({"old": "no such text"}, "the old text occurs 0 times in dawgen_jax/training/fit.py"),
-        ({"old": "params"}, r"the old text occurs \d\d times"),
+        ({"old": "params"}, r"the old text occurs [1-9]\d* times"),
         ({"tests": (f"{test}::test_gone[1]",)}, r"there is no test .*::test_gone\[1\]"),
         ({"tests": ("tests/test_gone.py",)}, "there is no test tests/test_gone.py"),
-        ({"tests": ()}, "has not either tests or a reason"),
+        ({"tests": ()}, ".*has not either tests or a reason"),
     ):
         (found,) = mutations.faults(dataclasses.replace(good, **change))
-        assert re.match(message, found) or message in found
+        assert re.match(message, found)
