@@ -11,9 +11,11 @@ This module imports nothing of the project.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import typing
 from typing import Any, Literal
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "TransferConfig",
     "UserError",
     "check_choice",
+    "check_types",
     "digest",
     "fields_of",
+    "shown",
 ]
 
 
@@ -75,6 +79,52 @@ def fields_of(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def shown(value: Any) -> str:
+    """A value as an error quotes it: its ``repr``, cut where that is long.
+
+    >>> shown("b" * 100)
+    "'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb... (102 characters)"
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__} that is too large to be shown"
+    return text if len(text) <= 80 else f"{text[:56]}... ({len(text)} characters)"
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        kinds = kinds[:1] * len(value) if isinstance(value, tuple) and kinds[-1] is ... else kinds
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is, value, kinds))
+    if typing.get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if isinstance(value, bool) or kind is not float:
+        return type(value) is bool if kind is bool else isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300)
+
+
+def check_types(owner: Any) -> None:
+    """Raise a :class:`ConfigError` unless every field of a dataclass holds what its annotation says.
+
+    A list is taken for the tuple that it should be; text is not taken for the number or truth value that it spells.
+
+    >>> LoraConfig(rank="8")
+    Traceback (most recent call last):
+    dawgen_jax.config.ConfigError: LoraConfig.rank = '8': must be a whole number.
+    """
+    for field, kind in _hints(type(owner)).items():
+        if isinstance(value := getattr(owner, field), list):
+            object.__setattr__(owner, field, tuple(value))
+        plain = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+        want = _KINDS.get(plain, "text" if typing.get_origin(kind) is Literal else f"a {getattr(kind, '__name__', '')}")
+        _check(owner, field, _is(getattr(owner, field), kind), want if plain is kind else f"a tuple, each item {want}")
+
+
 def check_choice(name: str, value: str, *choices: str) -> None:
     """Raise a :class:`ConfigError` unless ``value`` is one of the choices.
 
@@ -84,17 +134,28 @@ def check_choice(name: str, value: str, *choices: str) -> None:
     """
     if value not in choices:
         *most, last = map(repr, choices)
-        raise ConfigError(f"{name} = {value!r}: must be {', '.join(most)} or {last}.")
+        raise ConfigError(f"{name} = {shown(value)}: must be {', '.join(most)} or {last}.")
 
 
 def _check(owner: Any, field: str, ok: bool, want: str) -> None:
     if not ok:
         name = f"{type(owner).__name__}.{field}"
-        raise ConfigError(f"{name} = {getattr(owner, field)!r}: must be {want}.")
+        raise ConfigError(f"{name} = {shown(getattr(owner, field))}: must be {want}.")
 
 
 def _finite(owner: Any, field: str) -> None:
     _check(owner, field, -math.inf < getattr(owner, field) < math.inf, "finite")
+
+
+def _seed(owner: Any, field: str, *values: int) -> None:
+    ok = all(0 <= seed < 2**31 for seed in values)  # NumPy takes no more than 2**32, JAX's arrays no more than this
+    _check(owner, field, ok, "from 0 to 2147483647")
+
+
+def _text(owner: Any, field: str) -> None:
+    value = getattr(owner, field)
+    ok = len(value) <= 100 and value.isprintable()  # which a control character and half of a surrogate pair are not
+    _check(owner, field, ok, "at most 100 printable characters")
 
 
 def _positive(owner: Any, *fields: str) -> None:
@@ -127,6 +188,8 @@ class BackboneConfig:
     """Recompute layer activations in the backward pass (less memory, about a third more time)."""
 
     def __post_init__(self):
+        check_types(self)
+        _text(self, "name")
         _check(self, "path", bool(self.path), "a directory or the name of an embedded backbone")
         _check(self, "dtype", self.dtype in ("float32", "bfloat16"),
                "'float32' or 'bfloat16' (float16 overflows in T5's feed-forward layers; it is for storage only)")
@@ -163,8 +226,10 @@ class DataConfig:
     """Score only the first so many test pairs (0: all). For development; rows carry n_test."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "k")
-        _not_negative(self, "max_test", "corpus_seed")
+        _not_negative(self, "max_test")
+        _seed(self, "corpus_seed", self.corpus_seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +286,7 @@ class GeneratorConfig:
     """Steps between two checkpoints of an unfinished run."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "prompt_length", "max_source_tokens", "max_target_tokens", "learning_rate", "clip_norm",
                   "log_every", "checkpoint_every", "meta_learning_rate")
         _not_negative(self, "num_steps", "weight_learning_rate", "weight_decay", "dist_weight", "dist_margin",
@@ -268,8 +334,10 @@ class SynthesisConfig:
     """Seed of sampling; the key of a sample is fold_in(fold_in(key, label), index)."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "samples_per_label", "max_new_tokens", "batch_size", "shard_size")
-        _not_negative(self, "min_new_tokens", "temperature", "top_k", "seed")
+        _not_negative(self, "min_new_tokens", "temperature", "top_k")
+        _seed(self, "seed", self.seed)
         _check(self, "temperature", self.temperature == 0 or self.temperature >= 1e-4, "0 (greedy), or 1e-4 or more")
         _check(self, "top_p", 0 < self.top_p <= 1, "greater than 0 and at most 1")
         _check(self, "min_new_tokens", self.min_new_tokens < self.max_new_tokens, "below max_new_tokens")
@@ -295,6 +363,7 @@ class FineTuningConfig:
     """Updates between two evaluations on dev; the best is kept."""
 
     def __post_init__(self):
+        check_types(self)
         _check(self, "learning_rates", bool(self.learning_rates) and all(0 < r < math.inf for r in self.learning_rates),
                "one or more finite rates greater than 0")
         _positive(self, "num_steps", "batch_size", "clip_norm", "eval_every")
@@ -317,6 +386,7 @@ class LoraConfig:
     """AdamW decay."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "rank", "alpha", "learning_rate")
         _not_negative(self, "weight_decay")
         known = {"query", "key", "value", "output"}
@@ -357,6 +427,7 @@ class TransferConfig:
     """AdamW on the discriminator of domains."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "ppt_steps", "ppt_batch_size", "ppt_learning_rate", "ppt_clip_norm", "ppt_pairs", "held_out",
                   "optima_steps", "optima_batch_size", "optima_radius", "optima_domain_rate")
         _not_negative(self, "ppt_weight_decay", "optima_domain_weight")
@@ -422,6 +493,7 @@ class ClassifierConfig:
     """Low-rank updates."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "prompt_length", "max_tokens", "learning_rate", "clip_norm", "real_steps",
                   "real_batch_per_label", "real_eval_every", "num_steps", "batch_size", "eval_every", "full_steps",
                   "full_batch_size", "full_eval_every", "eval_batch_size", "pad_multiple", "demonstration_tokens",
@@ -459,9 +531,13 @@ class Config:
     """Devices of the mesh's data axis; 0 takes all."""
 
     def __post_init__(self):
+        check_types(self)
+        _text(self, "name")
+        _check(self, "name", "/" not in self.name and self.name not in (".", ".."),
+               "the name of a folder in runs/ (give another place with --out)")
         for field in ("tasks", "seeds", "arms"):
             value = getattr(self, field)
             _check(self, field, len(value) > 0, "one or more")
             _check(self, field, len(set(value)) == len(value), "without repeats")
-        _check(self, "seeds", all(seed >= 0 for seed in self.seeds), "0 or more")
+        _seed(self, "seeds", *self.seeds)
         _not_negative(self, "devices")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io.strict_json import parse_json
 
 __all__ = ["aside", "read_json", "replacing", "write_file", "write_json"]
 
@@ -61,8 +62,8 @@ def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False
     try:
         if missing_ok and not path.exists():
             return None
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove its folder, and its stage runs again.") from None
     if not isinstance(value, kind):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a {kind.__name__}; remove its folder, and its "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
 import logging
 import pathlib
 import zlib
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io.strict_json import parse_json
 
 __all__ = ["json_lines", "text_lines"]
 
@@ -53,13 +53,13 @@ def json_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[t
       torn_ok: skip a torn last line (no newline at its end, and not JSON) with a logged warning, instead of raising.
 
     Raises:
-      UserError: as :func:`text_lines`, or a line is not a JSON object.
+      UserError: as :func:`text_lines`, or a line is not a JSON object, as :func:`~.strict_json.parse_json` takes it.
     """
     for number, text in text_lines(path, torn_ok=torn_ok):
         if text.strip():
             try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
+                row = parse_json(text)
+            except ValueError as error:
                 if torn_ok and not text.endswith("\n"):
                     _log.warning("%s:%d: the last line is torn and is left out.", path, number)
                     return

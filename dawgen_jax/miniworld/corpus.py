@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.config import ConfigError, check_types
 from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
 from dawgen_jax.miniworld.lexicon import WORDS
@@ -103,6 +103,9 @@ class CorpusConfig:
         return dataclasses.replace(self, first_levels=levels, levels=levels, prefixed=prefixed * self.prefixed)
 
     def __post_init__(self):
+        check_types(self)
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"CorpusConfig.seed = {self.seed}: must be from 0 to 2147483647.")
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)
         objectives = (self.salient, self.words, 1 - self.salient - self.words)
         if not (all(share >= 0 for share in (*shares, *objectives)) and sum(shares) <= 1):  # nor NaN

@@ -28,7 +28,7 @@ from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ConfigError, UserError, digest
+from dawgen_jax.config import ConfigError, UserError, check_types, digest
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.miniworld import corpus, instructions
@@ -93,6 +93,7 @@ class PretrainConfig:
     """Blocks between two checkpoints."""
 
     def __post_init__(self):
+        check_types(self)
         if self.corpus.block_batches % self.dispatch or self.dispatch < 1:
             raise ConfigError(f"PretrainConfig.dispatch = {self.dispatch}: must divide corpus.block_batches "
                               f"({self.corpus.block_batches}).")

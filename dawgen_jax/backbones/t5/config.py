@@ -8,11 +8,10 @@ Two properties that Hugging Face mixes up are kept apart: ``tied_head`` (the fil
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.config import ConfigError, check_types, shown
 
 __all__ = ["ACTIVATIONS", "MODEL_TYPES", "T5Config"]
 
@@ -29,6 +28,7 @@ ACTIVATIONS = (
     "sigmoid",
 )
 """Activations of the feed-forward layer by their Hugging Face names; gelu_new is the tanh approximation."""
+_MOST_LAYERS, _WIDEST = 1000, 2**24
 MODEL_TYPES = ("t5", "mt5", "umt5")
 """Values of config.json's model_type that are T5 in shape (byt5, flan-t5 and t5-efficient say 't5')."""
 
@@ -86,19 +86,17 @@ class T5Config:
     model_type: Literal["t5", "mt5", "umt5"] = "t5"
 
     def __post_init__(self):
-        for field in (
-            "vocab_size",
-            "d_model",
-            "d_kv",
-            "d_ff",
-            "num_layers",
-            "num_decoder_layers",
-            "num_heads",
-            "relative_attention_max_distance",
+        check_types(self)
+        widths = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_attention_max_distance")
+        for fields, least, most in (
+            (widths, 1, _WIDEST),
+            (("num_layers", "num_decoder_layers"), 1, _MOST_LAYERS),
+            (("relative_attention_num_buckets",), 4, _WIDEST),
+            (("pad_id", "eos_id", "decoder_start_id"), 0, self.vocab_size - 1),
         ):
-            self._check(field, getattr(self, field) > 0, "greater than 0")
-        self._check("relative_attention_num_buckets", self.relative_attention_num_buckets >= 4, "4 or more")
-        self._check("layer_norm_epsilon", 0 <= self.layer_norm_epsilon < math.inf, "finite, and 0 or more")
+            for field in fields:
+                self._check(field, least <= getattr(self, field) <= most, f"from {least} to {most}")
+        self._check("layer_norm_epsilon", 0 <= self.layer_norm_epsilon < 1, "finite, 0 or more, and below 1")
         self._check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
         self._check(
             "activation",
@@ -116,7 +114,7 @@ class T5Config:
 
     def _check(self, field: str, ok: bool, want: str) -> None:
         if not ok:
-            raise ConfigError(f"T5Config.{field} = {getattr(self, field)!r}: must be {want}.")
+            raise ConfigError(f"T5Config.{field} = {shown(getattr(self, field))}: must be {want}.")
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any], *, tied_head: bool | None = None, **numerics) -> T5Config:
@@ -133,31 +131,37 @@ class T5Config:
         model_type = values.get("model_type", "t5")
         if model_type not in MODEL_TYPES:
             raise ConfigError(
-                f"model_type = {model_type!r}: not a T5; give a checkpoint of "
+                f"model_type = {shown(model_type)}: not a T5; give a checkpoint of "
                 f"{', '.join(MODEL_TYPES)} (flan-t5, byt5 and t5-efficient say 't5')."
             )
         default = {"t5": ("relu", 6, 2048, 8), "mt5": ("gated-gelu", 8, 1024, 6), "umt5": ("gated-gelu", 8, 1024, 6)}
         projection, layers, d_ff, heads = default[model_type]
         projection = values.get("feed_forward_proj", projection)
+        if not isinstance(projection, str):
+            raise ConfigError(f"feed_forward_proj = {shown(projection)}: must be text.")
         kind, _, activation = projection.rpartition("-")
         if kind not in ("", "gated"):
-            raise ConfigError(f"feed_forward_proj = {projection!r}: must be 'gated-ACTIVATION' or 'ACTIVATION'.")
+            raise ConfigError(f"feed_forward_proj = {shown(projection)}: must be 'gated-ACTIVATION' or 'ACTIVATION'.")
         if (kind, activation) == ("gated", "gelu"):
             activation = "gelu_new"
         layers = values.get("num_layers", layers)
         tied = values.get("tie_word_embeddings", True)
         # mt5 never scales. umt5 follows its flag, as in transformers 4; transformers 5 overwrites that with True.
-        scale = model_type != "mt5" and values.get("scale_decoder_outputs", tied)
+        scale = values.get("scale_decoder_outputs", tied)
+        for field, value in (("tie_word_embeddings", tied), ("scale_decoder_outputs", scale)):
+            if not isinstance(value, bool):
+                raise ConfigError(f"{field} = {shown(value)}: must be true or false.")
         # A null is as good as a missing field: T5's own numbers.
         pad, eos, start = (values.get(f"{name}_token_id") for name in ("pad", "eos", "decoder_start"))
         pad, eos = 0 if pad is None else pad, 1 if eos is None else eos
+        decoder_layers = values.get("num_decoder_layers")
         return cls(
             vocab_size=values.get("vocab_size", 32128 if model_type == "t5" else 250112),
             d_model=values.get("d_model", 512),
             d_kv=values.get("d_kv", 64),
             d_ff=values.get("d_ff", d_ff),
             num_layers=layers,
-            num_decoder_layers=values.get("num_decoder_layers") or layers,
+            num_decoder_layers=layers if decoder_layers is None else decoder_layers,
             num_heads=values.get("num_heads", heads),
             relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
             relative_attention_max_distance=values.get("relative_attention_max_distance", 128),
@@ -165,10 +169,10 @@ class T5Config:
             gated=kind == "gated",
             layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
             tied_head=tied if tied_head is None else tied_head,
-            scale_decoder_outputs=bool(scale),
+            scale_decoder_outputs=scale and model_type != "mt5",
             per_layer_bias=model_type == "umt5",
             pad_id=pad,
-            eos_id=eos[0] if isinstance(eos, list) else eos,
+            eos_id=eos[0] if isinstance(eos, list) and eos else eos,
             decoder_start_id=pad if start is None else start,
             model_type=model_type,
             **numerics,

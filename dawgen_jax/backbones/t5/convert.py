@@ -24,8 +24,9 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.io.files import replacing, write_file, write_json
+from dawgen_jax.io.strict_json import parse_json
 
-__all__ = ["TOKENIZER_FILES", "load", "save", "tensor_names"]
+__all__ = ["TOKENIZER_FILES", "load", "read_config", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
@@ -111,12 +112,12 @@ def _leaves(config: T5Config) -> Iterator[tuple[tuple[str, ...], jax.ShapeDtypeS
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; give a Hugging Face directory with config.json and safetensors weights."
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object; copy the checkpoint again.")

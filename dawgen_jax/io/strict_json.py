@@ -1,0 +1,62 @@
+"""JSON as files of this project and of its users must be: what two programs could read differently is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from dawgen_jax.config import shown
+
+__all__ = ["parse_json"]
+
+_DEEPEST = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"the name {shown(twice)} stands twice in one object")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [part for one in level if isinstance(one, dict | list)
+                    for part in (one.values() if isinstance(one, dict) else one)]:
+        depth += 1
+    return depth
+
+
+def parse_json(text: str) -> Any:
+    r"""The value of a JSON text.
+
+    Raises:
+      ValueError: it is not JSON, an object has a name twice, a string holds half of a surrogate pair (which no UTF-8
+        file can hold), a number has thousands of digits, or values are nested more than 64 deep.
+
+    >>> parse_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    >>> parse_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: the name 'a' stands twice in one object
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(f"values are nested more than {_DEEPEST} deep") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):
+            raise ValueError("a number has thousands of digits") from None
+        raise
+    if text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
+        raise ValueError(f"values are nested more than {_DEEPEST} deep")
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a string holds half of a surrogate pair") from None
+    return value
