@@ -6,7 +6,6 @@ The pickle is read by PyTorch with ``weights_only`` (extra 'parity'), which runs
 copied; a lone spiece.model is turned into tokenizer.json.
 """
 
-import json
 import pathlib
 import shutil
 import tempfile
@@ -19,6 +18,8 @@ from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.config import UserError
 from dawgen_jax.io.terminal import printable
 from train import cli
+
+_STORED = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
 
 
 def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
@@ -42,8 +43,13 @@ def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{file}: is refused by PyTorch's weights_only loader ({reason}); copy it again.") from None
+        if not isinstance(state, dict) or not all(
+                isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu"
+                and tensor.layout == torch.strided and str(tensor.dtype) in _STORED for name, tensor in state.items()):
+            raise UserError(f"{file}: holds no table of names and tensors (of float32, bfloat16 or float16); give the "
+                            "weights that save_pretrained wrote.")
         for name, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise UserError(f"{file}: tensor {name} holds NaN or infinity; copy it again.")
@@ -62,8 +68,9 @@ def main(argv: list[str]) -> None:
     if not (source / "config.json").is_file():
         raise UserError(f"{source / 'config.json'}: no such file; give a Hugging Face directory.")
     tensors = read_bin(source)
-    tied = np.array_equal(tensors.get("lm_head.weight"), tensors.get("shared.weight"))
-    if json.loads((source / "config.json").read_text()).get("tie_word_embeddings", True) and tied:
+    repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
+        tensors["lm_head.weight"], tensors["shared.weight"])
+    if convert.read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
         # Old files repeat a tied head; without it the loader sees that it is tied.
         del tensors["lm_head.weight"]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +79,10 @@ def main(argv: list[str]) -> None:
         tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         save_file(tensors, aside / "model.safetensors")
         shutil.copyfile(source / "config.json", aside / "config.json")
-        config, theta = convert.load(aside)
+        try:
+            config, theta = convert.load(aside)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, str(source))) from None
     convert.save(target, config, theta, dtype=dtype, tokenizer_from=source)
     if (source / "spiece.model").is_file() and not (target / "tokenizer.json").is_file():
         from transformers import AutoTokenizer

@@ -10,6 +10,8 @@ References: Gao, Fisch, Chen, *Making pre-trained language models better few-sho
 
 from __future__ import annotations
 
+import logging
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from dawgen_jax.tasks import Task
 
 __all__ = ["READY", "RESAMPLED", "Split", "draw_split", "few_shot", "read_split"]
 
+log = logging.getLogger(__name__)
 READY = "lm-bff files"
 RESAMPLED = "resampled"
 
@@ -40,13 +43,23 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
       UserError: the task's ready files lack this k or seed, or a class has too few examples.
     """
     if data.kshot:
-        if not pathlib.Path(data.kshot).is_dir():
+        if not os.path.isdir(data.kshot):
             raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to draw splits from the "
                             "pool.")
         if (pathlib.Path(data.kshot) / task.name).is_dir():
-            return Split(*read_split(data.kshot, task, data.k, seed), READY)
-    return Split(*few_shot(pool, task, data.k, seed, where=f"{data.root or 'the mini world'}, {task.name}/train"),
-                 RESAMPLED)
+            return _warned(task, seed, Split(*read_split(data.kshot, task, data.k, seed), READY))
+    where = f"{data.root or 'the mini world'}, {task.name}/train"
+    return _warned(task, seed, Split(*few_shot(pool, task, data.k, seed, where=where), RESAMPLED))
+
+
+def _warned(task: Task, seed: int, split: Split) -> Split:
+    """The split; LM-BFF's rule keeps repeated lines of a pool, and dev then says too much of what was trained on."""
+    trained = {example[:2] for example in split.train}
+    repeated = sum(example[:2] in trained for example in split.dev)
+    if repeated:
+        log.warning("%s, seed %d: %d of the %d pairs to select on are among those to tune on; drop repeated pairs from "
+                    "the data.", task.name, seed, repeated, len(split.dev))
+    return split
 
 
 def few_shot(

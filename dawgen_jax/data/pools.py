@@ -8,17 +8,22 @@ integers, which are positions in ``Task.labels``. Pairs without a gold label (-1
 from __future__ import annotations
 
 import csv
-import json
+import logging
+import os
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import UserError, shown
 from dawgen_jax.io.lines import json_lines, text_lines
+from dawgen_jax.io.strict_json import parse_json
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.tasks import Task
 
 __all__ = ["Example", "Pools", "load_pools", "read_examples"]
 
+log = logging.getLogger(__name__)
 SENTENCE1 = ("sentence1", "premise", "question1", "question", "sentence_A", "#1 String")
 SENTENCE2 = ("sentence2", "hypothesis", "question2", "sentence", "sentence_B", "#2 String")
 LABEL = ("label", "gold_label", "is_duplicate", "entailment_judgment", "entailment_label", "Quality")
@@ -73,7 +78,7 @@ def load_pools(task: Task, root: str) -> Pools:
         raise UserError(f"data.root is empty, and {task.name} is no task of the embedded mini world: set data.root to "
                         f"a folder that holds {task.name}/train.jsonl, or to 'hub:'.")
     folder = pathlib.Path(root) / task.name
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; data.root must hold {task.name}/train.jsonl (or .csv, .tsv, "
                         f".parquet) and {task.name}/{task.test_split}.jsonl.")
     splits = {split: _read_split_file(folder, split, names, task) for split, names in SPLITS.items()}
@@ -117,26 +122,32 @@ def _examples(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ..
     """The labelled ones of ``rows`` (place, fields); ``names`` are what integer labels stand for in the source."""
     examples = []
     for place, row in rows:
-        label = _label(place, _field(place, row, LABEL, "label"), task, names)
+        label = _field(place, row, LABEL, lambda field, place=place, row=row: _label(place, row[field], task, names))
         if label is not None:
-            sentences = [_text(place, _field(place, row, fields, fields[0]), fields[0]) for fields in
-                         (SENTENCE1, SENTENCE2)]
+            sentences = [_field(place, row, fields, lambda field, place=place, row=row: _text(place, row[field], field))
+                         for fields in (SENTENCE1, SENTENCE2)]
             examples.append(Example(*sentences, label))
     return examples
 
 
-def _field(place: str, row: dict, fields: tuple[str, ...], meaning: str) -> Any:
-    for field in fields:
-        if field in row:
-            return row[field]
-    known = ", ".join(str(name) for name in row)
-    raise UserError(f"{place}: no field '{meaning}' (fields there: {known}); it may also be named "
-                    f"{', '.join(fields[1:])}.")
+def _field(place: str, row: dict, fields: tuple[str, ...], read: Callable[[str], Any]) -> Any:
+    """What ``read`` makes of the field that is there; where there are several, they must agree."""
+    there = [field for field in fields if field in row]
+    if not there:
+        known = printable(", ".join(map(str, row)))[:200]
+        raise UserError(f"{place}: no field '{fields[0]}' (fields there: {known}); it may also be named "
+                        f"{', '.join(fields[1:])}.")
+    values = [read(field) for field in there]
+    for field, value in zip(there, values, strict=True):
+        if value != values[0]:
+            raise UserError(f"{place}: fields '{there[0]}' and '{field}' disagree ({shown(values[0])} and "
+                            f"{shown(value)}); keep one of them.")
+    return values[0]
 
 
 def _text(place: str, value: Any, field: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{place}: field '{field}' is {value!r}; it must be text.")
+        raise UserError(f"{place}: field '{field}' is {shown(value)}; it must be text.")
     return value.strip()
 
 
@@ -144,13 +155,13 @@ def _label(place: str, value: Any, task: Task, names: tuple[str, ...]) -> str | 
     text = str(value).strip()
     if text in ("-1", "-"):
         return None
-    position = text.removesuffix(".0")
-    if position.isdecimal() and text not in task.labels:
+    position = re.fullmatch(r"([0-9]{1,9})(\.0)?", text)  # ASCII alone: '\u0661' is a digit too
+    if position and text not in task.labels:
         known = names or task.labels
-        text = known[int(position)] if int(position) < len(known) else text
+        text = known[int(position[1])] if int(position[1]) < len(known) else text
     matches = [label for label in task.labels if label.lower() == text.lower()]
     if not matches:
-        raise UserError(f"{place}: label {value!r} is not a class of {task.name}; the classes are "
+        raise UserError(f"{place}: label {shown(value)} is not a class of {task.name}; the classes are "
                         f"{', '.join(task.labels)} (or their positions from 0): rename it there.")
     return matches[0]
 
@@ -162,6 +173,10 @@ def _not_empty(examples: list[Example], place: str, split: str, task: Task) -> l
     return examples
 
 
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+"""A whole value in quotes, as programs write it that quote."""
+
+
 def _separated(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
     """(line number, fields) of comma-separated values with quotes, or of tab-separated ones without (GLUE's habit)."""
     lines = (text for _, text in text_lines(path))
@@ -169,17 +184,28 @@ def _separated(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
     reader = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
                         strict=True)
     header: list[str] | None = None
+    quoted = rows = 0
     try:
         for values in reader:
             if header is None:
                 header = values
+                twice = next((name for name in header if name and header.count(name) > 1), None)
+                if twice is not None:
+                    raise UserError(f"{path}:1: the header names {shown(twice)} twice; rename or drop a column.")
             elif values:
                 if len(values) != len(header):
                     raise UserError(f"{path}:{reader.line_num}: {len(values)} values, but the header names "
                                     f"{len(header)}; mend the line.")
+                rows, quoted = rows + 1, quoted + (tabs and any(map(_QUOTED.fullmatch, values)))
                 yield reader.line_num, dict(zip(header, values, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}; mend the line (a stray quote, perhaps).") from None
+    if quoted == rows > 1:
+        raise UserError(f"{path}: every row has values in quotes, which .tsv files are read without; drop the quotes, "
+                        "or save the file as .csv.")
+    if quoted:
+        log.warning("%s: %d of %d rows have a value in quotes, which belong to the text in a .tsv file; save it as "
+                    ".csv if they do not.", path, quoted, rows)
 
 
 def _parquet_rows(path: pathlib.Path) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
@@ -189,14 +215,26 @@ def _parquet_rows(path: pathlib.Path) -> tuple[Iterator[tuple[str, dict]], tuple
 
     try:
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a parquet file that can be read ({str(error).splitlines()[0]}).") from None
-    notes = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = (notes.get("info") or {}).get("features") or {}
-    names = next((tuple(features[field]["names"]) for field in LABEL if "names" in features.get(field, {})), ())
-    wanted = [name for name in table.column_names if name in SENTENCE1 + SENTENCE2 + LABEL]
-    rows = table.select(wanted).to_pylist()
+        rows = table.select([name for name in table.column_names if name in SENTENCE1 + SENTENCE2 + LABEL]).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: text that is not UTF-8
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a parquet file that can be read ({reason}).") from None
+    names = _class_names(path, (table.schema.metadata or {}).get(b"huggingface"))
     return ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1)), names
+
+
+def _class_names(path: pathlib.Path, notes: bytes | None) -> tuple[str, ...]:
+    """The class names in the notes of ``datasets``; none where the label is no class there."""
+    try:
+        features = parse_json(notes.decode())["info"]["features"] if notes else {}
+        names = next((features[field]["names"] for field in LABEL if "names" in features.get(field, {})), [])
+        ok = isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        ok = False
+    if not ok:
+        raise UserError(f"{path}: its metadata 'huggingface' cannot be read, which says what integer labels stand for; "
+                        "write the file again, or without that metadata.")
+    return tuple(names)
 
 
 def _hub_name(task: Task, root: str) -> tuple[str, str | None, str | None]:

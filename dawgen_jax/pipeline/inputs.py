@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -29,9 +30,9 @@ def backbone_folder(path: str) -> pathlib.Path:
     """The folder of a backbone: a directory, or the name of an embedded one."""
     folder = pathlib.Path(path)
     embedded = miniworld.BACKBONES / path
-    if folder.is_dir():
+    if os.path.isdir(folder):  # which, unlike the path's own, takes a name that is too long for none
         return folder
-    if embedded.is_dir():
+    if os.path.isdir(embedded):
         return embedded
     names = ", ".join(sorted(entry.name for entry in miniworld.BACKBONES.iterdir() if entry.is_dir()))
     raise UserError(f"backbone.path = '{path}': no such directory, and the embedded backbones are: {names}.")

@@ -26,7 +26,7 @@ from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.io.files import replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
-__all__ = ["TOKENIZER_FILES", "load", "read_config", "save", "tensor_names"]
+__all__ = ["TOKENIZER_FILES", "load", "read_object", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
@@ -110,7 +110,12 @@ def _leaves(config: T5Config) -> Iterator[tuple[tuple[str, ...], jax.ShapeDtypeS
         yield path, leaf, *tensor_names(path, layers), "layers" in path
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object of a file of a checkpoint.
+
+    Raises:
+      UserError: the file is missing or broken, or holds another kind of value.
+    """
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -130,11 +135,13 @@ class _Tensors:
     def __init__(self, folder: pathlib.Path):
         index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
         if index.is_file():
-            files = sorted(set(_read_json(index).get("weight_map", {}).values()))
-            if not files or any(pathlib.PurePath(name).name != name for name in files):
+            named = read_object(index).get("weight_map")
+            named = list(named.values()) if isinstance(named, dict) else []
+            if not named or not all(isinstance(name, str) and name.endswith(".safetensors")
+                                    and name == pathlib.PurePath(name).name for name in named):
                 raise UserError(f"{index}: names no usable files in 'weight_map'; copy the checkpoint again.")
         elif single.is_file():
-            files = [single.name]
+            named = [single.name]
         elif list(folder.glob("pytorch_model*.bin")):
             raise UserError(
                 f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
@@ -146,7 +153,7 @@ class _Tensors:
                 "Hugging Face directory."
             )
         self.where: dict[str, tuple[pathlib.Path, Any]] = {}
-        for name in files:
+        for name in sorted(set(named)):
             path = folder / name
             try:
                 file = safe_open(path, "np")
@@ -227,7 +234,7 @@ def load(
             f"dtype = {dtype!r}: must be float32 or bfloat16; float16 overflows in T5 and is widened on loading."
         )
     folder = pathlib.Path(path)
-    values = _read_json(folder / "config.json")
+    values = read_object(folder / "config.json")
     tensors = _Tensors(folder)
     try:
         config = T5Config.from_hugging_face(
