@@ -6,10 +6,12 @@ import json
 import pathlib
 from collections.abc import Iterable
 
+from dawgen_jax.config import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.lines import json_lines
+from dawgen_jax.io.strict_json import is_number
 
-__all__ = ["MetricsLog"]
+__all__ = ["MetricsLog", "read_metrics", "text"]
 
 
 class MetricsLog:
@@ -34,7 +36,26 @@ class MetricsLog:
 
     def lines(self) -> list[dict]:
         """All lines; one that was cut off as the process was killed is left out."""
-        return [line for _, line in json_lines(self._path, torn_ok=True)] if self._path.exists() else []
+        return read_metrics(self._path, torn_ok=True)
+
+
+def read_metrics(path: pathlib.Path, *, torn_ok: bool = False) -> list[dict]:
+    """The lines of a metrics.jsonl; none where there is no such file.
+
+    Args:
+      path: of the file.
+      torn_ok: leave out a torn last line instead of raising.
+
+    Raises:
+      UserError: a line is broken, or has no step.
+    """
+    lines = []
+    for number, line in json_lines(path, torn_ok=torn_ok) if path.exists() else ():
+        if not is_number(line.get("step")):
+            raise UserError(f"{path}:{number}: no line of figures with a number as 'step'; remove its folder, and its "
+                            "stage runs again.")
+        lines.append(line)
+    return lines
 
 
 def text(lines: Iterable[dict]) -> str:

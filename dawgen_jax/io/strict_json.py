@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 from dawgen_jax.config import shown
 
-__all__ = ["parse_json"]
+__all__ = ["is_number", "parse_json"]
 
 _DEEPEST = 64
+_LARGEST = 10**300
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that was read is a finite number which a float can hold; true and false are none.
+
+    >>> is_number(2), is_number(0.5), is_number(True), is_number(float("nan")), is_number(10**400), is_number("2")
+    (True, True, False, False, False, False)
+    """
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -173,6 +173,8 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
                 made = _shard(job, task, backbone, label_prompts, labels, sentences, rows, start)
                 files.write_shard(group, number, made)
             made = files.read_shard(group, number)
+            if not made:
+                raise UserError(f"{files.shard_path(group, number)}: is empty; remove the file, and it is made again.")
             selector.add(made)
             # A shard says itself where it ends: one from before a restart may have had another size.
             start, number = made[-1].index + 1, number + 1

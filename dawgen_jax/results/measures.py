@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
+from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
@@ -37,7 +38,7 @@ def conflict_table(rows: Iterable[Row]) -> Table:
     rows, groups = list(rows), {}
     names = arm_names(rows)
     for row in sorted(rows, key=lambda row: row.order):
-        if row.metric == "accuracy" and {"conflict_rate", "cosine"} <= row.extras.keys():
+        if row.metric == "accuracy" and all(is_number(row.extras.get(name)) for name in ("conflict_rate", "cosine")):
             groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
     lines = tuple((*key, mean_cell([row.extras["conflict_rate"] for row in same]),
                    f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())

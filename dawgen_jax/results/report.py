@@ -27,9 +27,11 @@ from typing import Any
 
 from dawgen_jax.config import UserError
 from dawgen_jax.io.files import read_json, write_file
-from dawgen_jax.io.lines import json_lines
+from dawgen_jax.io.metrics_log import read_metrics
+from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results import curves
 from dawgen_jax.results.arms import arm_names
+from dawgen_jax.results.artefacts import read_samples, read_timings, read_token_weights, read_writer
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.published import ZERO_SHOT
 from dawgen_jax.results.render import Table, html_page, to_html
@@ -94,13 +96,8 @@ def _sets(run: Path) -> list[_Made]:
 def _writers(run: Path, sets: Sequence[_Made]) -> list[_Made]:
     """The generators that wrote the sets."""
     folders = {folder.name: folder for folder in _folders(run, "generators")}
-    named = ((row, (read_json(folder / "meta.json", missing_ok=True) or {}).get("generator_artefact"))
-             for row, folder in sets)
+    named = ((row, read_writer(folder / "meta.json")) for row, folder in sets)
     return [(row, folders[name]) for row, name in named if name in folders]
-
-
-def _lines(path: Path) -> list[dict]:
-    return [line for _, line in json_lines(path)] if path.exists() else []
 
 
 def _task(made: _Made) -> str:
@@ -165,7 +162,7 @@ def _panels(series: Mapping[str, Sequence[Sequence[dict]]], known: Mapping[str, 
     for key, title in known.items():
         drawn = {}
         for index, name in enumerate(names):
-            runs = [[line for line in lines if isinstance(line.get(key), int | float) and math.isfinite(line[key])]
+            runs = [[line for line in lines if isinstance(line.get(key), bool) or is_number(line.get(key))]
                     for lines in series[name]]
             runs = [([line["step"] for line in lines], [line[key] for line in lines]) for lines in runs if lines]
             if runs:
@@ -186,7 +183,7 @@ def _tuning(run: Path, rows: Sequence[Row]) -> str:
     by_task: dict[str, dict[str, list]] = {}
     for row, folder in sorted(cells, key=lambda cell: cell[0].order):
         # A cell of an earlier configuration is no part of the results; zero-shot and FT have no curves.
-        lines = _lines(folder / "metrics.jsonl") if row.config_hash in current else []
+        lines = read_metrics(folder / "metrics.jsonl") if row.config_hash in current else []
         if lines:
             series = by_task.setdefault(f"{row.task}, {row.backbone}", {})
             series.setdefault(names.get(row.arm_key, row.arm), []).append(lines)
@@ -200,7 +197,7 @@ def _generators(generators: Sequence[_Made]) -> str:
                         "has not come so far.")
     parts = [_CURVES_NOTE]
     for task, group in _grouped(generators, _task):
-        series = {generator: [_lines(folder / "metrics.jsonl") for _, folder in same]
+        series = {generator: [read_metrics(folder / "metrics.jsonl") for _, folder in same]
                   for generator, same in _grouped(group, _generator)}
         panels = _panels(series, GENERATOR_CURVES)
         parts.append(f"<h3>{_escape(task)}</h3>" + (panels or _missing("No metrics.jsonl for these generators.")))
@@ -226,7 +223,7 @@ def shaded_words(example: Mapping[str, Any]) -> str:
 def _weights(generators: Sequence[_Made]) -> str:
     parts = []
     for (task, generator), group in _grouped(generators, lambda made: (_task(made), _generator(made))):
-        found = (read_json(folder / "token_weights.json", list, missing_ok=True) for _, folder in group)
+        found = (read_token_weights(folder / "token_weights.json") for _, folder in group)
         examples = next(filter(None, found), [])
         shown = [example for _, same in _grouped(examples, lambda example: example["label"])
                  for example in same[:_SHADED]]
@@ -258,14 +255,10 @@ def _counts(folder: Path) -> str:
 
 def _samples(folder: Path) -> str:
     kept: dict[str, list[tuple[str, str]]] = {}
-    path = folder / "train.jsonl"
-    if not path.exists():
+    for label, *pair in read_samples(folder / "train.jsonl", _SCANNED):
+        kept.setdefault(label, []).append(tuple(pair))
+    if not kept:
         return ""
-    for number, sample in itertools.islice(json_lines(path), _SCANNED):
-        if not {"label", "sentence1", "sentence2"} <= sample.keys():
-            raise UserError(f"{path}:{number}: no sample with sentence1, sentence2 and label; remove its folder, "
-                            "and its stage runs again.")
-        kept.setdefault(sample["label"], []).append((sample["sentence1"], sample["sentence2"]))
     rows = tuple((label, *pair) for label, pairs in kept.items() for pair in pairs[:_SAMPLES])
     return to_html(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
 
@@ -282,7 +275,7 @@ def _synthetic(sets: Sequence[_Made]) -> str:
 
 
 def _time(run: Path) -> str:
-    seconds = read_json(run / "timings.json", missing_ok=True)
+    seconds = read_timings(run / "timings.json")
     if not seconds:
         return _missing("No timings.json: no stage has ended yet.")
     longest = max(seconds.values()) or 1

@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dawgen_jax.config import UserError, digest
+from dawgen_jax.config import UserError, digest, shown
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
+from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.published import GENERATORS, METHODS, ZERO_SHOT
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
@@ -77,14 +78,18 @@ class Row:
         _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
         _check(self, "value", 0 <= self.value <= 1, "a number from 0 to 1")
         _check(self, "n_test", self.n_test > 0, "greater than 0")
-        _check(self, "seed", self.seed >= 0, "0 or more")
+        for name in ("seed", "trainable_parameters", "wall_seconds"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
         _check(self, "k_shot", self.k_shot == "full" or (isinstance(self.k_shot, int) and self.k_shot >= 0),
                "a number of shots or 'full'")
+        _check(self, "class_counts", all(type(count) is int and count >= 0 for count in self.class_counts.values()),
+               "whole numbers by class")
+        _check(self, "versions", all(isinstance(version, str) for version in self.versions.values()), "text by package")
         _check(self, "class_counts", not self.class_counts or sum(self.class_counts.values()) == self.n_test,
                f"counts that sum to n_test = {self.n_test}")
         try:  # the values that a file gives back, so that a row read equals the row written
             object.__setattr__(self, "settings", json.loads(json.dumps(self.settings, allow_nan=False)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             _check(self, "settings", False, "finite JSON values by dotted field")
 
     @property
@@ -145,6 +150,8 @@ class SyntheticRow:
 
     def __post_init__(self):
         _check_types(self)
+        _check(self, "seed", self.seed >= 0, "0 or more")
+        _check(self, "n", self.n > 0, "greater than 0")
         for name in ("diversity", "distance", "copies"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _check(self, "consistency", self.consistency is None or 0 <= self.consistency <= 1,
@@ -170,14 +177,14 @@ _KINDS = {"str": str, "int": int, "float": (int, float), "int | str": (int, str)
 
 def _check(row: AnyRow, field: str, ok: bool, want: str) -> None:
     if not ok:
-        raise UserError(f"{type(row).__name__}.{field} = {getattr(row, field)!r}: must be {want}.")
+        raise UserError(f"{type(row).__name__}.{field} = {shown(getattr(row, field))}: must be {want}.")
 
 
 def _check_types(row: AnyRow) -> None:
     for field in dataclasses.fields(row):
         value, kinds = getattr(row, field.name), _KINDS.get(field.type, dict)
-        finite = not isinstance(value, float) or math.isfinite(value)
-        _check(row, field.name, isinstance(value, kinds) and not isinstance(value, bool) and finite, field.type)
+        ok = isinstance(value, kinds) and (not isinstance(value, bool | int | float) or is_number(value))
+        _check(row, field.name, ok and not (isinstance(value, int) and abs(value) >= 2**63), field.type)
 
 
 def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
@@ -203,7 +210,8 @@ def _from_dict(values: Any, kind: type[AnyRow], where: str) -> AnyRow:
     for name in values:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 1, 0) or ["extras"]
-            raise UserError(f"{where}: unknown field '{name}' (nearest: '{near[0]}'); free fields belong in 'extras'.")
+            raise UserError(f"{where}: unknown field {shown(name)} (nearest: '{near[0]}'); free fields belong in "
+                            "'extras'.")
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}: field '{name}' is missing.")

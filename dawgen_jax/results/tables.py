@@ -19,6 +19,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.published import OURS, TABLES, ZERO_SHOT, published_average, published_cell, published_rows
 from dawgen_jax.results.render import Table
@@ -185,7 +186,7 @@ def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
     told = []
     for line in lines:
         rows = [row for row in line.get("RTE", ()) if row.metric == "accuracy"
-                and isinstance(row.extras.get("accuracy_words_exchanged"), int | float)]
+                and is_number(row.extras.get("accuracy_words_exchanged"))]
         if rows:
             means = (100 * statistics.fmean(values) for values in (
                 [row.value for row in rows], [row.extras["accuracy_words_exchanged"] for row in rows]))

@@ -13,10 +13,12 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import UserError, shown
 from dawgen_jax.data.pools import Example
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
+from dawgen_jax.io.strict_json import is_number
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
 
@@ -81,10 +83,14 @@ def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
       UserError: counts.json is missing or broken.
     """
     path = pathlib.Path(folder) / "counts.json"
-    try:
-        return {label: LabelCount(**count) for label, count in read_json(path).items()}
-    except (TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove its folder, and the set is made again.") from None
+    counts = read_json(path)
+    for label, count in counts.items():
+        if not isinstance(count, dict) or count.keys() != set(LabelCount._fields) or not (
+                isinstance(count["rejected"], dict) and all(map(_is_count, count["rejected"].values()))
+                and all(_is_count(value) for name, value in count.items() if name != "rejected")):
+            raise UserError(f"{path}: holds no counts of label {shown(label)}; remove its folder, and the set is made "
+                            "again.")
+    return {label: LabelCount(**count) for label, count in counts.items()}
 
 
 def content_digest(samples: Iterable[Sample]) -> str:
@@ -109,13 +115,28 @@ def _bytes(text: str) -> bytes:
 def _read(path: pathlib.Path) -> list[Sample]:
     samples = []
     for line, row in json_lines(path):
-        try:
-            example = Example(row.pop("sentence1"), row.pop("sentence2"), row.pop("label"))
-            samples.append(Sample(example, **row)._replace(scores=tuple(row.get("scores", ()))))
-        except (TypeError, KeyError) as error:
-            raise UserError(f"{path}:{line}: not a synthetic sample ({error}); remove the file, and it is made "
-                            "again.") from None
+        row = {"cut": False, "scores": []} | row
+        wrong = [name for name, ok in _SAMPLE.items() if name not in row or not ok(row[name])] + [*row.keys() - _SAMPLE]
+        if wrong:
+            told = f"{wrong[0]} = {shown(row[wrong[0]])}" if wrong[0] in row else f"no {wrong[0]}"
+            raise UserError(f"{path}:{line}: not a synthetic sample ({told}); remove the file, and it is made again.")
+        example = Example(row["sentence1"], row["sentence2"], row["label"])
+        samples.append(Sample(example, row["index"], row["cut"], tuple(row["scores"])))
     return samples
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+_SAMPLE = {"sentence1": _is_text, "sentence2": _is_text, "label": _is_text, "index": _is_count,
+           "cut": lambda value: isinstance(value, bool),
+           "scores": lambda value: isinstance(value, list) and all(map(is_number, value))}
+"""The fields of a sample's line, and what they may hold."""
 
 
 def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
@@ -147,12 +168,16 @@ def _value(dtype: str) -> dict:
     return {"dtype": dtype, "_type": "Value"}
 
 
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table: a bar or a line break would end it."""
+    return printable(text).replace("|", "\\|")
+
+
 def _card(task: Task, selection: Selection, facts: Mapping[str, object]) -> str:
     counts = selection.counts
     rows = [
-        f"| {label} | {count.wanted} | {count.made} | {count.accepted} | {count.kept} | {count.cut} | "
-        + ("; ".join(f"{number} {reason}" for reason, number in count.rejected.items()) or "none").replace("|", "\\|")
-        + " |"
+        f"| {_cell(label)} | {count.wanted} | {count.made} | {count.accepted} | {count.kept} | {count.cut} | "
+        + _cell("; ".join(f"{number} {reason}" for reason, number in count.rejected.items()) or "none") + " |"
         for label, count in counts.items()
     ]
     size = len(selection.samples)
@@ -174,7 +199,7 @@ def _card(task: Task, selection: Selection, facts: Mapping[str, object]) -> str:
         "    path: train.parquet",
         "---",
         "",
-        f"# Synthetic {task.name}",
+        f"# Synthetic {printable(task.name)}",
         "",
         f"{size} sentence pairs. Sentence 2 and the label were written by a language model with a tuned soft prompt "
         "for each label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.",
