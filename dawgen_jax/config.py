@@ -191,6 +191,8 @@ class BackboneConfig:
         check_types(self)
         _text(self, "name")
         _check(self, "path", bool(self.path), "a directory or the name of an embedded backbone")
+        _check(self, "path", len(self.label) <= 100 and self.label.isprintable(),
+               "of a folder whose name has at most 100 printable characters (or give it another in `name`)")
         _check(self, "dtype", self.dtype in ("float32", "bfloat16"),
                "'float32' or 'bfloat16' (float16 overflows in T5's feed-forward layers; it is for storage only)")
         _not_negative(self, "scan_unroll")

@@ -13,12 +13,14 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from dawgen_jax.config import Config, ConfigError, UserError, fields_of
+from dawgen_jax.config import Config, UserError, fields_of
+from dawgen_jax.io.files import storage_fault
 from dawgen_jax.io.terminal import printable
 
 __all__ = ["guard", "load_config", "parse", "parse_with", "start"]
@@ -40,24 +42,31 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
       kind: of config that it must be.
 
     Raises:
-      UserError: no such file, or it has no get_config that returns a config of that kind.
+      UserError: no such file, it raises an error, or it has no get_config that returns a config of that kind.
     """
     file = pathlib.Path(path)
     if not file.is_file():
+        if file.is_dir():
+            raise UserError(f"{path}: is a folder; name a config file in it.")
         known = ", ".join(sorted(str(other) for other in pathlib.Path("configs").glob("*.py")))
         raise UserError(f"{path}: no such config file; there are: {known or 'none in configs/'}.")
     root = str(file.resolve().parent.parent)  # of configs/, whatever the working directory
     sys.path.insert(0, root)
     try:
-        config = runpy.run_path(path)["get_config"]()
-    except ConfigError:
-        raise
-    except KeyError:
-        raise UserError(f"{path}: has no get_config(); define one that returns a dawgen_jax.config.Config.") from None
-    except TypeError as error:
-        raise UserError(f"{path}: {error}; compare the fields in dawgen_jax/config.py.") from None
+        get_config = runpy.run_path(path).get("get_config")
+        if not callable(get_config):
+            raise UserError("has no get_config(); define one that returns a dawgen_jax.config.Config.")
+        config = get_config()
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
     except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}; mend the config file.") from None
+        raise UserError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}; mend the config file.") from None
+    except Exception as error:  # of the user's own code
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        place, told = f"{path}:{lines[-1]}" if lines else path, " ".join(str(error).split())
+        wrong_field = isinstance(error, TypeError)
+        advice = "compare the fields in dawgen_jax/config.py" if wrong_field else "mend the config file"
+        raise UserError(f"{place}: {type(error).__name__}: {told}; {advice}.") from None
     finally:
         sys.path.remove(root)
     if not isinstance(config, kind):
@@ -187,6 +196,8 @@ def guard(main: Callable[[list[str]], None]) -> None:
             sys.exit(128 + received[0])
         if isinstance(error, OSError) and error.filename:
             error = UserError(f"{error.filename}: {error.strerror}; mend that, or name another path.")
+        elif isinstance(error, Exception) and (fault := storage_fault(error)):
+            error = UserError(f"{fault}: make room, or name another path, and the same command goes on.")
         if not isinstance(error, UserError):
             raise
         print(f"error: {printable(error)}", file=sys.stderr)

@@ -7,6 +7,7 @@ or the new one, and two processes that write the same file never mix.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -17,12 +18,26 @@ from typing import Any
 from dawgen_jax.config import UserError
 from dawgen_jax.io.strict_json import parse_json
 
-__all__ = ["aside", "read_json", "replacing", "write_file", "write_json"]
+__all__ = ["aside", "read_json", "replacing", "storage_fault", "write_file", "write_json"]
+
+_FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)))
 
 
 def aside(path: pathlib.Path, kind: str = "partial") -> pathlib.Path:
     """A name next to ``path`` that no other process uses and that no listing takes for a finished file."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def storage_fault(error: BaseException | None) -> str:
+    """What the file system refused ('No space left on device'), where that is behind an error; else empty.
+
+    Libraries wrap it into errors of their own.
+    """
+    while error is not None:
+        if found := next((fault for fault in _FAULTS if fault in str(error)), ""):
+            return found
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 @contextlib.contextmanager

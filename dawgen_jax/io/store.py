@@ -26,10 +26,15 @@ from dawgen_jax.io.files import aside
 
 __all__ = ["artefact", "claim", "discard", "finish", "partial", "unfinished_group"]
 
+_LONGEST = 150
+"""Characters of an artefact's name: file systems take 255, hash and marks included."""
+
 
 def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path:
-    """The folder of an artefact; it exists exactly if the artefact is finished."""
-    return root / kind / f"{re.sub('[^A-Za-z0-9._+-]+', '_', name).strip('_')}-{key}"
+    """The folder of an artefact; it exists exactly if the artefact is finished. Of a long name the start is shown."""
+    shown = re.sub("[^A-Za-z0-9._+-]+", "_", name).strip("_")
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}-{digest(name)}"
+    return root / kind / f"{shown}-{key}"
 
 
 @contextlib.contextmanager

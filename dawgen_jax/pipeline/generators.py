@@ -28,7 +28,7 @@ from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
-from dawgen_jax.pipeline.inputs import TaskData
+from dawgen_jax.pipeline.inputs import TaskData, warn_of_unknown
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
@@ -101,6 +101,7 @@ def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone
     start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
     width = start[0]["infix"].shape[1]
     data = [generator_arrays(backbone.tokenizer, task, given.splits[seed].train, width, config) for seed in seeds]
+    warn_of_unknown(task, backbone, data[0].source, data[0].source_mask & (data[0].slots < 0))
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))

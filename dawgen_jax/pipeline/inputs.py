@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
+
+import numpy as np
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones.base import Backbone
@@ -23,7 +26,10 @@ from dawgen_jax.data.pools import Example, Pools
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "load_backbone", "load_pools", "read_task"]
+__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "load_backbone", "load_pools", "read_task",
+           "warn_of_unknown"]
+
+log = logging.getLogger(__name__)
 
 
 def backbone_folder(path: str) -> pathlib.Path:
@@ -141,6 +147,21 @@ def _first_sentences(task: Task, data: DataConfig, found: Pools) -> list[str]:
     return corpora.first_sentences(task, data, found)
 
 
+def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np.ndarray) -> None:
+    """Log how many tokens of a task's pairs are the unknown piece, where that is more than one in a hundred.
+
+    Args:
+      task: named in the warning.
+      backbone: whose tokenizer made the tokens.
+      tokens: int32 [N, T].
+      mask: bool [N, T] True at real positions.
+    """
+    unknown, total = int((tokens == backbone.tokenizer.unk_token_id)[mask].sum()), int(mask.sum())
+    if 100 * unknown > total:
+        log.warning("%s: %d of the first %d tokens of its pairs are unknown to %s, which cannot tell them apart; take "
+                    "a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
+
+
 class Encoded:
     """Token arrays of one task's examples for one backbone; each set is encoded once a template."""
 
@@ -158,8 +179,11 @@ class Encoded:
           template: in place of the task's own.
         """
         if (key, template) not in self._arrays:
+            first = not self._arrays
             task = dataclasses.replace(self.task, template=template) if template else self.task
             self._arrays[key, template] = classifier_arrays(
                 self.backbone.tokenizer, task, examples, max_tokens=self._config.max_tokens,
                 pad_multiple=self._config.pad_multiple)
+            if first:
+                warn_of_unknown(self.task, self.backbone, *self._arrays[key, template][:2])
         return self._arrays[key, template]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from dawgen_jax.config import Config, UserError
-from dawgen_jax.io.files import write_file, write_json
+from dawgen_jax.io.files import storage_fault, write_file, write_json
 from dawgen_jax.io.store import artefact, claim
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.methods.arms import GENERATORS, RELEASED, Arm, arms_of
@@ -163,6 +163,8 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
     """One sentence on a unit that failed; where it was no user's mistake, its traceback is kept in a file."""
     if isinstance(error, UserError):
         reason = str(error)
+    elif fault := storage_fault(error):
+        reason = f"{fault} ({job.root}): make room, and the same command goes on."
     else:
         path = artefact(job.root, "failures", str(unit), "traceback").with_suffix(".txt")
         write_file(path, "".join(traceback.format_exception(error)))

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from dawgen_jax.config import UserError
+
 __all__ = ["Checkpoints"]
 
 
@@ -30,7 +32,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike):
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+        self._folder = pathlib.Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -48,11 +51,19 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(self._leaves(tree)))
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest (step, tree) with the structure of ``like``, or None where nothing is saved."""
+        """The newest (step, tree) with the structure of ``like``, or None where nothing is saved.
+
+        Raises:
+          UserError: the checkpoint is broken.
+        """
         step = self.latest_step
         if step is None:
             return None
-        leaves = self._manager.restore(step, args=ocp.args.StandardRestore(self._leaves(like)))
+        try:
+            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(self._leaves(like)))
+        except Exception as error:  # Orbax raises many kinds, all of them about the files
+            raise UserError(f"{self._folder}: the checkpoint of step {step} cannot be read ({type(error).__name__}); "
+                            "remove that folder, and its stage starts again.") from error
         return step, jax.tree.unflatten(jax.tree.structure(like), leaves.values())
 
     @staticmethod
