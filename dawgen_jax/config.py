@@ -542,4 +542,6 @@ class Config:
             _check(self, field, len(value) > 0, "one or more")
             _check(self, field, len(set(value)) == len(value), "without repeats")
         _seed(self, "seeds", *self.seeds)
+        for field in ("tasks", "arms"):
+            _check(self, field, all(map(str.isprintable, getattr(self, field))), "printable")
         _not_negative(self, "devices")

@@ -33,7 +33,10 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike):
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._folder = pathlib.Path(folder).absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._broken("what is there", error) from error
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -62,9 +65,12 @@ class Checkpoints:
         try:
             leaves = self._manager.restore(step, args=ocp.args.StandardRestore(self._leaves(like)))
         except Exception as error:  # Orbax raises many kinds, all of them about the files
-            raise UserError(f"{self._folder}: the checkpoint of step {step} cannot be read ({type(error).__name__}); "
-                            "remove that folder, and its stage starts again.") from error
+            raise self._broken(f"the checkpoint of step {step}", error) from error
         return step, jax.tree.unflatten(jax.tree.structure(like), leaves.values())
+
+    def _broken(self, what: str, error: Exception) -> UserError:
+        return UserError(f"{self._folder}: {what} cannot be read ({type(error).__name__}); remove that folder, and its "
+                         "stage starts again.")
 
     @staticmethod
     def _leaves(tree: Any) -> dict[str, np.ndarray]:

@@ -1,0 +1,47 @@
+"""The fuzz suite with more inputs, and with new ones at every run.
+
+    python -m benchmarks.fuzz [--examples 2000] [--only PROPERTY ...] [--fixed]
+
+Prints a line a property with how many inputs were accepted and refused, then the whole as JSON. An input that is
+neither, or that a reader takes though it is not sane, ends the run with the smallest such input and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+import traceback
+
+from tests.fuzz.properties import PROPERTIES, run
+
+
+def main() -> None:
+    """Run the properties one after the other."""
+    parser = argparse.ArgumentParser(description="The fuzz suite with more inputs.")
+    parser.add_argument("--examples", type=int, default=2000, help="inputs of each property (a tenth of the slow ones)")
+    parser.add_argument("--only", nargs="*", default=list(PROPERTIES), choices=list(PROPERTIES))
+    parser.add_argument("--fixed", action="store_true", help="the same inputs at every run")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)  # which many inputs earn
+    found, failed = {}, []
+    for name in arguments.only:
+        begin = time.monotonic()
+        slow = PROPERTIES[name].examples < 100
+        examples = max(arguments.examples // 10 if slow else arguments.examples, 1)
+        try:
+            counts = run(name, examples, derandomize=arguments.fixed)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        found[name] = {"inputs": counts.total(), **counts, "seconds": round(time.monotonic() - begin, 1)}
+        print(f"{name:16}", found[name], flush=True)
+    print(json.dumps({"inputs": sum(one["inputs"] for one in found.values()), "failed": failed, "properties": found}))
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Two thousand and more generated inputs; benchmarks/fuzz.py runs the same properties for longer."""
+
+import pytest
+
+from tests.fuzz.properties import PROPERTIES, run
+
+
+def test_there_are_two_thousand_inputs():
+    assert sum(one.examples for one in PROPERTIES.values()) >= 2000
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_an_input_is_sane_or_refused_in_one_sentence(name):
+    counts = run(name, PROPERTIES[name].examples)
+    assert counts.total() >= PROPERTIES[name].examples and counts["accepted"] and counts["refused"]
