@@ -118,7 +118,7 @@ def check_types(owner: Any) -> None:
     dawgen_jax.config.ConfigError: LoraConfig.rank = '8': must be a whole number.
     """
     for field, kind in _hints(type(owner)).items():
-        if isinstance(value := getattr(owner, field), list):
+        if isinstance(value := getattr(owner, field), list) and typing.get_origin(kind) is tuple:
             object.__setattr__(owner, field, tuple(value))
         plain = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
         want = _KINDS.get(plain, "text" if typing.get_origin(kind) is Literal else f"a {getattr(kind, '__name__', '')}")

@@ -8,9 +8,11 @@ import pytest
 
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import (
+    BackboneConfig,
     ClassifierConfig,
     Config,
     ConfigError,
+    DataConfig,
     FineTuningConfig,
     SynthesisConfig,
     digest,
@@ -26,6 +28,27 @@ from dawgen_jax.origins import _ORIGINS
     (lambda: SynthesisConfig(top_p=0.0), "SynthesisConfig.top_p"),
     (lambda: SynthesisConfig(min_new_tokens=50), "SynthesisConfig.min_new_tokens"),
     (lambda: Config(seeds=(1, 1)), "Config.seeds"),
+    (lambda: Config(seeds=(2**31,)), "Config.seeds"),
+    (lambda: Config(seeds=("13",)), "Config.seeds"),
+    (lambda: Config(seeds=13), "Config.seeds"),
+    (lambda: Config(tasks="RTE"), "Config.tasks"),
+    (lambda: Config(data=None), "Config.data"),
+    (lambda: Config(name="../x"), "Config.name"),
+    (lambda: Config(name="x" * 300), "Config.name"),
+    (lambda: Config(arms=("Prompt\nTuning",)), "Config.arms"),
+    (lambda: DataConfig(corpus_seed=2**32), "DataConfig.corpus_seed"),
+    (lambda: SynthesisConfig(seed=2**64), "SynthesisConfig.seed"),
+    (lambda: CorpusConfig(seed=2**32), "CorpusConfig.seed"),
+    (lambda: PretrainConfig(documents="9"), "PretrainConfig.documents"),
+    (lambda: ClassifierConfig(vmap_seeds="false"), "ClassifierConfig.vmap_seeds"),
+    (lambda: ClassifierConfig(factored=0), "ClassifierConfig.factored"),
+    (lambda: ClassifierConfig(num_steps=True), "ClassifierConfig.num_steps"),
+    (lambda: ClassifierConfig(num_steps=2.0), "ClassifierConfig.num_steps"),
+    (lambda: ClassifierConfig(learning_rate="0.3"), "ClassifierConfig.learning_rate"),
+    (lambda: ClassifierConfig(learning_rate=10**400), "ClassifierConfig.learning_rate"),
+    (lambda: ClassifierConfig(epsilon=-(10**5000)), "ClassifierConfig.epsilon"),
+    (lambda: BackboneConfig(name="a\ud800"), "BackboneConfig.name"),
+    (lambda: BackboneConfig(path="x" * 300), "BackboneConfig.path"),
 ])
 def test_out_of_range_names_the_field(build, field):
     with pytest.raises(ConfigError, match=field.replace(".", r"\.")):
@@ -63,6 +86,10 @@ def test_neither_are_the_rates_of_fine_tuning_and_of_pre_training(wrong):
 
 def test_whole_numbers_may_be_of_any_size():
     assert ClassifierConfig(num_steps=10 ** 400).num_steps == 10 ** 400
+
+
+def test_a_list_is_taken_for_the_tuple_that_it_should_be():
+    assert Config(seeds=[1, 2]) == Config(seeds=(1, 2)) and hash(FineTuningConfig([0.1])) is not None
 
 
 def test_float16_is_refused_with_the_reason():

@@ -63,7 +63,10 @@ class Checkpoints:
         if step is None:
             return None
         try:
-            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(self._leaves(like)))
+            wanted = self._leaves(like)
+            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+            if any(leaves[name].shape != leaf.shape for name, leaf in wanted.items()):
+                raise ValueError("shapes of another state")
         except Exception as error:  # Orbax raises many kinds, all of them about the files
             raise self._broken(f"the checkpoint of step {step}", error) from error
         return step, jax.tree.unflatten(jax.tree.structure(like), leaves.values())

@@ -94,3 +94,18 @@ def test_complete_pools_give_lm_bffs_files(shared, task, seed):
     for mine, theirs in zip(drawn, ready, strict=True):
         for label in SEVEN[task].labels:
             assert [e for e in mine if e.label == label] == [e for e in theirs if e.label == label]
+
+
+def test_pairs_both_to_tune_and_to_select_on_are_warned_of(tmp_path, caplog):
+    pool = pool_of(RTE, 8)
+    draw_split(RTE, DataConfig(k=2), pool, 13)
+    assert not caplog.text
+    draw_split(RTE, DataConfig(k=2), [pool[i % 2] for i in range(8)], 13)
+    assert "RTE, seed 13: 4 of the 4 pairs to select on are among those to tune on" in caplog.text
+    caplog.clear()
+    for name in ("train", "dev"):
+        write_split(tmp_path / "RTE" / "1-13", pool[:2] if name == "train" else [pool[0], pool[3]], name)
+    draw_split(RTE, DataConfig(k=1, kshot=str(tmp_path)), pool, 13)
+    assert "1 of the 2 pairs to select on" in caplog.text
+    with pytest.raises(UserError, match="no such folder"):
+        draw_split(RTE, DataConfig(kshot="a" * 300), pool, 13)

@@ -108,6 +108,14 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
     ("a.csv", 'sentence1,sentence2,label\na,"b,neutral\nc,d,neutral\n', r"a\.csv:3: .*mend the line"),
     ("a.tsv", "sentence1\tsentence2\tlabel\na\tb\tc\tneutral\n", r"a\.tsv:2: 4 values"),
     ("a.parquet", "no parquet", r"a\.parquet: not a parquet file"),
+    ("a.jsonl", jsonl([("a", "b", "1" * 5000)]), r"a\.jsonl:1: label '1+\.\.\. \(5002 characters\) is not a class"),
+    ("a.jsonl", jsonl([("a", "b", "\u0661")]), "label '\u0661' is not a class"),
+    ("a.jsonl", '{"sentence1": "a", "sentence2": "b", "label": 0, "gold_label": "neutral"}\n',
+     r"a\.jsonl:1: fields 'label' and 'gold_label' disagree \('entailment' and 'neutral'\); keep one"),
+    ("a.jsonl", '{"sentence1": "a", "premise": "c", "sentence2": "b", "label": 0}\n',
+     "'sentence1' and 'premise' disagree"),
+    ("a.csv", "sentence1,sentence2,label,label\na,b,0,1\n", r"a\.csv:1: the header names 'label' twice"),
+    ("a.tsv", 'sentence1\tsentence2\tlabel\n"a"\t"b"\t0\n"c"\t"d"\t1\n', r"a\.tsv: every row has values in quotes"),
     ("a.pkl", "", r"a\.pkl: unknown kind of file; known are \.jsonl"),
 ])
 def test_mistakes_name_file_and_line(tmp_path, name, content, message):
@@ -225,3 +233,38 @@ def test_real_class_shares(shared, task, label, percent):
     scored = load_pools(SEVEN[task], str(shared / "data")).scored(SEVEN[task])
     share = 100 * sum(example.label == label for example in scored) / len(scored)
     assert round(share, 2) == percent
+
+
+def test_fields_that_agree_and_quotes_that_belong_to_the_text(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_text(
+        '{"sentence1": "a", "premise": " a", "sentence2": "b", "label": 0, "gold_label": "entailment"}\n')
+    assert read_examples(tmp_path / "a.jsonl", MNLI) == [Example("a", "b", "entailment")]
+    (tmp_path / "a.tsv").write_text('sentence1\tsentence2\tlabel\n"a"\tb\t0\n"a" c\tb\t0\n')
+    assert [example.sentence1 for example in read_examples(tmp_path / "a.tsv", MNLI)] == ['"a"', '"a" c']
+    assert "a.tsv: 1 of 2 rows have a value in quotes" in caplog.text
+
+
+@pytest.mark.parametrize("notes", [
+    b"{", b"[]", b"null", b"\xff", b'{"info": 3}', b'{"info": {"features": {"label": 3}}}',
+    b'{"info": {"features": {"label": {"names": [1, 2]}}}}', b'{"info": {"features": {"label": {"names": "ab"}}}}',
+    b'{"info": {"features": {"label": {"names": ["neutral", "neutral"]}}}}', b"[" * 10_000])
+def test_odd_notes_in_parquet_are_told(tmp_path, notes):
+    pair = {"sentence1": ["a"], "sentence2": ["b"], "label": [0]}
+    write_parquet(tmp_path / "a.parquet", pair, {b"huggingface": notes})
+    with pytest.raises(UserError, match=r"a\.parquet: its metadata 'huggingface' cannot be read"):
+        read_examples(tmp_path / "a.parquet", MNLI)
+
+
+def test_parquet_text_that_is_not_utf8_is_told(tmp_path):
+    import pyarrow
+
+    ends = pyarrow.array([0, 2], pyarrow.int32()).buffers()[1]
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, ends, pyarrow.py_buffer(b"\xff\xfe")])
+    write_parquet(tmp_path / "a.parquet", {"sentence1": text, "sentence2": ["b"], "label": [0]})
+    with pytest.raises(UserError, match=r"a\.parquet: not a parquet file that can be read \('utf-8' codec"):
+        read_examples(tmp_path / "a.parquet", MNLI)
+
+
+def test_a_folder_with_a_name_that_none_can_have():
+    with pytest.raises(UserError, match="no such folder"):
+        load_pools(MNLI, "a" * 300)

@@ -5,7 +5,9 @@ import gzip
 import pytest
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io.files import read_json
 from dawgen_jax.io.lines import json_lines, text_lines
+from dawgen_jax.io.metrics_log import MetricsLog
 
 
 def test_numbers_and_byte_order_mark(tmp_path):
@@ -69,3 +71,30 @@ def test_folders_and_names_that_none_can_have(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"b.txt: no such file\."):
         list(text_lines(tmp_path / "b.txt"))
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ('{"a": 1, "b": {"c": 1, "c": 2}}', "the name 'c' stands twice in one object"),
+    ('{"a": "\\ud800"}', "a string holds half of a surrogate pair"),
+    ('{"a": ' + "1" * 5000 + "}", "a number has thousands of digits"),
+    ('{"a": ' + "[" * 70 + "]" * 70 + "}", "values are nested more than 64 deep"),
+])
+def test_json_that_two_programs_could_read_differently(tmp_path, text, reason):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(UserError, match=rf"a.jsonl:1: not JSON \({reason}\); mend or drop the line\."):
+        list(json_lines(tmp_path / "a.jsonl"))
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=rf"a.json: cannot be read \({reason}\)"):
+        read_json(tmp_path / "a.json")
+
+
+def test_whole_pairs_and_brackets_in_text_are_taken(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": "\\ud83d\\ude00", "b": "%s"}' % ("[" * 100))
+    assert list(json_lines(tmp_path / "a.jsonl")) == [(1, {"a": "\U0001f600", "b": "[" * 100})]
+
+
+def test_metrics_without_a_step_are_named(tmp_path):
+    for line in ('{"loss": 1}', '{"step": "1"}', '{"step": null}', '{"step": NaN}'):
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n")
+        with pytest.raises(UserError, match=r"metrics\.jsonl:2: no line of figures with a number as 'step'"):
+            MetricsLog(tmp_path / "metrics.jsonl").forget(1)

@@ -91,3 +91,49 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path):
     assert [line["step"] for line in log.lines()] == [1]
     log.forget(0)
     assert log.lines() == []
+
+
+def test_long_names_are_cut_and_told_apart(tmp_path):
+    names = ["x" * 300 + end for end in ("a", "b")]
+    folders = [artefact(tmp_path, "cells", name, "k") for name in names]
+    assert folders[0] != folders[1] and all(len(folder.name) < 200 for folder in folders)
+    with claim(folders[0]):
+        partial(folders[0])
+        finish(folders[0], lambda folder: write_file(folder / "a", ""))
+    assert folders[0].is_dir()
+
+
+FULL = """
+import resource, sys
+import numpy as np
+import train
+from dawgen_jax import prompts
+from dawgen_jax.io.files import write_file
+from dawgen_jax.training.checkpoint import Checkpoints
+from train import cli
+
+def main(argv):
+    folder, what = argv
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    array = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
+    if what == "text":
+        write_file(cli.pathlib.Path(folder) / "a", "a" * 10_000)
+    elif what == "prompt":
+        prompts.save(folder + "/a", {"prompt": array})
+    else:
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(1, {"prompt": array})
+
+cli.guard(main)
+"""
+
+
+@pytest.mark.parametrize("what", ["text", "prompt", "checkpoint"])
+def test_a_full_disk_is_one_sentence(tmp_path, what):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", FULL, str(folder), what], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback (most recent call last)" not in done.stderr.split("error: ")[-1]
+    assert done.stderr.splitlines()[-1] == ("error: File too large: make room, or name another path, and the same "
+                                            "command goes on.")
+    assert what == "checkpoint" or not list(folder.iterdir())

@@ -1,9 +1,16 @@
-"""What a task's stages are given: the split of each seed, the scored split, the pool without the dev set."""
+"""What a task's stages are given: the split of each seed, the scored split, the pool, tokens that a backbone knows."""
+
+import dataclasses
 
 import pytest
 
+from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.config import ClassifierConfig, UserError
 from dawgen_jax.data.fewshot import draw_split
+from dawgen_jax.data.pools import Example
+from dawgen_jax.miniworld import TASKS, first_sentences
 from dawgen_jax.pipeline import inputs
+from dawgen_jax.pipeline.inputs import Encoded, backbone_folder
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +32,41 @@ def test_the_whole_pool_is_without_the_dev_set(given):
     for seed, split in given.full.items():
         assert not set(split.train) & set(split.dev) and split.dev == given.splits[seed].dev
         assert set(split.train) | set(split.dev) == set(given.pools.train)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """As much of a backbone as encoding asks for."""
+
+    tokenizer: object
+    label: str = "mini-t5"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Named(load_tokenizer(backbone_folder("mini-t5")))
+
+
+def test_tokens_that_the_backbone_does_not_know_are_counted_once(backbone, caplog):
+    english = [Example("Nobody expected the senators to resign.", "Quarterly earnings surged.", "entailment")]
+    encoded = Encoded(TASKS["mini-snli"], backbone, ClassifierConfig())
+    arrays = encoded.arrays(english, "a")
+    unknown = int((arrays.tokens == backbone.tokenizer.unk_token_id).sum())
+    assert unknown > 3
+    total = arrays.mask.sum()
+    assert f"mini-snli: {unknown} of the first {total} tokens of its pairs are unknown to mini-t5" in caplog.text
+    caplog.clear()
+    encoded.arrays(english, "b")
+    assert not caplog.text
+
+
+def test_the_mini_worlds_own_text_is_known(backbone, caplog):
+    sentences = first_sentences("mini-snli")[:50]
+    pairs = [Example(sentence, sentence, "neutral") for sentence in sentences]
+    Encoded(TASKS["mini-snli"], backbone, ClassifierConfig()).arrays(pairs, "a")
+    assert not caplog.text
+
+
+def test_a_backbone_with_a_name_that_none_can_have():
+    with pytest.raises(UserError, match="no such directory, and the embedded backbones are"):
+        backbone_folder("a" * 300)

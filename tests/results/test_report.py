@@ -216,3 +216,25 @@ def test_panels_take_their_colours_from_the_page():
     svg = curves.draw({0: [([1, 2], [1.0, 2.0])], curves.PALETTE + 1: [([1, 2], [2.0, 1.0])]}, "a & b")
     assert "var(--s0)" in svg and "var(--s1)" in svg and "stroke-dasharray" in svg and 'aria-label="a &amp; b"' in svg
     assert not re.search(r"#[0-9a-f]{6}", svg) and "<style" not in svg and "DejaVu" not in svg
+
+
+SENTENCE = {"sentence1": "a", "label": "b", "tokens": ["c"], "weights": [0.5]}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("timings.json", {"a": "1"}, r"timings\.json: 'a' is '1', not a number of seconds"),
+    ("synthetic/s/meta.json", {"generator_artefact": [1]}, r"meta\.json: 'generator_artefact' is \[1\], not a name"),
+    ("synthetic/s/train.jsonl", [SENTENCE | {"sentence2": "d", "label": ["b"]}], r"train\.jsonl:1: no sample with"),
+    ("synthetic/s/train.jsonl", [SENTENCE | {"sentence2": 3}], r"train\.jsonl:1: no sample with"),
+    ("generators/g/metrics.jsonl", [{"step": "1", "loss": 1}], r"metrics\.jsonl:1: no line of figures"),
+    *(("generators/g/token_weights.json", [SENTENCE, wrong], r"token_weights\.json\[1\]: no sentence with")
+      for wrong in (3, {}, SENTENCE | {"tokens": [1]}, SENTENCE | {"tokens": "c"}, SENTENCE | {"weights": [0.5, 1]},
+                    SENTENCE | {"weights": ["a"]}, SENTENCE | {"weights": [None]}, SENTENCE | {"label": {}})),
+])
+def test_inputs_of_the_wrong_type_are_named(tmp_path, name, value, message):
+    write_rows(tmp_path / "synthetic.jsonl", [write_set(tmp_path, "s", "DawGen", 1)])
+    write(tmp_path / "synthetic" / "s" / "meta.json", {"generator_artefact": "g"})
+    (tmp_path / "generators" / "g").mkdir(parents=True)
+    write(tmp_path / name, value, lines=name.endswith("jsonl"))
+    with pytest.raises(UserError, match=message):
+        write_report(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 from dawgen_jax.config import UserError
 from dawgen_jax.results.arms import arm_names, disagreements
+from dawgen_jax.results.measures import conflict_table
 from dawgen_jax.results.rows import (
     Row,
     SyntheticRow,
@@ -17,6 +18,7 @@ from dawgen_jax.results.rows import (
     write_cell,
     write_rows,
 )
+from dawgen_jax.results.tables import result_tables
 
 ROW = Row(task="mini-snli", backbone="mini-t5", method="(Real, Syn) + GS", metric="accuracy", value=0.5, n_test=6,
           seed=13, generator="DawGen", generator_backbone="mini-t5", class_counts={"yes": 2, "no": 4},
@@ -173,3 +175,33 @@ def test_arms_of_one_name_carry_the_fields_in_which_they_differ():
         "(Real, Syn) + GS [settings unknown]", "Syn only", "FT"]
     assert disagreements(rows[0], rows[1]) == ["b"] and disagreements(rows[0], rows[2]) == []
     assert disagreements(rows[0], rows[3]) == ["settings"]
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"class_counts": {"a": None}}, "Row.class_counts"), ({"class_counts": {"a": 8, "b": -2}}, "Row.class_counts"),
+    ({"versions": {"jax": 1}}, "Row.versions"), ({"trainable_parameters": -1}, "Row.trainable_parameters"),
+    ({"wall_seconds": 10**400}, "Row.wall_seconds"), ({"seed": 2**64}, "Row.seed"), ({"k_shot": True}, "Row.k_shot"),
+    ({"task": "x" * 300 + "1"}, None),
+])
+def test_fields_of_a_row_hold_what_is_said_of_them(tmp_path, fields, message):
+    (tmp_path / "results.jsonl").write_text(json.dumps(dataclasses.asdict(ROW) | fields) + "\n")
+    if message is None:
+        assert read_rows(tmp_path / "results.jsonl") == [change(**fields)]
+        return
+    with pytest.raises(UserError, match=rf"results\.jsonl:1: {message} = .*: must be"):
+        read_rows(tmp_path / "results.jsonl")
+
+
+def test_fields_of_a_synthetic_row_too():
+    for fields in ({"seed": -1}, {"n": 0}):
+        with pytest.raises(UserError, match=f"SyntheticRow.{next(iter(fields))}"):
+            SyntheticRow(**{"task": "t", "backbone": "b", "generator": "g", "seed": 1, "n": 1, "diversity": 0.1,
+                            "distance": 0.1, "copies": 0.1} | fields)
+
+
+@pytest.mark.parametrize("odd", ["a", None, [], {}, True, 10**400])
+def test_odd_extras_are_left_out_of_tables(odd):
+    extras = {"conflict_rate": odd, "cosine": 0.1, "accuracy_words_exchanged": odd}
+    row = change(task="RTE", extras=extras)
+    assert conflict_table([row]).rows == ()
+    assert not any("exchanged" in note for table in result_tables([row]) for note in table.notes)

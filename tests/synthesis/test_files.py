@@ -109,3 +109,34 @@ def test_broken_counts_are_named(tmp_path):
     (tmp_path / "counts.json").write_text("{")
     with pytest.raises(UserError, match=r"counts.json: cannot be read"):
         read_counts(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"sentence1": 3}, {"sentence2": None}, {"label": ["a"]}, {"index": "1"}, {"index": True}, {"index": -1},
+    {"cut": "false"}, {"cut": 0}, {"scores": 3}, {"scores": ["a"]}, {"scores": [float("nan")]}, {"other": 1}])
+def test_samples_of_the_wrong_type_are_named(tmp_path, wrong):
+    write_shard(tmp_path, 0, SAMPLES[:1])
+    row = json.loads(shard_path(tmp_path, 0).read_text())
+    shard_path(tmp_path, 0).write_text(json.dumps(row | wrong) + "\n")
+    with pytest.raises(UserError, match=rf"jsonl:1: not a synthetic sample \({next(iter(wrong))} = "):
+        read_shard(tmp_path, 0)
+
+
+def test_counts_of_the_wrong_type_are_named(tmp_path):
+    write_set(tmp_path, SICK, selection())
+    whole = json.loads((tmp_path / "counts.json").read_text())
+    label = next(iter(whole))
+    for wrong in (3, {}, whole[label] | {"wanted": "1"}, whole[label] | {"rejected": 3},
+                  whole[label] | {"rejected": {"empty": None}}):
+        (tmp_path / "counts.json").write_text(json.dumps({label: wrong}))
+        with pytest.raises(UserError, match=rf"counts\.json: holds no counts of label '{label}'"):
+            read_counts(tmp_path)
+
+
+def test_no_reason_breaks_the_cards_table(tmp_path):
+    chosen = selection()
+    label, count = next(iter(chosen.counts.items()))
+    counts = {label: count._replace(rejected={"contains 'a|b\r\n'": 1})}
+    write_set(tmp_path, SICK, chosen._replace(counts=counts))
+    card = (tmp_path / "README.md").read_bytes()
+    assert b"\r" not in card and rb"1 contains 'a\|b\r\n' |" in card

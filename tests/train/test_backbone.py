@@ -97,6 +97,20 @@ def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
     with pytest.raises(UserError, match=r"pytorch_model.bin: is refused by PyTorch's weights_only loader"):
         convert.main([str(source), str(target)])
     assert not target.exists()
+    ones = torch.ones(2)
+    for wrong in ([1], ones, {"a": 3}, {3: ones}, {"a": ones.int()}, {"a": ones.to_sparse()}, {"a": {"b": ones}},
+                  {"a": ones.to(torch.float8_e4m3fn)}, {"a": ones.to("meta")}):
+        torch.save(wrong, source / "pytorch_model.bin")
+        with pytest.raises(UserError, match=r"pytorch_model\.bin: holds no table of names and tensors"):
+            convert.main([str(source), str(target)])
+    torch.save({"a": ones}, source / "pytorch_model.bin")
+    with pytest.raises(UserError, match=f"{source}: tensor shared.weight is missing"):
+        convert.main([str(source), str(target)])
+    whole = (source / "config.json").read_text()
+    (source / "config.json").write_text("[]")
+    with pytest.raises(UserError, match="holds no JSON object"):
+        convert.main([str(source), str(target)])
+    (source / "config.json").write_text(whole)
     save_file({}, source / "other.safetensors")
     (source / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match=r"has no pytorch_model\.bin"):

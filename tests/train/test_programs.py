@@ -62,7 +62,12 @@ def test_unknown_words_are_refused_with_the_nearest(config_file, words, message)
     ("x = 1\n", "no get_config"),
     ("def get_config():\n    return 3\n", "returned int"),
     ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(sedes=(1,))\n", "sedes"),
-    ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(seeds=())\n", "Config.seeds"),
+    ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(seeds=())\n", "py: Config.seeds"),
+    ("def get_config():\n    return {}['x']\n", r"broken\.py:2: KeyError: 'x'; mend the config file\."),
+    ("get_config = 3\n", "no get_config"),
+    ("import nothing_of_the_kind\n", r"broken\.py:1: ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+    ("def get_config():\n    raise ValueError('a\\nb')\n", r"broken\.py:2: ValueError: a b; mend"),
+    ("\0", "broken.py"),
 ])
 def test_a_broken_config_file_is_named(tmp_path, text, message):
     path = tmp_path / "broken.py"

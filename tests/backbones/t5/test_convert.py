@@ -207,11 +207,10 @@ def test_unfinished_checkpoints_are_named(checkpoint, tmp_path):
     )
     with pytest.raises(UserError, match=r"gone.safetensors: is named in model.safetensors.index.json but missing"):
         convert.load(tmp_path)
-    (tmp_path / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"shared.weight": "../x.safetensors"}})
-    )
-    with pytest.raises(UserError, match="names no usable files"):
-        convert.load(tmp_path)
+    for names in ({"a": "../x.safetensors"}, {"a": 3}, {"a": [1]}, {"a": ""}, {"a": ".."}, {}, ["a"], None):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+        with pytest.raises(UserError, match="names no usable files"):
+            convert.load(tmp_path)
 
 
 def test_leaves_go_straight_into_their_sharding(checkpoint):
