@@ -137,7 +137,7 @@ def start() -> None:
     """Process-wide settings of a program: plain log lines and the persistent compilation cache."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # libraries set one as well
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)
     import jax  # the processes that write pre-training text import the programs too, and need no JAX
 

@@ -61,10 +61,10 @@ def _separated(rows, tab: bool) -> bytes:
 
 
 def _parquet(rows, notes) -> bytes:
-    names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
-    for name in names:
-        values = [None if isinstance(row.get(name), dict) else row.get(name) for row in rows]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        values = [ascii(value) if isinstance(value, list | dict) else value for value in values]
         try:
             columns[name] = pyarrow.array(values)
         except (pyarrow.ArrowException, OverflowError, ValueError, TypeError):
@@ -107,12 +107,12 @@ TEXT_FILES = st.tuples(st.sampled_from(["a.txt", "a.txt.gz"]), st.binary(max_siz
 @st.composite
 def tensors(draw, shape: tuple[int, ...]) -> np.ndarray:
     """A tensor of any storage type, perhaps of another shape, perhaps with a value that is not finite."""
-    shape = draw(st.sampled_from([shape, shape, shape, shape[::-1], shape[:1], (0,), (1, *shape)]))
-    kind = draw(st.sampled_from([np.float32] * 5 + [np.float16, np.float64, np.int64, np.bool_, ml_dtypes.bfloat16,
+    shape = draw(st.sampled_from([*[shape] * 8, shape[::-1], shape[:1], (0,), (1, *shape)]))
+    kind = draw(st.sampled_from([np.float32] * 15 + [np.float16, np.float64, np.int64, np.bool_, ml_dtypes.bfloat16,
                                                     ml_dtypes.float8_e4m3fn]))
     array = np.ones(shape, kind)
     if array.size and np.issubdtype(kind, np.floating):
-        array.flat[0] = draw(st.sampled_from([1.0, 1.0, 1.0, np.nan, np.inf, -np.inf]))
+        array.flat[0] = draw(st.sampled_from([*[1.0] * 6, np.nan, np.inf, -np.inf]))
     return array
 
 

@@ -144,11 +144,20 @@ def no_compilation_cache():
 def test_programs_keep_a_compilation_cache_and_leave_one_that_is_set(no_compilation_cache, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(logging.getLogger("dawgen_jax"), "setLevel", lambda level: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     cli.start()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "dawgen_jax" / "xla")
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
     cli.start()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+
+
+def test_log_lines_of_a_program_are_plain_whatever_libraries_set_up():
+    text = ("import logging, train.evaluate\nfrom train import cli\ndef main(argv):\n"
+            "    logging.getLogger('dawgen_jax.a').warning('odd \\x1b[31m')\ncli.guard(main)\n")
+    done = subprocess.run([sys.executable, "-c", text], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+                          env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.stderr.splitlines()[-1] == r"odd \x1b[31m"
 
 
 STOPPED = "stopped; the same command goes on from what is finished or checkpointed.\n"
