@@ -80,8 +80,9 @@ def test_shards_partition_the_units_and_unknown_names_are_refused(short):
             main.units_of(short, **options)
     with pytest.raises(UserError, match="'mini-snil' is no task"):
         main.units_of(dataclasses.replace(short, tasks=("mini-snil",)))
-    with pytest.raises(UserError, match="--shard half"):
-        grid.main([str(grids.REPOSITORY / "configs" / "mini.py"), "--shard", "half"])
+    for shard in ("half", "0/" + "1" * 5000, "\u0660/\u0662"):
+        with pytest.raises(UserError, match=f"--shard {shard[:60]}: must be i/n"):
+            grid.main([str(grids.REPOSITORY / "configs" / "mini.py"), "--shard", shard])
 
 
 def test_the_plan_counts_updates_and_takes_time_from_finished_cells(short, whole):
