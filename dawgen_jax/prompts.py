@@ -1,4 +1,4 @@
-"""Soft prompts: where they stand in the encoder's input, how they start, and how they are stored.
+"""Soft prompts: where they stand in the encoder's input and how they start; files are ``io.prompt_files``.
 
 A classifier's prompt P is one array [P, H] in front of the text. A generator's label prompts Q are a dictionary
 ``{"prompt": [L, P, H], "infix": [L, I, H]}``: rows in front of sentence 1, and rows between it and the end of
@@ -11,18 +11,13 @@ gets input-level rows.
 
 from __future__ import annotations
 
-import os
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import UserError
-from dawgen_jax.io.files import replacing
+from dawgen_jax.io.prompt_files import load, save
 
 __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
 
@@ -116,31 +111,3 @@ def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length:
         "prompt": np.stack([text_prompt(theta, phrase, ids, length, model=model, seed=seed) for phrase in prefixes]),
         "infix": np.stack([text_prompt(theta, phrase, ids, width, model=model, seed=seed) for phrase in infixes]),
     }
-
-
-def save(path: str | os.PathLike, arrays: dict) -> None:
-    """Write a dictionary of arrays as float32 safetensors, aside first and then renamed."""
-    with replacing(pathlib.Path(path)) as temporary:
-        save_file({name: np.asarray(value, np.float32) for name, value in arrays.items()}, temporary, {"format": "np"})
-
-
-def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read what :func:`save` wrote.
-
-    Raises:
-      UserError: the file is missing or no safetensors file, or a tensor is not float32 or holds NaN or infinity.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with safe_open(path, "np") as file:
-            for name in file.keys():  # noqa: SIM118 (no dictionary)
-                if (dtype := file.get_slice(name).get_dtype()) != "F32":
-                    raise UserError(f"{path}: tensor {name} is stored as {dtype}, not as float32; give a file this "
-                                    "project wrote.")
-                arrays[name] = file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as soft prompts ({error}); give a file this project wrote.") from None
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: tensor {name} holds NaN or infinity; tune the prompt again.")
-    return arrays

@@ -63,13 +63,15 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False) -> Any:
+def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False,
+              advice: str = "remove its folder, and its stage runs again") -> Any:
     """The value of a JSON file.
 
     Args:
       path: of the file.
       kind: of value that it must hold: dict, list, or object for any.
       missing_ok: give None where there is no such file.
+      advice: the way out, for the error.
 
     Raises:
       UserError: it cannot be read, or holds another kind of value.
@@ -79,8 +81,7 @@ def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False
             return None
         value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove its folder, and its stage runs again.") from None
+        raise UserError(f"{path}: cannot be read ({error}); {advice}.") from None
     if not isinstance(value, kind):
-        raise UserError(f"{path}: holds a {type(value).__name__}, not a {kind.__name__}; remove its folder, and its "
-                        "stage runs again.")
+        raise UserError(f"{path}: holds a {type(value).__name__}, not a {kind.__name__}; {advice}.")
     return value

@@ -1,7 +1,8 @@
 """Stage 3: one cell a (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
 
 An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json and,
-where something small was tuned, its parameters: prompt.safetensors, lora.safetensors.
+where something small was tuned, its parameters: prompt.safetensors and the same as a PEFT adapter in peft/, or
+lora.safetensors.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import value_of
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
+from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import Encoded, TaskData
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
+from dawgen_jax.tasks import Task
 
 __all__ = ["Cell", "cells_of", "run_arm"]
 
@@ -159,7 +162,8 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         rows = _rows(job, given, arm, cell, predicted[k], data.label, count, seconds, extras[k])
         kept = params if method.stretches and not trained.weights else None
-        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], params=kept))
+        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], params=kept,
+                                              task=given.task, base=config.backbone.path))
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
@@ -208,9 +212,11 @@ def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray
     return [row, dataclasses.replace(row, metric="f1", value=scored["f1"])]
 
 
-def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, params) -> None:
+def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, params, task: Task,
+          base: str) -> None:
     if isinstance(params, np.ndarray):
         prompts.save(folder / "prompt.safetensors", {"prompt": params})
+        adapters.write_prompt(folder / "peft", params, base, task, rows[0])
     elif params is not None:
         prompts.save(folder / "lora.safetensors", {f"{path}/{part}": value for path, factors in params.items()
                                                    for part, value in factors.items()})

@@ -1,7 +1,7 @@
 """Stage 1: tune the label prompts of a generator on few-shot pairs, all seeds in one program.
 
-An artefact ``generators/TASK-GENERATOR-SEED-HASH/`` holds prompts.safetensors, metrics.jsonl, token_weights.json and
-meta.json.
+An artefact ``generators/TASK-GENERATOR-SEED-HASH/`` holds prompts.safetensors, each label's prompt as a PEFT adapter in
+peft/, metrics.jsonl, token_weights.json and meta.json.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
+from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import TaskData, warn_of_unknown
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
@@ -116,10 +117,12 @@ def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone
     seconds, tuned = (time.monotonic() - begin) / len(seeds), jax.device_get(fitted.state.label_prompts)
     batch, weights = _weights(step, fitted.state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
     for k, folder in enumerate(folders):
-        meta = {"seconds": seconds, "num_steps": num_steps, "generator_backbone": backbone.label, "seed": seeds[k],
+        meta = {"task": task.name, "labels": task.labels, "seconds": seconds, "num_steps": num_steps,
+                "generator_backbone": backbone.label, "seed": seeds[k],
                 "prompt_distance": _distance(tuned, start, k)}
         examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in batch)), weights[k])
         finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
+                                         base=config.backbone.path,
                                          prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned)))
 
 
@@ -165,8 +168,11 @@ def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.n
     return examples
 
 
-def _fill(folder: pathlib.Path, *, prompts_: dict, lines: list[dict], meta: dict, examples: list[dict]) -> None:
+def _fill(folder: pathlib.Path, *, prompts_: dict, lines: list[dict], meta: dict, examples: list[dict],
+          base: str) -> None:
     prompts.save(folder / "prompts.safetensors", prompts_)
+    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same prompts, the same card
+    adapters.write_label_prompts(folder / "peft", prompts_, base, meta["labels"], facts)
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "token_weights.json", examples)
     write_json(folder / "meta.json", meta)

@@ -7,6 +7,7 @@ The set belongs to the generator's backbone alone: any number of classifier back
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import pathlib
@@ -23,11 +24,11 @@ from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
-from dawgen_jax.config import Config, SynthesisConfig, UserError, digest
+from dawgen_jax.config import Config, UserError, digest, fields_of
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
-from dawgen_jax.generator.variants import variant_settings
+from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
 from dawgen_jax.methods.arms import RELEASED
@@ -37,7 +38,7 @@ from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
-from dawgen_jax.tasks import Task
+from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["SyntheticSet", "read_released", "set_settings", "synthesize"]
@@ -191,7 +192,18 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
     row = _quality(given, generator, seed, backbone, selection)
-    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, config=config, row=row))
+    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
+    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, row=row,
+                                     facts=facts | _origins(job.config, generator, backbone)))
+
+
+def _origins(config: Config, generator: str, backbone: Backbone) -> dict[str, Any]:
+    """What the card says besides: the model, where first sentences are from, and every setting of both stages."""
+    tuned = fields_of(dataclasses.replace(fixed_by(config.generator, generator), backbone=backbone.label), "generator.")
+    return {"generator_backbone_digest": backbone.digest,
+            "first_sentences": pathlib.Path(config.data.corpus).name or "the mini world's corpus",
+            "corpus_seed": config.data.corpus_seed, "k": config.data.k,
+            "settings": tuned | fields_of(config.synthesis, "synthesis.")}
 
 
 def _quality(given: TaskData, generator: str, seed: int, backbone: Backbone, selection: Selection) -> SyntheticRow:
@@ -203,12 +215,21 @@ def _quality(given: TaskData, generator: str, seed: int, backbone: Backbone, sel
     return SyntheticRow(task=name, backbone=backbone.label, generator=generator, seed=seed, **measured)
 
 
-def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, config: SynthesisConfig,
+def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, facts: dict[str, Any],
           row: SyntheticRow) -> None:
-    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
-    files.write_set(folder, task, selection, facts | {"settings": config.__dict__})
+    english = task.name in SEVEN or task.name in miniworld.TASKS  # what a user's own task is in, nobody has said
+    files.write_set(folder, task, selection, facts, quality=_figures(row), languages=["en"] if english else [])
     write_rows(folder / "quality.jsonl", [row])
     write_json(folder / "meta.json", meta)
+
+
+def _figures(row: SyntheticRow) -> dict[str, object]:
+    """The measures of a set, flat, those that could not be taken left out."""
+    measured = dataclasses.asdict(row)
+    flat = {name: measured[name] for name in ("n", "consistency", "diversity", "distance", "copies")}
+    for name, value in measured["extras"].items():
+        flat |= {f"{name} {key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _shard(job: Job, task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str],

@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from dawgen_jax.config import UserError, shown
 from dawgen_jax.data.pools import Example
+from dawgen_jax.io import cards
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number
@@ -45,15 +47,18 @@ def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:
 
 
 def write_set(
-    folder: str | os.PathLike, task: Task, selection: Selection, facts: Mapping[str, object] | None = None
+    folder: str | os.PathLike, task: Task, selection: Selection, facts: Mapping[str, object] | None = None, *,
+    quality: Mapping[str, object] | None = None, languages: Sequence[str] = (),
 ) -> str:
-    """Writes train.jsonl, train.parquet, counts.json and README.md.
+    """Writes train.jsonl, train.parquet, counts.json and README.md: a folder that ``datasets.load_dataset`` reads.
 
     Args:
       folder: an existing folder.
       task: names the labels; in parquet a label is its position with the names beside it (a ``ClassLabel``).
       selection: kept samples and counts.
       facts: what the card says of how the set was made (backbone, generator, seed, decoding, versions, ...).
+      quality: measures of the set by name, for the card.
+      languages: codes of the set's languages; empty where they are not known.
 
     Returns:
       The digest of the samples, as :func:`content_digest` gives it.
@@ -63,7 +68,7 @@ def write_set(
     write_file(folder / "train.parquet", _parquet(task, selection.samples))
     counts = {label: count._asdict() for label, count in selection.counts.items()}
     write_file(folder / "counts.json", _bytes(json.dumps(counts, indent=1, ensure_ascii=False) + "\n"))
-    write_file(folder / "README.md", _bytes(_card(task, selection, facts or {})))
+    write_file(folder / "README.md", _bytes(_card(task, selection, facts or {}, quality or {}, languages)))
     return content_digest(selection.samples)
 
 
@@ -168,49 +173,42 @@ def _value(dtype: str) -> dict:
     return {"dtype": dtype, "_type": "Value"}
 
 
-def _cell(text: str) -> str:
-    """Text in a cell of a Markdown table: a bar or a line break would end it."""
-    return printable(text).replace("|", "\\|")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def _card(task: Task, selection: Selection, facts: Mapping[str, object]) -> str:
-    counts = selection.counts
-    rows = [
-        f"| {_cell(label)} | {count.wanted} | {count.made} | {count.accepted} | {count.kept} | {count.cut} | "
-        + _cell("; ".join(f"{number} {reason}" for reason, number in count.rejected.items()) or "none") + " |"
-        for label, count in counts.items()
-    ]
+def _card(task: Task, selection: Selection, facts: Mapping[str, object], quality: Mapping[str, object],
+          languages: Sequence[str]) -> str:
     size = len(selection.samples)
-    category = next(name for bound, name in (
-        (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (float("inf"), "100K<n<1M")) if size < bound)
-    lines = [
-        "---",
-        "language: en",
-        "task_categories: [text-classification]",
-        "annotations_creators: [machine-generated]",
-        "language_creators: [machine-generated]",
-        f"size_categories: [{category}]",
-        "tags: [synthetic, dawgen]",
-        f"pretty_name: {json.dumps('Synthetic ' + task.name)}",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        "    path: train.parquet",
-        "---",
-        "",
-        f"# Synthetic {printable(task.name)}",
-        "",
+    head = {
+        "pretty_name": printable(f"Synthetic {task.name}"),
+        **({"language": list(languages)} if languages else {}),
+        "license": "unknown",
+        "task_categories": ["text-classification"],
+        "annotations_creators": ["machine-generated"],
+        "language_creators": ["found", "machine-generated"],
+        "size_categories": [next((name for bound, name in _SIZES if size < bound), "1M<n<10M")],
+        "source_datasets": [f"extended|other-{re.sub('[^A-Za-z0-9._-]+', '-', task.name)}"],
+        "tags": ["synthetic", "machine-generated", "dawgen"],
+        # Named, because the hub's rules would take train.jsonl next to it for more of the same split.
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train.parquet"}]}],
+    }
+    counts = cards.table(
+        ("label", "wanted", "made", "accepted", "kept", "of these cut at the budget", "rejected"),
+        [(label, count.wanted, count.made, count.accepted, count.kept, count.cut,
+          "; ".join(f"{number} {reason}" for reason, number in count.rejected.items()) or "none")
+         for label, count in selection.counts.items()])
+    parts = [
+        f"# Synthetic {cards.escaped(task.name)}\n",
         f"{size} sentence pairs. Sentence 2 and the label were written by a language model with a tuned soft prompt "
-        "for each label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.",
-        "",
-        "| label | wanted | made | accepted | kept | of these cut at the budget | rejected |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
-        "",
+        "for each label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.\n",
+        counts,
         "Columns: `sentence1`, `sentence2`, `label`, `index` (of sentence 1 in the permuted corpus), `cut` (no end of "
-        "sequence within the budget) and, where asked for, `scores` (log-probability under each label's prompt).",
+        "sequence within the budget) and, where asked for, `scores` (log-probability under each label's prompt). "
+        "`train.jsonl` holds the same rows as `train.parquet`.\n",
     ]
+    if quality:
+        figures = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in quality.items()]
+        parts += ["## Quality\n", cards.table(("measure", "value"), figures)]
     if facts:
-        lines += ["", "## How it was made", "", "```json", json.dumps(dict(facts), indent=1, default=str), "```"]
-    return "\n".join(lines) + "\n"
+        parts += ["## How it was made\n", cards.facts_block(facts)]
+    return cards.front_matter(head) + "\n" + "\n".join(parts)

@@ -1,0 +1,76 @@
+"""Write a prompt as PEFT adapters, each with a model card: one of a cell, those of a generator, or any file of one.
+
+    python -m train.export PROMPT OUT [--base NAME]
+
+PROMPT is the folder of a cell or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or a PEFT folder; OUT a
+new folder: the adapter, or one folder a label. --base names the model in the adapter, as `transformers` finds it (for
+instance google/flan-t5-large); by default it is the one that a cell or an adapter says.
+"""
+
+import dataclasses
+import pathlib
+from typing import Annotated
+
+import tyro
+
+from dawgen_jax import miniworld, prompts
+from dawgen_jax.config import UserError
+from dawgen_jax.io.files import read_json
+from dawgen_jax.io.prompt_files import adapter_base
+from dawgen_jax.io.store import finish
+from dawgen_jax.io.terminal import printable
+from dawgen_jax.pipeline import adapters
+from dawgen_jax.results.rows import read_cell
+from dawgen_jax.tasks import SEVEN
+from train import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to write, and where."""
+
+    prompt: Annotated[pathlib.Path, tyro.conf.Positional]
+    """The folder of a cell, a generator or an adapter, or a file of a prompt."""
+    out: Annotated[pathlib.Path, tyro.conf.Positional]
+    """A folder that does not exist yet."""
+    base: str = ""
+    """Name or path of the frozen model."""
+
+
+def export(arguments: Arguments) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises:
+      UserError: the prompt cannot be read, the model is not known, or ``out`` exists.
+    """
+    stored, out = arguments.prompt, arguments.out
+    arrays, home = prompts.load(stored), stored if stored.is_dir() else stored.parent
+    prompt = arrays.get("prompt")
+    if prompt is None or prompt.ndim not in (2, 3):
+        raise UserError(f"{stored}: holds no prompt [P, H] and no label prompts [L, P, H] (but: "
+                        f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}); give a prompt file.")
+    row = read_cell(home / "result.json")[0] if (home / "result.json").is_file() else None
+    meta = read_json(home / "meta.json", missing_ok=True) or {}
+    first = next(iter(sorted((home / "peft").glob("*/"))), home) if prompt.ndim == 3 else home / "peft"
+    base = (arguments.base or adapter_base(first) or adapter_base(home) or (row.backbone if row else "")
+            or meta.get("generator_backbone", ""))
+    if not base:
+        raise UserError(f"--base: {stored} does not say which model the prompt was tuned on; name it.")
+    if out.exists():
+        raise UserError(f"{out}: exists already; name a new folder.")
+    if prompt.ndim == 2:
+        task = (SEVEN | miniworld.TASKS).get(row.task) if row else None
+        finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, task, row))
+    else:
+        facts = {name: value for name, value in meta.items() if name != "seconds"}
+        finish(out, lambda fresh: adapters.write_label_prompts(fresh, arrays, base, meta.get("labels", ()), facts))
+    print(printable(f"{out}: {' x '.join(map(str, prompt.shape))} for {base}"))
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line and write."""
+    export(tyro.cli(Arguments, args=argv, description="Write a prompt as PEFT adapters."))
+
+
+if __name__ == "__main__":
+    cli.guard(main)
