@@ -2,8 +2,8 @@
 
     python -m train.export PROMPT OUT [--base NAME]
 
-PROMPT is the folder of a cell or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or a PEFT folder; OUT a
-new folder: the adapter, or one folder a label. --base names the model in the adapter, as `transformers` finds it (for
+PROMPT is the folder of a cell or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or a PEFT folder; OUT
+a new folder: the adapter, or one folder a label. --base names the model in the adapter, as `transformers` finds it (for
 instance google/flan-t5-large); by default it is the one that a cell or an adapter says.
 """
 
@@ -49,8 +49,9 @@ def export(arguments: Arguments) -> None:
     if prompt is None or prompt.ndim not in (2, 3):
         raise UserError(f"{stored}: holds no prompt [P, H] and no label prompts [L, P, H] (but: "
                         f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}); give a prompt file.")
-    row = read_cell(home / "result.json")[0] if (home / "result.json").is_file() else None
-    meta = read_json(home / "meta.json", missing_ok=True) or {}
+    ours = stored.is_dir() or stored.suffix == ".safetensors"
+    row = read_cell(home / "result.json")[0] if ours and (home / "result.json").is_file() else None
+    meta = (read_json(home / "meta.json", missing_ok=True) if ours else None) or {}
     first = next(iter(sorted((home / "peft").glob("*/"))), home) if prompt.ndim == 3 else home / "peft"
     base = (arguments.base or adapter_base(first) or adapter_base(home) or (row.backbone if row else "")
             or meta.get("generator_backbone", ""))

@@ -93,11 +93,11 @@ def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], 
       folder: to write into.
       arrays: prompt [L, P, H] and infix [L, I, H].
       base: name or path of the frozen model.
-      labels: L names; without them folders are numbered only.
+      labels: names; a folder without one is a number only.
       facts: for the cards.
     """
     for position, prompt in enumerate(arrays["prompt"]):
-        label = labels[position] if labels else ""
+        label = labels[position] if position < len(labels) else ""
         own = folder / "-".join(filter(None, (str(position), re.sub("[^A-Za-z0-9_]+", "_", label)[:40].strip("_"))))
         own.mkdir(parents=True, exist_ok=True)
         save_adapter(own, prompt, base)
