@@ -1,10 +1,12 @@
-"""Score a stored prompt, or none, on a split of each task of a config.
+"""Score a stored prompt, and the backbone without it, on a split of each task of a config.
 
-    python -m train.evaluate configs/mini.py [--prompt FILE] [--split test] [--field.sub value ...]
+    python -m train.evaluate configs/mini.py [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
+
+Both scores are printed, and how many predictions the prompt changes: one that was tuned on another backbone, or lost on
+the way, acts as none.
 """
 
 import dataclasses
-import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,18 +27,19 @@ class Arguments:
     """What this program takes besides the configuration."""
 
     prompt: str = ""
-    """prompt.safetensors of a cell; empty scores the backbone without a prompt."""
+    """The folder of a cell or of a PEFT prompt, or a file: prompt.safetensors, or a matrix [P, H] as .npy or .pt. Empty
+    scores the backbone without a prompt."""
     split: str = ""
     """train, validation or test; empty is the split that the task's results are reported on."""
 
 
 def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
-    """The prompt [P, H] of a cell's prompt.safetensors, H being the ``width`` of the backbone ``label``.
+    """A classifier's prompt [P, H], H being the ``width`` of the backbone ``label``.
 
     Raises:
-      UserError: the file cannot be read, or holds no such prompt.
+      UserError: it cannot be read, or is no such prompt.
     """
-    arrays = prompts.load(pathlib.Path(stored))
+    arrays = prompts.load(stored)
     if "prompt" not in arrays:
         raise UserError(f"--prompt {stored}: has no tensor 'prompt' (but: {', '.join(arrays) or 'none'}); give the "
                         "prompt.safetensors of a cell.")
@@ -48,12 +51,13 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
 
 
 def score(config: Config, arguments: Arguments) -> None:
-    """Print accuracy and F1 a task."""
+    """Print accuracy and F1 a task, with the prompt and without."""
     placement, split = Placement.on(config.devices), arguments.split
     backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
     width = backbone.model.width
-    prompt = (load_prompt(arguments.prompt, width, backbone.label) if arguments.prompt
-              else np.zeros((0, width), np.float32))
+    tried = {"without the prompt" if arguments.prompt else "without a prompt": np.zeros((0, width), np.float32)}
+    if arguments.prompt:
+        tried = {"with the prompt": load_prompt(arguments.prompt, width, backbone.label)} | tried
     if split not in ("", "train", "validation", "test"):
         raise UserError(f"--split {split}: must be train, validation or test.")
     for name in config.tasks:
@@ -64,11 +68,22 @@ def score(config: Config, arguments: Arguments) -> None:
         encoded = Encoded(task, backbone, classifier)
         data = encoded.arrays(examples, digest(examples))
         scores = compiled_scores(PROMPT, classifier, backbone.model, encoded.label_ids, placement, shared=True)
-        predicted = predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, multiple=classifier.pad_multiple,
-                            size=placement.rows(classifier.eval_batch_size))[0]
-        scored = metrics.scores(task, predicted, data.label)
-        print(f"{name} {split or task.test_split}: accuracy {100 * scored['accuracy']:.2f}, F1 "
-              f"{100 * scored['f1']:.2f}, n = {len(examples)}")
+        predicted = []
+        for how, prompt in tried.items():
+            predicted += [predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, size=placement.rows(
+                classifier.eval_batch_size), multiple=classifier.pad_multiple)[0]]
+            scored = metrics.scores(task, predicted[-1], data.label)
+            print(f"{name} {split or task.test_split}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 "
+                  f"{100 * scored['f1']:.2f}, n = {len(examples)}")
+        if arguments.prompt:
+            print(_effect(int((predicted[0] != predicted[1]).sum()), len(examples)))
+
+
+def _effect(changed: int, count: int) -> str:
+    """What the prompt does to predictions, in a sentence."""
+    if changed:
+        return f"The prompt changes {changed} of {count} predictions."
+    return f"The prompt changes none of {count} predictions: was it tuned on this backbone, for this task?"
 
 
 def main(argv: list[str]) -> None:

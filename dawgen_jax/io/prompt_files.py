@@ -121,7 +121,7 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _numpy(path: pathlib.Path) -> Any:
     try:  # mapped, so that a header that promises more than the file holds allocates nothing
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
+    except Exception as error:  # of many kinds: the header of a damaged file is parsed as Python's literals
         raise UserError(f"{path}: cannot be read as a NumPy array ({_first_line(error)}); save the prompt with "
                         "numpy.save.") from None
 

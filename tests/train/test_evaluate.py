@@ -1,11 +1,15 @@
 """``python -m train.evaluate``: which files it takes for a prompt."""
 
+import re
+
 import numpy as np
 import pytest
 
 from dawgen_jax import prompts
-from dawgen_jax.config import UserError
-from train.evaluate import load_prompt
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, UserError
+from dawgen_jax.pipeline import adapters
+from tests.pipeline.conftest import write_backbone
+from train.evaluate import Arguments, load_prompt, score
 
 
 def test_a_prompt_of_the_right_width_is_read_and_any_other_file_refused(tmp_path):
@@ -18,3 +22,28 @@ def test_a_prompt_of_the_right_width_is_read_and_any_other_file_refused(tmp_path
         prompts.save(path, arrays)
         with pytest.raises(UserError, match=rf"--prompt .*prompt.safetensors: .*{message}"):
             load_prompt(path, 2, "tiny")
+
+
+def evaluated(config, stored, capsys):
+    score(config, Arguments(str(stored)))
+    return capsys.readouterr().out
+
+
+def test_a_prompt_is_scored_next_to_none_and_what_it_changes_is_said(tmp_path, capsys):
+    configs = []
+    for seed in range(2):
+        write_backbone(tmp_path / f"t5-{seed}", seed)
+        configs.append(Config(data=DataConfig(max_test=40), devices=1, classifier=ClassifierConfig(
+            backbone=BackboneConfig(str(tmp_path / f"t5-{seed}")))))
+    prompt = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
+    adapters.write_prompt(tmp_path / "peft", prompt, "t5")
+    np.save(tmp_path / "p.npy", prompt)
+    said = evaluated(configs[1], tmp_path / "peft", capsys)
+    assert said == evaluated(configs[1], tmp_path / "p.npy", capsys)
+    assert re.search(r"mini-snli test, with the prompt: accuracy \d+\.\d\d, F1 \d+\.\d\d, n = 40\n", said)
+    assert 0 < int(re.search(r"The prompt changes (\d+) of 40 predictions\.", said)[1]) <= 40
+    (plain,) = re.findall("without the prompt: (.*)", said)
+    assert evaluated(configs[1], "", capsys) == f"mini-snli test, without a prompt: {plain}\n"
+    # The other backbone calls every pair the same, with and without it.
+    assert "The prompt changes none of 40 predictions: was it tuned on this backbone" in evaluated(
+        configs[0], tmp_path / "p.npy", capsys)
