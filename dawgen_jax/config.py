@@ -531,17 +531,21 @@ class Config:
     """Prompts that start from something else."""
     devices: int = 0
     """Devices of the mesh's data axis; 0 takes all."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where figures are shown as they come, besides metrics.jsonl; each is an extra of this package."""
 
     def __post_init__(self):
         check_types(self)
         _text(self, "name")
         _check(self, "name", "/" not in self.name and self.name not in (".", ".."),
                "the name of a folder in runs/ (give another place with --out)")
-        for field in ("tasks", "seeds", "arms"):
+        for field in ("tasks", "seeds", "arms", "track"):
             value = getattr(self, field)
-            _check(self, field, len(value) > 0, "one or more")
+            _check(self, field, len(value) > 0 or field == "track", "one or more")
             _check(self, field, len(set(value)) == len(value), "without repeats")
         _seed(self, "seeds", *self.seeds)
         for field in ("tasks", "arms"):
             _check(self, field, all(map(str.isprintable, getattr(self, field))), "printable")
+        _check(self, "track", set(self.track) <= {"tensorboard", "wandb", "trackio"},
+               "some of 'tensorboard', 'wandb' and 'trackio'")
         _not_negative(self, "devices")

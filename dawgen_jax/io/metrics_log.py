@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dawgen_jax.config import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number
+from dawgen_jax.io.trackers import TrackedRun
 
 __all__ = ["MetricsLog", "read_metrics", "text"]
 
@@ -17,13 +18,23 @@ __all__ = ["MetricsLog", "read_metrics", "text"]
 class MetricsLog:
     """Lines of one run, or of K seeds that run as one program: then each figure is a list over seeds."""
 
-    def __init__(self, path: pathlib.Path):
-        self._path = path
+    def __init__(self, path: pathlib.Path, shown: TrackedRun | None = None):
+        """``path``: of the file, which always has every line; ``shown``: the same run in trackers."""
+        self._path, self._shown = path, shown
 
-    def record(self, lines: Iterable[dict]) -> None:
+    def record(self, lines: Sequence[dict]) -> None:
         """Append lines."""
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
+        if self._shown:
+            self._shown.record(lines)
+
+    def close(self, **results: list[float]) -> None:
+        """End the run in trackers, with results that lines of training do not have."""
+        if self._shown:
+            last = max((line["step"] for line in self.lines()), default=0)
+            self._shown.record([{"step": last, **results}] if results else [])
+            self._shown.close()
 
     def forget(self, step: int) -> None:
         """Drop the lines after ``step`` (they were recorded after the checkpoint that a restart goes on from)."""

@@ -132,7 +132,8 @@ def _inputs(config: Config, arm: Arm) -> dict[str, Any]:
 def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
     """Cells that are tuned together, then scored together."""
     config, method, begin = job.config.classifier, arm.method, time.monotonic()
-    log, backbone, trained = MetricsLog(folder / "metrics.jsonl"), encoded.backbone, method.trains or PROMPT
+    seeds, backbone, trained = [cell.seed for cell in cells], encoded.backbone, method.trains or PROMPT
+    log = job.metrics_log(folder, cells[0].settings, seeds)
     template, extras = trained.template, [{} for _ in cells]
     if method.stretches:
         tuned = _tuned(job, given, encoded, arm, cells, folder, log)
@@ -152,6 +153,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True)
     predicted = predict(scores, jax.tree.map(jnp.asarray, tuned.params), () if trained.weights else backbone.theta,
                         data, size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
+    log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
     for k, cell in enumerate(cells):
         params, lines = jax.tree.map(lambda leaf, k=k: leaf[k], tuned.params), log.of_seed(k)

@@ -18,7 +18,7 @@ import numpy as np
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Backbone, Model
 from dawgen_jax.backbones.tokenizer import batch_ids, to_texts, word_start_ids
-from dawgen_jax.config import GeneratorConfig, digest
+from dawgen_jax.config import GeneratorConfig, digest, fields_of
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.encoding import generator_arrays
@@ -26,7 +26,6 @@ from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
-from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import TaskData, warn_of_unknown
@@ -107,13 +106,15 @@ def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
     step = _compiled_step(config, backbone.model, num_steps, job.placement)
-    rows, log = job.placement.rows(config.examples_per_label * len(task.labels)), MetricsLog(group / "metrics.jsonl")
+    rows = job.placement.rows(config.examples_per_label * len(task.labels))
+    log = job.metrics_log(group, fields_of(config, "generator."), seeds)
     fitted = fit(
         step, state, backbone.theta, lambda number: _draw(data, seeds, number, config, rows),
         schedule=Schedule(num_steps, 0, config.log_every, config.checkpoint_every), placement=job.placement,
         folder=group / "checkpoint", log=log, title=title, seeds=seeds, show=("loss", "loss_disc", "loss_dist"),
         advice="lower generator.learning_rate, or set generator.backbone.dtype to float32.",
         figures=lambda metrics: {name: metrics[key] for key, name in _NAMES.items()})
+    log.close()
     seconds, tuned = (time.monotonic() - begin) / len(seeds), jax.device_get(fitted.state.label_prompts)
     batch, weights = _weights(step, fitted.state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
     for k, folder in enumerate(folders):

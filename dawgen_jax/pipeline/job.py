@@ -7,11 +7,14 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import BackboneConfig, Config, UserError
 from dawgen_jax.io.files import write_json
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.io.trackers import Trackers
 from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.training.placement import Placement
 
@@ -20,12 +23,13 @@ __all__ = ["Job"]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run: configuration, directory, devices, and the seconds that each stage took in this process."""
+    """A run: configuration, directory, devices, the seconds that each stage took in this process, and trackers."""
 
     config: Config
     root: pathlib.Path
     placement: Placement
     seconds: collections.Counter
+    trackers: Trackers
     _backbones: dict[BackboneConfig, Backbone] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -33,21 +37,34 @@ class Job:
         """Make the run directory and write the resolved configuration into it.
 
         Raises:
-          UserError: ``root`` cannot be made or written to.
+          UserError: ``root`` cannot be made or written to, or a tracker is not installed.
         """
+        trackers = Trackers(config.track, root)
         try:
             root.mkdir(parents=True, exist_ok=True)
             write_json(root / "config.json", dataclasses.asdict(config))
         except OSError as error:
             raise UserError(f"--out {root}: cannot be used as a run directory ({error.strerror}); name another "
                             "one.") from None
-        return cls(config, root, Placement.on(config.devices), collections.Counter())
+        return cls(config, root, Placement.on(config.devices), collections.Counter(), trackers)
 
     def backbone(self, config: BackboneConfig) -> Backbone:
         """The backbone of a configuration, loaded and placed once."""
         if config not in self._backbones:
             self._backbones[config] = load_backbone(config, self.placement)
         return self._backbones[config]
+
+    def metrics_log(self, folder: pathlib.Path, settings: Mapping[str, Any], seeds: Sequence[int] = ()) -> MetricsLog:
+        """The log of what is trained with its unfinished work in ``folder``; the process that writes shows it as well.
+
+        Args:
+          folder: of :func:`dawgen_jax.io.store.partial`; its name is the run's.
+          settings: shown with it.
+          seeds: that are trained together.
+        """
+        name = f"{folder.parent.name}/{folder.name.removeprefix('.').removesuffix('.partial')}"
+        shown = self.trackers.run(name, settings, seeds) if self.config.track and self.placement.writes else None
+        return MetricsLog(folder / "metrics.jsonl", shown)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -21,7 +21,6 @@ from dawgen_jax.data import documents
 from dawgen_jax.data.pools import Example
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
-from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
@@ -108,9 +107,10 @@ def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder
     start = prompts.vocabulary_prompt(
         backbone.theta, word_start_ids(backbone.tokenizer), config.classifier.prompt_length, model=backbone.model,
         seed=None if config.classifier.prompt_init == "vocabulary" else _SEED)
-    log = MetricsLog(work / "metrics.jsonl")
+    log = job.metrics_log(work, kind.settings(config), (_SEED,))
     tuned = train_source_prompt(kind, start, backbone, data, config=config, label_ids=arrays.label_ids,
                                 placement=job.placement, seed=_SEED, folder=work, title=title, metrics_log=log)
+    log.close()
     finish(folder, functools.partial(_fill, tuned=tuned, lines=log.lines(),
                                      seconds=round(time.monotonic() - begin, 1)))
 

@@ -1,0 +1,152 @@
+"""Where figures are shown as they come, next to metrics.jsonl: TensorBoard, Weights & Biases, Trackio.
+
+A run is what is trained as one program; a figure of one of its seeds is named FIGURE/SEED. The runs of wandb and
+trackio are used as they are (``log``, ``finish``); TensorBoard's writer is made to look like one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import numbers
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from dawgen_jax.config import UserError, digest
+
+__all__ = ["TrackedRun", "Trackers"]
+
+log = logging.getLogger(__name__)
+
+
+class Run(Protocol):
+    """One run in one tracker."""
+
+    def log(self, data: dict[str, float], step: int) -> None:
+        """Show figures of a step."""
+
+    def finish(self) -> None:
+        """Write what is left, and close."""
+
+
+class _TensorBoard:
+    def __init__(self, module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int):
+        del settings
+        # What an interrupted run wrote after its checkpoint is written again: TensorBoard drops the older copy.
+        self._writer = module.SummaryWriter(str(root / "tensorboard" / name), purge_step=first, flush_secs=10)
+
+    def log(self, data: dict[str, float], step: int) -> None:
+        for name, value in data.items():
+            self._writer.add_scalar(name, value, step)
+
+    def finish(self) -> None:
+        self._writer.close()
+
+
+def _wandb(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Run:
+    del first  # steps that it has already are ignored: they have the same figures
+    return module.init(project=_project(root), name=name, id=digest(str(root.resolve()), name), resume="allow",
+                       dir=str(root), config=dict(settings), reinit="finish_previous")
+
+
+def _trackio(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Run:
+    del first
+    return module.init(project=_project(root), name=name, resume="allow", config=dict(settings))
+
+
+_TRACKERS = {"tensorboard": ("tensorboardX", "SummaryWriter", _TensorBoard), "wandb": ("wandb", "init", _wandb),
+             "trackio": ("trackio", "init", _trackio)}
+"""Name (also of its extra) -> its module, what is called in it, and how a run is opened."""
+
+
+def _project(root: pathlib.Path) -> str:
+    return re.sub("[^A-Za-z0-9_.-]+", "-", root.resolve().name) or "dawgen"
+
+
+class Trackers:
+    """The trackers of a job. One that fails is left with a warning, and the job goes on."""
+
+    def __init__(self, names: Sequence[str], root: pathlib.Path):
+        """
+        Args:
+          names: 'tensorboard', 'wandb', 'trackio'.
+          root: the run directory; its name is the project's.
+
+        Raises:
+          UserError: a tracker is not installed.
+        """
+        self._root, self._modules = root, {}
+        for name in names:
+            package, attribute, _ = _TRACKERS[name]
+            try:
+                module = importlib.import_module(package)
+                getattr(module, attribute)  # a folder of that name in the working directory is importable too
+            except (ImportError, AttributeError) as error:
+                raise UserError(f"--track {name}: {package} cannot be imported ({error}): pip install "
+                                f"'dawgen-jax[{name}]', or leave it out.") from None
+            self._modules[name] = module
+
+    def run(self, name: str, settings: Mapping[str, Any], seeds: Sequence[int] = ()) -> TrackedRun:
+        """A run, opened at its first line.
+
+        Args:
+          name: of the run.
+          settings: shown with it.
+          seeds: name the figures of lines that hold one for each seed.
+        """
+        return TrackedRun(self, name, settings, seeds)
+
+    def open(self, name: str, settings: Mapping[str, Any], first: int) -> dict[str, Run]:
+        """The run of that name, which goes on at step ``first``, in every tracker."""
+        opened = {}
+        for tracker, module in list(self._modules.items()):
+            try:
+                opened[tracker] = _TRACKERS[tracker][2](module, self._root, name, settings, first)
+            except Exception as error:  # of any kind: they are others' programs, and the network
+                self.leave(tracker, error)
+        return opened
+
+    def leave(self, tracker: str, error: Exception) -> None:
+        """Use a tracker no more."""
+        if self._modules.pop(tracker, None):
+            log.warning("%s failed (%s: %s); it is used no more, metrics.jsonl has all figures.", tracker,
+                        type(error).__name__, (str(error).splitlines() or [""])[0])
+
+
+class TrackedRun:
+    """One run in every tracker of a job."""
+
+    def __init__(self, trackers: Trackers, name: str, settings: Mapping[str, Any], seeds: Sequence[int]):
+        self._trackers, self._name, self._settings, self._seeds = trackers, name, settings, seeds
+        self._runs: dict[str, Run] | None = None
+
+    def record(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Show lines of metrics; what is no number in them is left out."""
+        for line in lines:
+            if self._runs is None:
+                self._runs = self._trackers.open(self._name, self._settings, line["step"])
+            self._each("log", dict(self._figures(line)), step=line["step"])
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._each("finish")
+        self._runs = {}
+
+    def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
+        for tracker, run in list((self._runs or {}).items()):
+            try:
+                getattr(run, method)(*args, **kwargs)
+            except Exception as error:
+                del self._runs[tracker]
+                self._trackers.leave(tracker, error)
+
+    def _figures(self, line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+        for name, value in line.items():
+            several = isinstance(value, list)
+            seeds = self._seeds or range(len(value)) if several else ()
+            for label, one in zip([f"{name}/{seed}" for seed in seeds] or [name], value if several else [value],
+                                  strict=False):
+                if name != "step" and isinstance(one, numbers.Real):
+                    yield label, float(one)
