@@ -1,5 +1,6 @@
 """Shards and sets: whole or not there, the same bytes twice, read back as written, readable by others."""
 
+import dataclasses
 import json
 import os
 
@@ -81,8 +82,14 @@ def test_json_lines_are_plain(tmp_path):
 def test_datasets_reads_the_folder(tmp_path):
     import datasets
 
-    write_set(tmp_path / ".", SICK, selection(), {"generator": "DawGen"})
-    loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"), split="train")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_set(folder, SICK, selection(), {"generator": "DawGen"}, quality={"copies": 0.1})
+    for name, content in (("quality.jsonl", '{"n": 9}\n'), ("meta.json", '{"task": "SICK"}\n')):
+        (folder / name).write_text(content)  # as the pipeline puts next to them
+    splits = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(split) for name, split in splits.items()} == {"train": len(selection().samples)}
+    loaded = splits["train"]
     assert loaded.features["label"].names == list(SICK.labels)
     assert loaded[4] == {"sentence1": SAMPLES[4].example.sentence1, "sentence2": "b | 1", "label": 1, "index": 1,
                          "cut": True,
@@ -103,6 +110,41 @@ def test_card_says_what_was_rejected(tmp_path):
     card = (tmp_path / "README.md").read_text("utf-8")
     assert "| neutral | 5 | 4 | 3 | 3 | 1 | 1 empty |" in card
     assert '"backbone": "t5-large"' in card and "path: train.parquet" in card
+
+
+def test_the_cards_head_is_what_the_hub_asks_for(tmp_path):
+    from huggingface_hub import DatasetCard
+
+    write_set(tmp_path, SICK, selection(), {"seed": 13}, quality={"copies": 0.125, "n": 9}, languages=["en"])
+    card = DatasetCard.load(tmp_path / "README.md")
+    head = card.data.to_dict()
+    assert head["language"] == ["en"] and head["license"] == "unknown" and head["size_categories"] == ["n<1K"]
+    assert head["task_categories"] == ["text-classification"] and head["source_datasets"] == ["extended|other-SICK"]
+    assert {"synthetic", "machine-generated"} <= set(head["tags"])
+    assert head["annotations_creators"] == ["machine-generated"]
+    assert "| copies | 0.125 |" in card.text and "| n | 9 |" in card.text and '"seed": 13' in card.text
+    write_set(tmp_path, SICK, selection())
+    assert "language" not in DatasetCard.load(tmp_path / "README.md").data.to_dict()
+
+
+def test_names_from_data_cannot_change_the_card(tmp_path):
+    import datasets
+    import yaml
+
+    evil = 'x | <img src=x onerror=alert(1)> `y`\n---\ntags: [evil]\n# z "\u202e'
+    task = dataclasses.replace(SICK, name=evil, labels=(evil, "b", "c"))
+    made = [Sample(Example("s", f"t{i}", label), i) for i, label in enumerate(task.labels)]
+    selector = Selector(task, SynthesisConfig(samples_per_label=1))
+    selector.add(made)
+    write_set(tmp_path, task, selector.select(), {"facts": evil + "\n```\n"}, quality={evil: 1.0})
+    _, head, body = (tmp_path / "README.md").read_text("utf-8").split("---\n", 2)
+    assert yaml.safe_load(head)["tags"] == ["synthetic", "machine-generated", "dawgen"]
+    text, block = body.split("```json\n")
+    assert "<img" not in text and "\n#  z" not in text and "\n---" not in text and "\u202e" not in body
+    assert len([line for line in text.split("\n") if line.startswith("| x")]) == 2  # the label, the measure
+    assert json.loads(block.split("\n```\n")[0])["facts"] == evil + "\n```\n"
+    loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"), split="train")
+    assert loaded.features["label"].names == list(task.labels)
 
 
 def test_broken_counts_are_named(tmp_path):
