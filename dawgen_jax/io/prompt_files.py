@@ -4,7 +4,7 @@ Ours are safetensors with float32 tensors: ``prompt`` [P, H] of a classifier, or
 [L, I, H] of a generator. A PEFT adapter is a folder with adapter_config.json and adapter_model.safetensors. Nothing is
 ever unpickled: .npy files may hold no objects, and PyTorch's are read by its ``weights_only`` loader.
 
-PEFT's file and field names are those of https://github.com/huggingface/peft (0.21).
+PEFT's file and field names are those of https://github.com/huggingface/peft (0.21.2).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import datasets
 import jax
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dawgen_jax.pipeline import cells, generators, inputs, main, sets
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, read_rows
 from dawgen_jax.training.placement import Placement
+from tests.io.test_trackers import events
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,48 @@ def test_every_set_is_measured(finished):
     made = {(name, seed) for name in ("FewGen", "DawGen") for seed in (13, 21)}
     assert {(row.generator, row.seed) for row in rows} == made
     assert all(row.n == 18 and row.consistency is not None for row in rows)
+
+
+def test_prompts_are_there_for_peft_too(finished, config):
+    for folder in finished.glob("cells/[!.]*/"):
+        assert (folder / "peft" / "README.md").is_file() == (folder / "prompt.safetensors").is_file()
+        if (folder / "peft").is_dir():
+            np.testing.assert_array_equal(prompts.load(folder)["prompt"], prompts.load(folder / "peft")["prompt"])
+            written = json.loads((folder / "peft" / "adapter_config.json").read_text())
+            assert written["base_model_name_or_path"] == config.classifier.backbone.path
+    for folder in finished.glob("generators/[!.]*/"):
+        names = ("0-entailment", "1-neutral", "2-contradiction")
+        assert sorted(path.name for path in (folder / "peft").iterdir()) == list(names)
+        for name, prompt in zip(names, prompts.load(folder)["prompt"], strict=True):
+            np.testing.assert_array_equal(prompts.load(folder / "peft" / name)["prompt"], prompt)
+
+
+def test_every_set_is_a_folder_that_datasets_reads(finished, tmp_path):
+    for folder in finished.glob("synthetic/[!.]*/"):
+        splits = datasets.load_dataset(str(folder), cache_dir=str(tmp_path))
+        assert {name: len(split) for name, split in splits.items()} == {"train": 18}
+        card = (folder / "README.md").read_text()
+        for fact in ("- synthetic", "- en", '"generator.learning_rate": 0.005', '"synthesis.max_new_tokens": 4',
+                     '"generator_backbone": "random0"', "| diversity |", r"| consistency\_of neutral |"):
+            assert fact in card
+
+
+def test_tracking_shows_what_the_logs_hold_and_changes_no_number(finished, config, tmp_path):
+    pytest.importorskip("tensorboardX")
+    arms = dataclasses.replace(config, arms=("FewGen: (Real, Syn)",), track=("tensorboard",))
+    rows = main.run(Job.start(arms, tmp_path))
+    assert {row.config_hash for row in rows} < {row.config_hash for row in numbers(finished)}
+    (cell,), (generator,) = (list(tmp_path.glob(f"tensorboard/{kind}/*")) for kind in ("cells", "generators"))
+    shown = events(cell)
+    for seed in (13, 21):
+        (folder,) = tmp_path.glob(f"cells/*-{seed}-*")
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for name in ("loss_real", "conflict", "dev_accuracy"):
+            wanted = [(line["step"], np.float32(line[name])) for line in lines if name in line]
+            assert [(step, value) for step, tag, value in shown if tag == f"{name}/{seed}"] == wanted != []
+        (accuracy,) = (row.value for row in rows if row.seed == seed and row.metric == "accuracy")
+        assert [value for _, tag, value in shown if tag == f"test_accuracy/{seed}"] == [np.float32(accuracy)]
+    assert {"loss_wgen/13", "loss_wgen/21"} <= {tag for _, tag, _ in events(generator)}
 
 
 def test_counts_add_up(finished):
