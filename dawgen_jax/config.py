@@ -27,6 +27,7 @@ __all__ = [
     "FineTuningConfig",
     "GeneratorConfig",
     "LoraConfig",
+    "OwnTask",
     "SynthesisConfig",
     "TransferConfig",
     "UserError",
@@ -214,7 +215,8 @@ class DataConfig:
     """A folder of ready splits TASK/K-SEED/{train,dev}.jsonl; empty to draw them from the training pool by seed.
     A task without ready splits there is drawn from the pool, and rows say so."""
     k: int = 16
-    """Examples a class in the few-shot training set, and again as many in the dev set."""
+    """Examples a class in the few-shot training set, and again as many in the dev set: 16 shots take 32 examples a
+    class. 0 takes as many as an own task's data allows, at most 16."""
     corpus: str = ""
     """First sentences: a text file (.txt, .txt.gz; one a line), a folder of released sets
     (TASK/*/gen-train.jsonl[.gz], field sentence1), 'pool' for the task's own unlabelled training pool (a named
@@ -229,9 +231,56 @@ class DataConfig:
 
     def __post_init__(self):
         check_types(self)
-        _positive(self, "k")
-        _not_negative(self, "max_test")
+        _not_negative(self, "k", "max_test")
         _seed(self, "corpus_seed", self.corpus_seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTask:
+    """A task of your own: classes of single texts or of pairs of sentences, declared next to a file of examples.
+
+    Every field but ``data`` may stay empty; ``python -m train.check_task`` shows what it then stands for.
+    """
+
+    name: str = "own"
+    """Names the task in `Config.tasks`, in tables and folders."""
+    data: str = ""
+    """Labelled examples: a file (.csv, .tsv, .jsonl, .parquet), one example a row, of which dev and test are drawn
+    too; a folder with train, validation or test files, or of a Hugging Face data set; or 'hub:NAME[/CONFIG]'. On the
+    command line also --data."""
+    test: str = ""
+    """A file of labelled examples to report on; empty: the data's own test (or validation) split, else a fourth of
+    each class of `data`, at least one."""
+    columns: tuple[str, ...] = ()
+    """The text's column, or the pair's two (a generator writes the last one); empty: found by their usual names, or
+    by being all that there is next to the label."""
+    label: str = ""
+    """The label's column; empty: by its usual names ('label', ...)."""
+    labels: tuple[str, ...] = ()
+    """Class names; empty: those found in the data, sorted."""
+    template: str = ""
+    """Encoder text with each column in braces and one <mask>; empty: '{text} <mask>' or '{sentence1} <mask>
+    {sentence2}'. {text}, {sentence1} and {sentence2} stand for the columns whatever their names are."""
+    label_words: tuple[str, ...] = ()
+    """The word that is scored at the mask for each label, one piece of the vocabulary each; empty: the labels."""
+    phrases: tuple[tuple[str, str], ...] = ()
+    """For each label (in front of sentence 1, in front of what is generated): the start of the generator's prompts;
+    empty: 'LABEL :' and 'text :', or 'LABEL . first :' and 'second :'."""
+    repetition_penalty: float = 1.2
+    """Of generated tokens, for every label; 1 is off."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    """What tables show first; both are recorded."""
+    positive: str = ""
+    """The class whose F1 is reported; empty: the mean over classes (macro F1)."""
+
+    def __post_init__(self):
+        check_types(self)
+        allowed = self.name and all(letter.isalnum() or letter in "-_.+" for letter in self.name)
+        _check(self, "name", allowed and self.name[0].isalnum(), "letters, digits and - _ . + (it names folders)")
+        _check(self, "columns", len(self.columns) <= 2 and len(set(self.columns)) == len(self.columns),
+               "the column of a text, or the two different ones of a pair")
+        _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
+        _positive(self, "repetition_penalty")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -514,7 +563,10 @@ class Config:
     name: str = ""
     """Names the run directory (runs/NAME) where --out is not given; empty: the config file's own name."""
     tasks: tuple[str, ...] = ("mini-snli",)
-    """Names of tasks: QQP MRPC MNLI SNLI QNLI RTE SICK, or those of the mini world (mini-qqp, mini-mrpc, ...)."""
+    """Names of tasks: QQP MRPC MNLI SNLI QNLI RTE SICK, those of the mini world (mini-qqp, mini-mrpc, ...), or the name
+    of `own`."""
+    own: OwnTask = OwnTask()
+    """A task of your own."""
     seeds: tuple[int, ...] = (13, 21, 42, 87, 100)
     """Each draws its own few-shot split, generator and prompt."""
     arms: tuple[str, ...] = ("Prompt Tuning", "DawGen: (Real, Syn) + GS")
@@ -549,3 +601,7 @@ class Config:
         _check(self, "track", set(self.track) <= {"tensorboard", "wandb", "trackio"},
                "some of 'tensorboard', 'wandb' and 'trackio'")
         _not_negative(self, "devices")
+        if self.own.data and self.own.name not in self.tasks:
+            raise ConfigError(f"own.data = '{self.own.data}': no task of this configuration reads it (Config.tasks is "
+                              f"{', '.join(self.tasks)}); start from configs/own_task.py, or name '{self.own.name}' in "
+                              "Config.tasks.")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.config import ConfigError, digest
 from dawgen_jax.tasks import SEVEN
 
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -71,3 +71,12 @@ def test_scored_splits_and_their_sizes_in_the_paper():
 def test_fields_that_do_not_fit_are_named(field, value):
     with pytest.raises(ConfigError, match=f"Task RTE: {field} = "):
         dataclasses.replace(SEVEN["RTE"], **{field: value})
+
+
+def test_single_texts_and_a_field_that_keys_of_artefacts_do_not_know():
+    single = dataclasses.replace(SEVEN["RTE"], template="{text} It was <mask>.")
+    assert (single.fields, single.bare) == (("text",), "{text}")
+    for template in ("{text} {sentence2} <mask>", "{text} {text} <mask>", "<mask>", "{label} <mask>"):
+        with pytest.raises(ConfigError, match="Task RTE: template = "):
+            dataclasses.replace(SEVEN["RTE"], template=template)
+    assert digest(SEVEN["RTE"]) == "6c7d87325d09"  # source prompts are found by it

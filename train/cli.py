@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import pathlib
+import re
 import runpy
 import signal
 import socket
@@ -29,6 +30,9 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = "stopped; the same command goes on from what is finished or checkpointed."
 _GRACE = 10.0
 """Seconds from a signal to the end; schedulers wait for 30 before they kill."""
+
+_DATA = re.compile("^--data(?=$|=)")
+"""The short name of --own.data, the one file that most users have."""
 
 AnyConfig = TypeVar("AnyConfig")
 Extra = TypeVar("Extra")
@@ -103,7 +107,7 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
                             "configs/mini.py.")
         config, rest, description = kind(), ["--help"], f"{description} Give a config file first."
     else:
-        config, rest = load_config(argv[0], kind), argv[1:]
+        config, rest = load_config(argv[0], kind), [_DATA.sub("--own.data", word) for word in argv[1:]]
     known = [*fields_of(config), *(fields_of(extra) if extra else {}), "out", "help"]
     for word in rest:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")

@@ -1,23 +1,31 @@
-"""Score a stored prompt, and the backbone without it, on a split of each task of a config.
+"""Score a stored prompt, and the backbone without it, on a split of each task of a config or a file of an own task's.
 
     python -m train.evaluate configs/mini.py [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
+    python -m train.evaluate configs/own_task.py [--data FILE] --file FILE [--prompt CELL_OR_FILE]
 
 Both scores are printed, and how many predictions the prompt changes: one that was tuned on another backbone, or lost on
-the way, acts as none.
+the way, acts as none. No split but the one that is scored must be there. With --file, --data may be left out where the
+file has every class.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prompts
-from dawgen_jax.config import Config, UserError, digest
+from dawgen_jax.config import ClassifierConfig, Config, UserError, digest
+from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.data.own import read_labelled, read_own, read_own_task
+from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.evaluation.predict import predict
+from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores
-from dawgen_jax.pipeline.inputs import Encoded, find_task, load_backbone, load_pools
+from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, load_backbone, load_pools
+from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 from train import cli
 
@@ -31,6 +39,8 @@ class Arguments:
     scores the backbone without a prompt."""
     split: str = ""
     """train, validation or test; empty is the split that the task's results are reported on."""
+    file: str = ""
+    """A file of labelled examples of the own task to score instead of a split."""
 
 
 def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
@@ -50,6 +60,40 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
     return prompt
 
 
+def predictions(encoded: Encoded, examples: Sequence[Example], prompt: np.ndarray, config: ClassifierConfig,
+                placement: Placement) -> tuple[ClassifierBatch, np.ndarray]:
+    """Examples as arrays [N, ...], and the classes [N] predicted under ``prompt`` [P, H]."""
+    backbone, data = encoded.backbone, encoded.arrays(examples, digest(examples))
+    scores = compiled_scores(PROMPT, config, backbone.model, encoded.label_ids, placement, shared=True)
+    return data, predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, multiple=config.pad_multiple,
+                         size=placement.rows(config.eval_batch_size))[0]
+
+
+def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, list[Example]]:
+    """A task, the split that is scored, and its examples."""
+    if is_own(name, config):
+        given = read_own(config.own, config.data.k)
+        task, found = given.task, given.pools
+    else:
+        task = find_task(name)
+        found = load_pools(name, config.data.root, (split or task.test_split,))
+    split = split or task.test_split
+    examples = getattr(found, split)
+    if not examples:
+        raise UserError(f"--split {split}: {name} has no such split in {found.source}.")
+    return task, f"{name} {split}", examples
+
+
+def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]:
+    """The own task and the examples of a file of its."""
+    if config.own.name not in config.tasks:
+        raise UserError(f"--file {file}: is read for an own task, and Config.tasks names none; start from "
+                        "configs/own_task.py, or give --split.")
+    own = config.own if config.own.data else dataclasses.replace(config.own, data=file)
+    task = read_own_task(own)
+    return task, file, read_labelled(own, task, file)
+
+
 def score(config: Config, arguments: Arguments) -> None:
     """Print accuracy and F1 a task, with the prompt and without."""
     placement, split = Placement.on(config.devices), arguments.split
@@ -60,20 +104,16 @@ def score(config: Config, arguments: Arguments) -> None:
         tried = {"with the prompt": load_prompt(arguments.prompt, width, backbone.label)} | tried
     if split not in ("", "train", "validation", "test"):
         raise UserError(f"--split {split}: must be train, validation or test.")
-    for name in config.tasks:
-        task, pools = find_task(name), load_pools(name, config.data.root)
-        examples = getattr(pools, split or task.test_split)[:config.data.max_test or None]
-        if not examples:
-            raise UserError(f"--split {split}: {name} has no such split in {pools.source}.")
-        encoded = Encoded(task, backbone, classifier)
-        data = encoded.arrays(examples, digest(examples))
-        scores = compiled_scores(PROMPT, classifier, backbone.model, encoded.label_ids, placement, shared=True)
-        predicted = []
+    for name in config.tasks if not arguments.file else (config.own.name,):
+        task, title, examples = (filed_examples(config, arguments.file) if arguments.file
+                                 else scored_examples(name, config, split))
+        examples = examples[:config.data.max_test or None]
+        encoded, predicted = Encoded(task, backbone, classifier), []
         for how, prompt in tried.items():
-            predicted += [predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, size=placement.rows(
-                classifier.eval_batch_size), multiple=classifier.pad_multiple)[0]]
-            scored = metrics.scores(task, predicted[-1], data.label)
-            print(f"{name} {split or task.test_split}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 "
+            data, classes = predictions(encoded, examples, prompt, classifier, placement)
+            scored = metrics.scores(task, classes, data.label)
+            predicted.append(classes)
+            print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 "
                   f"{100 * scored['f1']:.2f}, n = {len(examples)}")
         if arguments.prompt:
             print(_effect(int((predicted[0] != predicted[1]).sum()), len(examples)))

@@ -1,4 +1,4 @@
-"""Pairs to rectangular arrays of token ids.
+"""Examples to rectangular arrays of token ids.
 
 Classifier: template text with the mask as <extra_id_0>, then </s>. The template's own words are tokenised apart from
 the sentences, as OpenPrompt does; where white space stands between them that is the whole text's tokenisation. A row
@@ -6,7 +6,8 @@ over the budget loses tokens of its sentences only: from the tail, the last plac
 
 In-context learning: labelled pairs in the template, the label word in place of the mask, in front of every query.
 
-Generator: sentence 1, one place for each infix row, </s> for the encoder; sentence 2 and </s> for the decoder.
+Generator: sentence 1, one place for each infix row, </s> for the encoder; sentence 2 and </s> for the decoder. For a
+single text the encoder has no more than the infix and </s>.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from dawgen_jax.backbones.tokenizer import batch_ids, sentinel_id, text_ids
 from dawgen_jax.config import GeneratorConfig, UserError
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch, SourceBatch
-from dawgen_jax.data.pools import Example
+from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.tasks import Task
 
 if TYPE_CHECKING:
@@ -73,22 +74,23 @@ def template_rows(
 def _filled(tokenizer, task: Task, examples: Sequence[Example], answers: Sequence[int], max_tokens: int
             ) -> list[list[int]]:
     """Rows without end of sequence, which ``max_tokens`` has room for, with an answer's id at each mask."""
-    pieces = [piece for piece in re.split(r"(\{sentence[12]\}|<mask>)", task.template) if piece.strip()]
-    sentences = {
-        "{sentence1}": batch_ids(tokenizer, [example.sentence1 for example in examples]),
-        "{sentence2}": batch_ids(tokenizer, [example.sentence2 for example in examples]),
-    }
+    slots = [f"{{{field}}}" for field in task.fields]
+    pieces = [piece for piece in re.split(f"({'|'.join(map(re.escape, slots))}|<mask>)", task.template)
+              if piece.strip()]
+    sentences = {slot: batch_ids(tokenizer, texts) for slot, texts in zip(slots, texts_of(task, examples), strict=True)}
     fixed = {piece: text_ids(tokenizer, piece) for piece in pieces if piece not in sentences}
     fixed |= {"<mask>": answers[:1]} if "<mask>" in fixed else {}
     room = max_tokens - 1 - sum(map(len, fixed.values()))
     if room < 0:
         raise UserError(f"classifier.max_tokens = {max_tokens}: the template of {task.name} alone has "
                         f"{max_tokens - room} tokens; raise it.")
-    first, last = [piece for piece in pieces if piece in sentences]
     rows = []
-    for first_ids, last_ids, answer in zip(sentences[first], sentences[last], answers, strict=True):
-        kept_first = first_ids[:room]
-        filled = {**fixed, first: kept_first, last: last_ids[: room - len(kept_first)], "<mask>": [answer]}
+    for place, answer in enumerate(answers):
+        filled, left = fixed | {"<mask>": [answer]}, room
+        for slot in pieces:
+            if slot in sentences:
+                filled[slot] = sentences[slot][place][:left]
+                left -= len(filled[slot])
         rows.append([token for piece in pieces for token in filled[piece]])
     return rows
 

@@ -12,7 +12,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dawgen_jax.config import UserError, shown
@@ -20,10 +20,12 @@ from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.io.strict_json import parse_json
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.tasks import Task
+from dawgen_jax.tasks.schema import PAIR
 
-__all__ = ["Example", "Pools", "load_pools", "read_examples"]
+__all__ = ["Example", "Pools", "hub_splits", "load_pools", "read_examples", "rows_of", "text_of", "texts_of"]
 
 log = logging.getLogger(__name__)
+TEXT = ("text", "sentence", "review", "content")
 SENTENCE1 = ("sentence1", "premise", "question1", "question", "sentence_A", "#1 String")
 SENTENCE2 = ("sentence2", "hypothesis", "question2", "sentence", "sentence_B", "#2 String")
 LABEL = ("label", "gold_label", "is_duplicate", "entailment_judgment", "entailment_label", "Quality")
@@ -41,11 +43,17 @@ HUB = {
 
 
 class Example(NamedTuple):
-    """A labelled pair; ``label`` is a class name."""
+    """A labelled pair; a single text is its ``sentence2``, and ``sentence1`` is empty. ``label`` is a class name."""
 
     sentence1: str
     sentence2: str
     label: str
+
+
+def texts_of(task: Task, examples: Sequence[Example]) -> list[list[str]]:
+    """The texts of examples, one list for each of ``task.fields``."""
+    pairs = [[example.sentence1 for example in examples], [example.sentence2 for example in examples]]
+    return pairs[-len(task.fields):]
 
 
 class Pools(NamedTuple):
@@ -61,19 +69,21 @@ class Pools(NamedTuple):
         return getattr(self, task.test_split)
 
 
-def load_pools(task: Task, root: str) -> Pools:
+def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
     """Reads the splits of ``task``.
 
     Args:
       task: its name is the folder's name below ``root``.
       root: a folder; or 'hub:NAME', 'hub:NAME/CONFIG', 'hub:NAME/CONFIG@REVISION' for a name of Hugging Face
         ``datasets``; 'hub:' alone is the usual name of each of the paper's tasks.
+      needed: splits that must be there; by default train and the task's test split.
 
     Raises:
       UserError: a split, field or label is missing or unknown, or a line is broken.
     """
+    needed = needed or ("train", task.test_split)
     if root.startswith("hub:"):
-        return _load_hub(task, root)
+        return _load_hub(task, root, needed)
     if not root:
         raise UserError(f"data.root is empty, and {task.name} is no task of the embedded mini world: set data.root to "
                         f"a folder that holds {task.name}/train.jsonl, or to 'hub:'.")
@@ -81,19 +91,29 @@ def load_pools(task: Task, root: str) -> Pools:
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; data.root must hold {task.name}/train.jsonl (or .csv, .tsv, "
                         f".parquet) and {task.name}/{task.test_split}.jsonl.")
-    splits = {split: _read_split_file(folder, split, names, task) for split, names in SPLITS.items()}
+    splits = {split: _read_split_file(folder, split, task, needed) for split in SPLITS}
     return Pools(**splits, source=root)
 
 
-def _read_split_file(folder: pathlib.Path, split: str, names: tuple[str, ...], task: Task) -> list[Example]:
-    found = [path for name in names for suffix in SUFFIXES if (path := folder / (name + suffix)).is_file()]
+def split_file(folder: pathlib.Path, split: str) -> pathlib.Path | None:
+    """The file of a split in a folder, or None.
+
+    Raises:
+      UserError: there are two.
+    """
+    found = [path for name in SPLITS[split] for suffix in SUFFIXES if (path := folder / (name + suffix)).is_file()]
     if len(found) > 1:
         raise UserError(f"{folder}: {' and '.join(path.name for path in found)} are both the {split} split; keep one.")
+    return found[0] if found else None
+
+
+def _read_split_file(folder: pathlib.Path, split: str, task: Task, needed: Collection[str]) -> list[Example]:
+    found = split_file(folder, split)
     if not found:
-        if split in ("train", task.test_split):
+        if split in needed:
             raise UserError(f"{folder}: no {split} split; add {split}.jsonl (or .csv, .tsv, .parquet).")
         return []
-    return _not_empty(read_examples(found[0], task), str(found[0]), split, task)
+    return _not_empty(read_examples(found, task), str(found), split, task, needed)
 
 
 def read_examples(path: str | pathlib.Path, task: Task) -> list[Example]:
@@ -106,16 +126,30 @@ def read_examples(path: str | pathlib.Path, task: Task) -> list[Example]:
     Raises:
       UserError: the file is missing or of another kind, or a line is broken; the message names file and line.
     """
+    rows, names = rows_of(path)
+    return _examples(rows, task, names)
+
+
+def rows_of(path: str | pathlib.Path, columns: Collection[str] = SENTENCE1 + SENTENCE2 + TEXT + LABEL,
+            labels: tuple[str, ...] = LABEL) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
+    """The rows of a file: place ('file:line') and fields; and what integer labels stand for there, where it says so.
+
+    Args:
+      path: as for :func:`read_examples`.
+      columns: those of a .parquet file that are read; empty for all.
+      labels: names that its label's column may have.
+
+    Raises:
+      UserError: as :func:`read_examples`.
+    """
     path = pathlib.Path(path)
     kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     if kind not in SUFFIXES:
         raise UserError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}.")
     if kind == ".parquet":
-        rows, names = _parquet_rows(path)
-    else:
-        numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path)
-        rows, names = ((f"{path}:{line}", row) for line, row in numbered), ()
-    return _examples(rows, task, names)
+        return _parquet_rows(path, columns, labels)
+    numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path)
+    return ((f"{path}:{line}", row) for line, row in numbered), ()
 
 
 def _examples(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ...] = ()) -> list[Example]:
@@ -124,9 +158,10 @@ def _examples(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ..
     for place, row in rows:
         label = _field(place, row, LABEL, lambda field, place=place, row=row: _label(place, row[field], task, names))
         if label is not None:
-            sentences = [_field(place, row, fields, lambda field, place=place, row=row: _text(place, row[field], field))
-                         for fields in (SENTENCE1, SENTENCE2)]
-            examples.append(Example(*sentences, label))
+            columns = (SENTENCE1, SENTENCE2) if task.fields == PAIR else (TEXT,)
+            texts = [_field(place, row, fields, lambda field, place=place, row=row: text_of(place, row[field], field))
+                     for fields in columns]
+            examples.append(Example(*["", *texts][-2:], label))
     return examples
 
 
@@ -145,7 +180,8 @@ def _field(place: str, row: dict, fields: tuple[str, ...], read: Callable[[str],
     return values[0]
 
 
-def _text(place: str, value: Any, field: str) -> str:
+def text_of(place: str, value: Any, field: str) -> str:
+    """A field's value without white space around it; a :class:`UserError` where it is no text."""
     if not isinstance(value, str):
         raise UserError(f"{place}: field '{field}' is {shown(value)}; it must be text.")
     return value.strip()
@@ -166,10 +202,10 @@ def _label(place: str, value: Any, task: Task, names: tuple[str, ...]) -> str | 
     return matches[0]
 
 
-def _not_empty(examples: list[Example], place: str, split: str, task: Task) -> list[Example]:
-    if not examples and split in ("train", task.test_split):
+def _not_empty(examples: list[Example], place: str, split: str, task: Task, needed: Collection[str]) -> list[Example]:
+    if not examples and split in needed:
         raise UserError(f"{place}: no labelled pair of {task.name} in the {split} split; "
-                        "give a file with sentence1, sentence2 and label.")
+                        f"give a file with {', '.join(task.fields)} and label.")
     return examples
 
 
@@ -208,26 +244,27 @@ def _separated(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
                     ".csv if they do not.", path, quoted, rows)
 
 
-def _parquet_rows(path: pathlib.Path) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
+def _parquet_rows(path: pathlib.Path, columns: Collection[str], labels: tuple[str, ...]
+                  ) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
     """(file, row number, fields), and the class names that ``datasets`` keeps beside integer labels."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.read_table(path)
-        rows = table.select([name for name in table.column_names if name in SENTENCE1 + SENTENCE2 + LABEL]).to_pylist()
+        rows = table.select([name for name in table.column_names if name in columns or not columns]).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: text that is not UTF-8
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a parquet file that can be read ({reason}).") from None
-    names = _class_names(path, (table.schema.metadata or {}).get(b"huggingface"))
+    names = _class_names(path, (table.schema.metadata or {}).get(b"huggingface"), labels)
     return ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1)), names
 
 
-def _class_names(path: pathlib.Path, notes: bytes | None) -> tuple[str, ...]:
+def _class_names(path: pathlib.Path, notes: bytes | None, labels: tuple[str, ...]) -> tuple[str, ...]:
     """The class names in the notes of ``datasets``; none where the label is no class there."""
     try:
         features = parse_json(notes.decode())["info"]["features"] if notes else {}
-        names = next((features[field]["names"] for field in LABEL if "names" in features.get(field, {})), [])
+        names = next((features[field]["names"] for field in labels if "names" in features.get(field, {})), [])
         ok = isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
     except (ValueError, TypeError, LookupError, AttributeError):
         ok = False
@@ -237,37 +274,52 @@ def _class_names(path: pathlib.Path, notes: bytes | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _hub_name(task: Task, root: str) -> tuple[str, str | None, str | None]:
+def _hub_name(task_name: str, root: str) -> tuple[str, str | None, str | None]:
     """(name, config, revision) of 'hub:NAME[/CONFIG][@REVISION]'; NAME is ORGANISATION/NAME or one word."""
-    text = root.removeprefix("hub:") or HUB.get(task.name, "")
+    text = root.removeprefix("hub:") or HUB.get(task_name, "")
     if not text:
-        raise UserError(f"data.root = 'hub:' knows no name for {task.name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
+        raise UserError(f"data.root = 'hub:' knows no name for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
     text, _, revision = text.partition("@")
     parts = text.split("/")
     # One word as in 'glue/mrpc' is the hub's old style; today's names have an organisation in front.
     size = 1 if len(parts) == 1 or parts[0] in ("glue", "snli", "sick", "multi_nli") else 2
     name, config = "/".join(parts[:size]), "/".join(parts[size:]) or None
     if config is None and name.rpartition("/")[2] == "glue":
-        config = task.name.lower()
+        config = task_name.lower()
     return name, config, revision or None
 
 
-def _load_hub(task: Task, root: str) -> Pools:
+def hub_splits(task_name: str, root: str) -> tuple[str, dict[str, Any]]:
+    """A data set of the hub: its place for messages, and its splits by the names of ``SPLITS``.
+
+    Raises:
+      UserError: the hub does not give it.
+    """
     import datasets
 
-    name, config, revision = _hub_name(task, root)
+    name, config, revision = _hub_name(task_name, root)
     try:
         loaded = datasets.load_dataset(name, config, revision=revision)
     except Exception as error:  # the hub client raises many kinds, all of them about name or network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"data.root = '{root}': the hub did not give {name} ({reason}); check the name and the network"
-                        f", or put {task.name}/*.jsonl in a folder and name that in data.root.") from None
+                        f", or put {task_name}/*.jsonl in a folder and name that in data.root.") from None
+    return f"hub:{name}{'/' + config if config else ''}", named_splits(loaded)
+
+
+def named_splits(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits of a data set by the names of ``SPLITS``."""
+    found = ((split, next((alias for alias in aliases if alias in loaded), None)) for split, aliases in SPLITS.items())
+    return {split: loaded[alias] for split, alias in found if alias}
+
+
+def _load_hub(task: Task, root: str, needed: Collection[str]) -> Pools:
+    name, loaded = hub_splits(task.name, root)
     splits: dict[str, list[Example]] = {}
-    for split, aliases in SPLITS.items():
-        found = next((alias for alias in aliases if alias in loaded), None)
-        rows = loaded[found] if found else None
-        place = f"hub:{name}{'/' + config if config else ''} {found or split}"
-        splits[split] = _not_empty(_hub_examples(rows, place, task) if found else [], place, split, task)
+    for split in SPLITS:
+        place, found = f"{name} {split}", split in loaded
+        splits[split] = _not_empty(_hub_examples(loaded[split], place, task) if found else [], place, split, task,
+                                   needed)
     return Pools(**splits, source=root if root != "hub:" else "hub:" + HUB[task.name])
 
 

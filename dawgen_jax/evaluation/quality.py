@@ -115,7 +115,8 @@ def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair]
         raise ValueError("Quality needs at least one synthetic and one real pair.")
     written = [words(sentence2) for _, sentence2, _ in samples]
     reference = [words(sentence2) for _, sentence2, _ in real]
-    seen = {tuple(words(sentence)) for sentence1, sentence2, _ in shots for sentence in (sentence1, sentence2)}
+    seen = {tuple(words(sentence)) for sentence1, sentence2, _ in shots for sentence in (sentence1, sentence2)
+            } - {()}  # a single text has no sentence 1
     counted = [Counter(word for tokens in sentences for word in tokens) for sentences in (written, reference)]
     extras = {
         "compression_ratio": compression_ratio(sentence2 for _, sentence2, _ in samples),
@@ -140,6 +141,7 @@ def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair]
         "consistency": consistent,
         "diversity": distinct(sentence2 for _, sentence2, _ in samples),
         "distance": divergence(*counted) if all(counted) else 1.0,  # no words are shared where there are none
-        "copies": _share(words(sample[0]) == tokens for sample, tokens in zip(samples, written, strict=True)),
+        "copies": _share(bool(sample[0]) and words(sample[0]) == tokens
+                         for sample, tokens in zip(samples, written, strict=True)),
         "extras": extras,
     }

@@ -104,7 +104,7 @@ class Trained:
       fields: of ``ClassifierConfig``, that these read.
       rate: the config field that a user lowers where a loss is not finite.
       rates: name of the field with learning rates to try (the best on dev is kept); empty where there is one.
-      template: input text in place of the task's own template; empty keeps that.
+      bare: the input is the text alone, without the task's template.
       together: several seeds fit in one program.
       weights: all weights are trained, so that no frozen copy is passed to the step.
     """
@@ -116,7 +116,7 @@ class Trained:
     fields: tuple[str, ...]
     rate: str
     rates: str = ""
-    template: str = ""
+    bare: bool = False
     together: bool = True
     weights: bool = False
 

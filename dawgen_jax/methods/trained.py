@@ -77,7 +77,7 @@ WEIGHTS_AND_HEAD = Trained(
     fields=_WEIGHT_FIELDS,
     rate="classifier.fine_tuning.learning_rates",
     rates="fine_tuning.learning_rates",
-    template="{sentence1} {sentence2}",
+    bare=True,
     together=False,
     weights=True,
 )

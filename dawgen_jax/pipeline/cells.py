@@ -81,7 +81,7 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
         split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
         written = (made.digest, made.generator_backbone, made.variants) if made else ()
         key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), task.labels,
-                     task.template, task.label_words, backbone.digest, config.data.k,
+                     task.template, task.label_words, backbone.digest, given.k,
                      given.split_digest(seed, full=method.full) if method.seeded else "", written,
                      source.digest if source else "", given.digests["test"], seed)
         folder = artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}-{seed}", key)
@@ -134,7 +134,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     config, method, begin = job.config.classifier, arm.method, time.monotonic()
     seeds, backbone, trained = [cell.seed for cell in cells], encoded.backbone, method.trains or PROMPT
     log = job.metrics_log(folder, cells[0].settings, seeds)
-    template, extras = trained.template, [{} for _ in cells]
+    extras: list[dict] = [{} for _ in cells]
     if method.stretches:
         tuned = _tuned(job, given, encoded, arm, cells, folder, log)
         extras = [{"dev_accuracy": float(tuned.accuracy[k]), "best_step": int(tuned.step[k]),
@@ -149,7 +149,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
             config.pad_multiple, cell.seed, pair_tokens=config.max_tokens)
         extras[0]["demonstrations"] = count
     else:
-        data = encoded.arrays(given.test, given.digests["test"], template=template)
+        data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
     scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True)
     predicted = predict(scores, jax.tree.map(jnp.asarray, tuned.params), () if trained.weights else backbone.theta,
                         data, size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
@@ -172,7 +172,7 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
            log: MetricsLog) -> Tuned:
     """What the method trains, for every cell."""
     config, method, backbone = job.config.classifier, arm.method, encoded.backbone
-    arrays = functools.partial(encoded.arrays, template=method.trains.template)
+    arrays = functools.partial(encoded.arrays, bare=method.trains.bare)
     data = {"real": [arrays(cell.split.train, f"train {cell.seed} {method.full}") for cell in cells]}
     if cells[0].synthetic:
         data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
@@ -202,7 +202,7 @@ def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray
         task=task.name, backbone=job.config.classifier.backbone.label, method=arm.method.name, metric="accuracy",
         value=scored["accuracy"], n_test=len(label), seed=cell.seed,
         generator=arm.generator, generator_backbone=cell.synthetic.generator_backbone if cell.synthetic else "",
-        k_shot="full" if arm.method.full else job.config.data.k,
+        k_shot="full" if arm.method.full else given.k,
         variant=cell.variant, settings=cell.settings,
         class_counts={name: int((label == index).sum()) for index, name in enumerate(task.labels)},
         split_source=cell.split.source, trainable_parameters=int(trainable), wall_seconds=round(seconds, 2),

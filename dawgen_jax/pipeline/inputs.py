@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -22,12 +22,13 @@ from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import classifier_arrays, label_word_ids
 from dawgen_jax.data.fewshot import Split
+from dawgen_jax.data.own import read_own, read_own_task
 from dawgen_jax.data.pools import Example, Pools
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "load_backbone", "load_pools", "read_task",
-           "warn_of_unknown"]
+__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "load_backbone", "load_pools",
+           "read_task", "warn_of_unknown"]
 
 log = logging.getLogger(__name__)
 
@@ -59,27 +60,42 @@ def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
                     digest(content.hexdigest(), config.dtype))
 
 
-def find_task(name: str) -> Task:
-    """The task of that name, one of the seven or of the mini world's.
+def find_task(name: str, config: Config | None = None) -> Task:
+    """The task of that name: one of the seven, of the mini world's, or the configuration's own.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or the own task's data is missing or broken.
     """
     known = SEVEN | miniworld.TASKS
-    if name not in known:
-        raise UserError(f"Config.tasks: '{name}' is no task; there are {', '.join(known)}.")
-    return known[name]
+    if config and is_own(name, config):
+        return read_own_task(config.own)
+    if name in known:
+        return known[name]
+    raise UserError(f"Config.tasks: '{name}' is no task; there are {', '.join(known)}, and a task of your own "
+                    "(configs/own_task.py shows how).")
 
 
-def load_pools(name: str, root: str) -> Pools:
-    """The train, validation and test examples of a task.
+def is_own(name: str, config: Config) -> bool:
+    """Whether a task is the configuration's own.
+
+    Raises:
+      UserError: its name is that of another task.
+    """
+    taken = name in SEVEN | miniworld.TASKS
+    if taken and name == config.own.name:
+        raise UserError(f"own.name = '{name}': is the name of a task that is there already; choose another.")
+    return not taken and name == config.own.name
+
+
+def load_pools(name: str, root: str, needed: Collection[str] = ()) -> Pools:
+    """The train, validation and test examples of a task, as :func:`dawgen_jax.data.pools.load_pools` reads them.
 
     Raises:
       UserError: data.root is needed or wrong.
     """
     if name in miniworld.TASKS and not root:
         return miniworld.pools(name)
-    return pools.load_pools(find_task(name), root)
+    return pools.load_pools(find_task(name), root, needed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +109,8 @@ class TaskData:
       sentences: first sentences in the order in which they are used, the same for every label; empty where no
         generator runs.
       test: the examples that results are reported on.
+      k: examples a class of a few-shot split, and as many for dev.
+      repeats: first sentences come again, each time for another sample.
       digests: of each split ('split', seed), the test examples ('test') and the sentences ('sentences').
     """
 
@@ -102,6 +120,8 @@ class TaskData:
     sentences: list[str]
     test: list[Example]
     digests: dict[object, str]
+    k: int
+    repeats: bool = False
 
     @functools.cached_property
     def full(self) -> dict[int, Split]:
@@ -131,24 +151,59 @@ def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
     Raises:
       UserError: there is no such task, or an input is missing or broken.
     """
-    task, data = find_task(name), config.data
-    found = load_pools(name, data.root)
+    own = is_own(name, config)
+    task, found, data = _read_own(config) if own else _read(name, config)
     splits = {seed: fewshot.draw_split(task, data, found.train, seed) for seed in config.seeds}
     test = found.scored(task)[:data.max_test or None]
-    sentences = _first_sentences(task, data, found) if generates else []
+    sentences, repeats = _first_sentences(task, config, found, own=own) if generates else ([], False)
     digests = {("split", seed): digest(split) for seed, split in splits.items()}
     return TaskData(task, found, splits, sentences, test,
-                    digests | {"test": digest(test), "sentences": digest(sentences)})
+                    digests | {"test": digest(test), "sentences": digest(sentences)}, data.k, repeats)
 
 
-def _first_sentences(task: Task, data: DataConfig, found: Pools) -> list[str]:
+def _read(name: str, config: Config) -> tuple[Task, Pools, DataConfig]:
+    if not config.data.k:
+        raise UserError(f"data.k = 0: say how many examples a class {name} is tuned on; only an own task takes as many "
+                        "as fit.")
+    return find_task(name), load_pools(name, config.data.root), config.data
+
+
+def _read_own(config: Config) -> tuple[Task, Pools, DataConfig]:
+    own = config.own
+    task, found, k, columns, told, warnings = read_own(own, config.data.k)
+    log.info("%s: %s (%s); %s", own.name, own.data, ", ".join(columns), told)
+    for warning in warnings:
+        log.warning("%s: %s", own.data, warning)
+    return task, found, dataclasses.replace(config.data, k=k, root=own.data)
+
+
+_TRIES = 10
+"""Samples that are made for one that is wanted, at most, where first sentences may come again."""
+
+
+def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> tuple[list[str], bool]:
+    """First sentences in the order of use, and whether they repeat.
+
+    A single text has none: all of its samples start from the label's prompt alone, and differ by their random keys. An
+    own task's pool of first sentences is small, and walked through again and again.
+    """
+    data, synthesis = config.data, config.synthesis
     if task.name in miniworld.TASKS and not data.root and not data.corpus:
-        return corpora.arrange(miniworld.first_sentences(task.name), data.corpus_seed)
-    return corpora.first_sentences(task, data, found)
+        return corpora.arrange(miniworld.first_sentences(task.name), data.corpus_seed), False
+    if len(task.fields) == 1:
+        if not synthesis.temperature:
+            raise UserError(f"synthesis.temperature = 0: {task.name} is a task of single texts, and every sample of a "
+                            "label would be the same text; set it above 0, for instance to 1.0.")
+        return [""] * (_TRIES * synthesis.samples_per_label), True
+    sentences = corpora.first_sentences(task, data, found)
+    if not own or data.corpus != "pool" or not synthesis.temperature:
+        return sentences, False
+    again = -(-_TRIES * synthesis.samples_per_label // len(sentences))
+    return sentences * again, again > 1
 
 
 def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Log how many tokens of a task's pairs are the unknown piece, where that is more than one in a hundred.
+    """Log how many tokens of a task's examples are the unknown piece, where that is more than one in a hundred.
 
     Args:
       task: named in the warning.
@@ -158,8 +213,8 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
     """
     unknown, total = int((tokens == backbone.tokenizer.unk_token_id)[mask].sum()), int(mask.sum())
     if 100 * unknown > total:
-        log.warning("%s: %d of the first %d tokens of its pairs are unknown to %s, which cannot tell them apart; take "
-                    "a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
+        log.warning("%s: %d of the first %d tokens of its examples are unknown to %s, which cannot tell them apart; "
+                    "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
 class Encoded:
@@ -170,20 +225,20 @@ class Encoded:
         self.label_ids = tuple(label_word_ids(backbone.tokenizer, task).tolist())
         self._arrays: dict[tuple, ClassifierBatch] = {}
 
-    def arrays(self, examples: Sequence[Example], key: str, *, template: str = "") -> ClassifierBatch:
+    def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:
         """Arrays [N, ...] of examples.
 
         Args:
-          examples: N pairs.
+          examples: N of them.
           key: digest that names them.
-          template: in place of the task's own.
+          bare: the texts alone, without the task's template.
         """
-        if (key, template) not in self._arrays:
+        if (key, bare) not in self._arrays:
             first = not self._arrays
-            task = dataclasses.replace(self.task, template=template) if template else self.task
-            self._arrays[key, template] = classifier_arrays(
+            task = dataclasses.replace(self.task, template=self.task.bare) if bare else self.task
+            self._arrays[key, bare] = classifier_arrays(
                 self.backbone.tokenizer, task, examples, max_tokens=self._config.max_tokens,
                 pad_multiple=self._config.pad_multiple)
             if first:
-                warn_of_unknown(self.task, self.backbone, *self._arrays[key, template][:2])
-        return self._arrays[key, template]
+                warn_of_unknown(self.task, self.backbone, *self._arrays[key, bare][:2])
+        return self._arrays[key, bare]

@@ -20,8 +20,9 @@ from dawgen_jax.io.store import artefact, claim
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.methods.arms import GENERATORS, RELEASED, Arm, arms_of
 from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
+from dawgen_jax.pipeline.checks import examine
 from dawgen_jax.pipeline.generators import tune_generators
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, read_task
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, is_own, read_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, read_released, synthesize
 from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
@@ -60,7 +61,7 @@ def units_of(config: Config, methods: Iterable[str] = (), shard: tuple[int, int]
     if not 0 <= part < count:
         raise UserError(f"--shard {part}/{count}: must be i/n with i from 0 to n - 1.")
     for name in config.tasks:
-        find_task(name)
+        find_task(name, config)
     return [Unit(name, arm) for name in config.tasks for arm in arms_of(config, methods)][part::count]
 
 
@@ -83,6 +84,12 @@ class Work:
         for name in dict.fromkeys(unit.task for unit in units):
             writes = any(unit.arm.generator not in ("", RELEASED) for unit in units if unit.task == name)
             self.given[name] = read_task(name, job.config, generates=writes)
+            if is_own(name, job.config):
+                found = examine(self.given[name], job.config)
+                if found.problems:
+                    raise UserError(" ".join(found.problems))
+                for warning in found.warnings:
+                    log.warning("%s: %s", name, warning)
             if any(unit.arm.generator == RELEASED for unit in units if unit.task == name):
                 self.sets(name, RELEASED)
 
@@ -199,7 +206,7 @@ def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> list:
 
 def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
     """Print the tables of a run, where its files are, and the seconds of each stage."""
-    for table in result_tables(rows):
+    for table in result_tables(rows, job.config.own.metric if job.config.own.name in job.config.tasks else "accuracy"):
         console.print(to_rich(table))
     console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())

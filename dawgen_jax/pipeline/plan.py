@@ -88,7 +88,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
     costs = {}
     for unit in units:
-        costs[unit] = _cost(unit.arm.method, config, len(find_task(unit.task).labels))
+        costs[unit] = _cost(unit.arm.method, config, len(find_task(unit.task, config).labels))
         for row in mine:
             if _is_of(row, unit) and costs[unit][1]:
                 heavy = bool(unit.arm.method.trains and unit.arm.method.trains.weights)

@@ -89,10 +89,10 @@ def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
     """
     task, wanted, sets = given.task, config.synthesis.samples_per_label, []
     for seed in config.seeds:
-        folder = pathlib.Path(config.data.released) / task.name / f"{config.data.k}-{seed}"
+        folder = pathlib.Path(config.data.released) / task.name / f"{given.k}-{seed}"
         found = [path for suffix in ("", ".gz") if (path := folder / f"gen-train.jsonl{suffix}").is_file()]
         if not config.data.released or not found:
-            raise UserError(f"data.released = '{config.data.released}': no {task.name}/{config.data.k}-{seed}/"
+            raise UserError(f"data.released = '{config.data.released}': no {task.name}/{given.k}-{seed}/"
                             "gen-train.jsonl[.gz]; give the folder of released sets, or drop the arms of "
                             f"'{RELEASED}' for this task.")
         examples = read_examples(found[0], task)
@@ -119,8 +119,8 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
     """
     config, task = job.config.synthesis, given.task
     read = tuple(getattr(config, name) for name in _READ)
-    variants = tuple(variant for variant, here in (
-        ("cut", config.unfinished == "cut"), ("pool", job.config.data.corpus == "pool")) if here)
+    pool = job.config.data.corpus == "pool" and any(given.sentences)
+    variants = tuple(variant for variant, here in (("cut", config.unfinished == "cut"), ("pool", pool)) if here)
     sets = []
     for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
         key = digest("synthetic", read, job.config.generator.max_source_tokens, task.repetition_penalty, task.reject,
@@ -158,7 +158,7 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
     task, corpus, backbone = given.task, given.sentences, job.backbone(job.config.generator.backbone)
     label_prompts = jax.tree.map(jnp.asarray, prompts.load(generator_folder / "prompts.safetensors"))
     infix = label_prompts["infix"].shape[1]
-    group, selector = partial(folder), Selector(task, config)
+    group, selector = partial(folder), Selector(task, config, repeats=given.repeats)
     number = start = 0
     with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
               leave=False) as bar:
@@ -194,15 +194,17 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
     row = _quality(given, generator, seed, backbone, selection)
     facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
     finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, row=row,
-                                     facts=facts | _origins(job.config, generator, backbone)))
+                                     facts=facts | _origins(job.config, given, generator, backbone)))
 
 
-def _origins(config: Config, generator: str, backbone: Backbone) -> dict[str, Any]:
+def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone) -> dict[str, Any]:
     """What the card says besides: the model, where first sentences are from, and every setting of both stages."""
-    tuned = fields_of(dataclasses.replace(fixed_by(config.generator, generator), backbone=backbone.label), "generator.")
+    tuned = fields_of(fixed_by(config.generator, generator), "generator.")
+    tuned = {name: value for name, value in tuned.items() if not name.startswith("generator.backbone.")}  # a local path
+    corpus = pathlib.Path(config.data.corpus).name or "the mini world's corpus"
     return {"generator_backbone_digest": backbone.digest,
-            "first_sentences": pathlib.Path(config.data.corpus).name or "the mini world's corpus",
-            "corpus_seed": config.data.corpus_seed, "k": config.data.k,
+            "first_sentences": corpus if len(given.task.fields) > 1 else "none: single texts",
+            "corpus_seed": config.data.corpus_seed, "k": given.k,
             "settings": tuned | fields_of(config.synthesis, "synthesis.")}
 
 

@@ -46,19 +46,21 @@ def read_token_weights(path: Path) -> list[dict]:
     return examples
 
 
-def read_samples(path: Path, most: int) -> list[tuple[str, str, str]]:
-    """(label, sentence 1, sentence 2) of the first ``most`` samples of a set; empty where there is none.
+def read_samples(path: Path, most: int) -> list[tuple[str, ...]]:
+    """(label, sentence 1, sentence 2) or (label, text) of the first ``most`` samples; empty where there is no set.
 
     Raises:
       UserError: a line is broken, or holds something else.
     """
     if not path.exists():
         return []
-    samples = []
+    samples: list[tuple[str, ...]] = []
     for number, row in itertools.islice(json_lines(path), most):
-        sample = tuple(row.get(field) for field in ("label", "sentence1", "sentence2"))
-        if not all(isinstance(text, str) for text in sample):
-            raise UserError(f"{path}:{number}: no sample with texts sentence1, sentence2 and label; {_AGAIN}.")
+        fields = ("label", "text") if "text" in row else ("label", "sentence1", "sentence2")
+        sample = tuple(row.get(field) for field in fields)
+        if not all(isinstance(text, str) for text in sample) or len(sample) != len(samples[0] if samples else sample):
+            raise UserError(f"{path}:{number}: no sample with texts sentence1, sentence2 and label, or text and label; "
+                            f"{_AGAIN}.")
         samples.append(sample)
     return samples
 

@@ -140,15 +140,16 @@ def _grouped(rows: Iterable[Any], key) -> list[tuple[Any, list]]:
     return list(groups.items())
 
 
-def _results(rows: Sequence[Row]) -> str:
+def _results(rows: Sequence[Row], metric: str) -> str:
     if not rows:
         return _missing("No results.jsonl with rows yet: no cell of this run is finished.")
-    main = "".join(map(to_html, result_tables(rows)))
-    second = "".join(map(to_html, result_tables(rows, "f1")))
+    other = "f1" if metric == "accuracy" else "accuracy"
+    main, second = ("".join(map(to_html, result_tables(rows, name))) for name in (metric, other))
     tested = "".join(map(to_html, claims(rows)))
-    return main + _strips([row for row in rows if row.metric == "accuracy"]) + "".join(
+    title = {"f1": "F1", "accuracy": "Accuracy"}[other]
+    return main + _strips([row for row in rows if row.metric == metric]) + "".join(
         f"<details><summary>{title}</summary>{part}</details>"
-        for title, part in (("F1", second), ("The paper's claims, tested in pairs", tested)) if part)
+        for title, part in ((title, second), ("The paper's claims, tested in pairs", tested)) if part)
 
 
 def _panels(series: Mapping[str, Sequence[Sequence[dict]]], known: Mapping[str, str]) -> str:
@@ -254,13 +255,14 @@ def _counts(folder: Path) -> str:
 
 
 def _samples(folder: Path) -> str:
-    kept: dict[str, list[tuple[str, str]]] = {}
-    for label, *pair in read_samples(folder / "train.jsonl", _SCANNED):
-        kept.setdefault(label, []).append(tuple(pair))
+    kept: dict[str, list[tuple[str, ...]]] = {}
+    for label, *texts in read_samples(folder / "train.jsonl", _SCANNED):
+        kept.setdefault(label, []).append(tuple(texts))
     if not kept:
         return ""
-    rows = tuple((label, *pair) for label, pairs in kept.items() for pair in pairs[:_SAMPLES])
-    return to_html(Table("", ("label", "sentence 1", "sentence 2"), rows), "words")
+    rows = tuple((label, *texts) for label, found in kept.items() for texts in found[:_SAMPLES])
+    columns = ("text",) if len(rows[0]) == 2 else ("sentence 1", "sentence 2")
+    return to_html(Table("", ("label", *columns), rows), "words")
 
 
 def _synthetic(sets: Sequence[_Made]) -> str:
@@ -295,6 +297,12 @@ def _setting(config: Any, rows: Sequence[Row]) -> str:
     return f"{shown}<details><summary>config.json</summary><pre>{_escape(text)}</pre></details>"
 
 
+def _metric(config: Any) -> str:
+    """What the own task of a run is measured by, where it has one; else accuracy."""
+    own = (config or {}).get("own") or {}
+    return "f1" if own.get("metric") == "f1" and own.get("name") in config.get("tasks", ()) else "accuracy"
+
+
 def write_report(run: str | os.PathLike) -> Path:
     """Writes RUN/report.html from what lies in the run directory, whole or not at all.
 
@@ -314,11 +322,11 @@ def write_report(run: str | os.PathLike) -> Path:
     rows, sets = _rows(run / "results.jsonl", Row), _sets(run)
     generators = _writers(run, sets)
     sections = {
-        "Results": _results(rows),
+        "Results": _results(rows, _metric(config)),
         "Prompt tuning": _tuning(run, rows),
         "Generator tuning": _generators(generators),
         "Token weights": _weights(generators),
-        "Synthetic pairs": _synthetic(sets),
+        "Synthetic data": _synthetic(sets),
         "Time": _time(run),
         "Settings": _setting(config, rows),
     }

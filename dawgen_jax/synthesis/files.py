@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from dawgen_jax.config import UserError, shown
-from dawgen_jax.data.pools import Example
+from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.io import cards
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
@@ -23,6 +23,7 @@ from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
+from dawgen_jax.tasks.schema import PAIR, TEXT
 
 __all__ = ["content_digest", "read_counts", "read_set", "read_shard", "shard_path", "write_set", "write_shard"]
 
@@ -106,11 +107,18 @@ def content_digest(samples: Iterable[Sample]) -> str:
 def _json_text(samples: Iterable[Sample]) -> bytes:
     lines = []
     for sample in samples:
-        row = {**sample.example._asdict(), "index": sample.index, "cut": sample.cut}
+        row = {**_texts(sample.example), "label": sample.example.label, "index": sample.index, "cut": sample.cut}
         if sample.scores:
             row["scores"] = sample.scores
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return _bytes("".join(lines))
+
+
+def _texts(example: Example) -> dict[str, str]:
+    """Its texts by the names of their fields; a first sentence is never empty in a set, and a single text has none."""
+    if example.sentence1:
+        return {"sentence1": example.sentence1, "sentence2": example.sentence2}
+    return {"text": example.sentence2}
 
 
 def _bytes(text: str) -> bytes:
@@ -121,11 +129,13 @@ def _read(path: pathlib.Path) -> list[Sample]:
     samples = []
     for line, row in json_lines(path):
         row = {"cut": False, "scores": []} | row
-        wrong = [name for name, ok in _SAMPLE.items() if name not in row or not ok(row[name])] + [*row.keys() - _SAMPLE]
+        texts = TEXT if "text" in row else PAIR
+        fields = dict.fromkeys(texts, _is_text) | _SAMPLE
+        wrong = [name for name, ok in fields.items() if name not in row or not ok(row[name])] + [*row.keys() - fields]
         if wrong:
             told = f"{wrong[0]} = {shown(row[wrong[0]])}" if wrong[0] in row else f"no {wrong[0]}"
             raise UserError(f"{path}:{line}: not a synthetic sample ({told}); remove the file, and it is made again.")
-        example = Example(row["sentence1"], row["sentence2"], row["label"])
+        example = Example(*["", *(row[field] for field in texts)][-2:], row["label"])
         samples.append(Sample(example, row["index"], row["cut"], tuple(row["scores"])))
     return samples
 
@@ -138,10 +148,10 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-_SAMPLE = {"sentence1": _is_text, "sentence2": _is_text, "label": _is_text, "index": _is_count,
+_SAMPLE = {"label": _is_text, "index": _is_count,
            "cut": lambda value: isinstance(value, bool),
            "scores": lambda value: isinstance(value, list) and all(map(is_number, value))}
-"""The fields of a sample's line, and what they may hold."""
+"""The fields of a sample's line besides its texts, and what they may hold."""
 
 
 def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
@@ -150,8 +160,8 @@ def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
 
     position = {label: i for i, label in enumerate(task.labels)}
     columns: dict[str, tuple[pyarrow.DataType, dict, list]] = {
-        "sentence1": (pyarrow.string(), _value("string"), [sample.example.sentence1 for sample in samples]),
-        "sentence2": (pyarrow.string(), _value("string"), [sample.example.sentence2 for sample in samples]),
+        **{field: (pyarrow.string(), _value("string"), texts) for field, texts in
+           zip(task.fields, texts_of(task, [sample.example for sample in samples]), strict=True)},
         "label": (pyarrow.int64(), {"names": list(task.labels), "_type": "ClassLabel"},
                   [position[sample.example.label] for sample in samples]),
         "index": (pyarrow.int64(), _value("int64"), [sample.index for sample in samples]),
@@ -173,6 +183,13 @@ def _value(dtype: str) -> dict:
     return {"dtype": dtype, "_type": "Value"}
 
 
+_HOW = {
+    PAIR: "sentence pairs. Sentence 2 and the label were written by a language model with a tuned soft prompt for each "
+          "label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.",
+    TEXT: "texts. Text and label were written by a language model with a tuned soft prompt for each label; nobody has "
+          "checked them.",
+}
+_INDEX = {PAIR: "of sentence 1 in the permuted corpus", TEXT: "of the sample"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -199,12 +216,11 @@ def _card(task: Task, selection: Selection, facts: Mapping[str, object], quality
          for label, count in selection.counts.items()])
     parts = [
         f"# Synthetic {cards.escaped(task.name)}\n",
-        f"{size} sentence pairs. Sentence 2 and the label were written by a language model with a tuned soft prompt "
-        "for each label; nobody has checked them. Sentence 1 comes from a corpus, under that corpus's licence.\n",
+        f"{size} {_HOW[task.fields]}\n",
         counts,
-        "Columns: `sentence1`, `sentence2`, `label`, `index` (of sentence 1 in the permuted corpus), `cut` (no end of "
-        "sequence within the budget) and, where asked for, `scores` (log-probability under each label's prompt). "
-        "`train.jsonl` holds the same rows as `train.parquet`.\n",
+        f"Columns: {', '.join(f'`{field}`' for field in task.fields)}, `label`, `index` ({_INDEX[task.fields]}), `cut` "
+        "(no end of sequence within the budget) and, where asked for, `scores` (log-probability under each label's "
+        "prompt). `train.jsonl` holds the same rows as `train.parquet`.\n",
     ]
     if quality:
         figures = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in quality.items()]

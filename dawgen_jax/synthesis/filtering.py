@@ -1,8 +1,9 @@
 """Which generated samples are kept (rules of FewGen's released code), and a count of why others are not.
 
 A sample is rejected if it did not end within its budget, is empty, contains a newline or one of the task's own
-strings (a question mark in QNLI's paragraphs), or repeats a first sentence that its label has already. Labels are
-then cut to the size of the smallest. Nothing is chosen by confidence.
+strings (a question mark in QNLI's paragraphs), or repeats a first sentence that its label has already (the whole
+example, where first sentences come again on purpose or there are none). Labels are then cut to the size of the
+smallest. Nothing is chosen by confidence.
 
 References: Meng et al., *Tuning language models as training data generators for augmentation-enhanced few-shot
 learning* (https://arxiv.org/abs/2211.03044, 2023).
@@ -73,11 +74,13 @@ class Selector:
     What it keeps depends on the order within each label alone, so shards that are read back give the same set.
     """
 
-    def __init__(self, task: Task, config: SynthesisConfig):
+    def __init__(self, task: Task, config: SynthesisConfig, *, repeats: bool = False):
+        """``repeats``: first sentences come again, so that only whole examples must differ."""
         self._task = task
+        self._repeats = repeats
         self._config = config
         self._accepted: dict[str, list[Sample]] = {label: [] for label in task.labels}
-        self._seen: dict[str, set[str]] = {label: set() for label in task.labels}
+        self._seen: dict[str, set[Example | str]] = {label: set() for label in task.labels}
         self._made: Counter[str] = Counter()
         self._surplus: Counter[str] = Counter()
         self._rejected: dict[str, Counter[str]] = {label: Counter() for label in task.labels}
@@ -88,14 +91,15 @@ class Selector:
             label = sample.example.label
             self._made[label] += 1
             reason = rejection(sample, self._task, self._config)
-            if not reason and sample.example.sentence1 in self._seen[label]:
-                reason = "duplicate sentence 1"
+            known = sample.example if self._repeats else sample.example.sentence1
+            if not reason and known in self._seen[label]:
+                reason = "duplicate" if self._repeats else "duplicate sentence 1"
             if reason:
                 self._rejected[label][reason] += 1
             elif self.enough(label):
                 self._surplus[label] += 1
             else:
-                self._seen[label].add(sample.example.sentence1)
+                self._seen[label].add(known)
                 self._accepted[label].append(sample)
 
     def enough(self, label: str | None = None) -> bool:
@@ -126,10 +130,14 @@ class Selector:
                                        dict(self._rejected[label].most_common()))
             if len(samples) < wanted:
                 warnings.append(f"{self._task.name}: label '{label}' has {len(samples)} accepted samples of {wanted} "
-                                f"wanted ({self._reasons(label)}); the first sentences are used up.")
+                                f"wanted ({self._reasons(label)}); {self._used_up}.")
         position = {label: i for i, label in enumerate(self._task.labels)}
         kept.sort(key=lambda sample: (sample.index, position[sample.example.label]))
         return Selection(kept, counts, warnings)
+
+    @property
+    def _used_up(self) -> str:
+        return "no more are tried" if self._repeats else "the first sentences are used up"
 
     def _reasons(self, label: str) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self._rejected[label].most_common())

@@ -1,4 +1,4 @@
-"""What a sentence-pair task is, and the paper's seven."""
+"""What a task is, and the paper's seven."""
 
 from dawgen_jax.tasks.paper import SEVEN
 from dawgen_jax.tasks.schema import Task

@@ -1,4 +1,7 @@
-"""What a sentence-pair task is.
+"""What a task is: classes of sentence pairs, or of single texts.
+
+A single text is a pair without sentence 1. In both, sentence 2 is what a generator writes: given sentence 1 and the
+label, or given the label alone.
 
 Everything is keyed by class *name* at the boundary (files, tables) and by position in ``Task.labels`` inside;
 the order is fixed with the task and nowhere else. It is also the order of the integers of the Hugging Face hub.
@@ -13,19 +16,23 @@ from typing import Literal
 
 from dawgen_jax.config import ConfigError
 
-__all__ = ["Task"]
+__all__ = ["PAIR", "TEXT", "Task"]
+
+PAIR = ("sentence1", "sentence2")
+TEXT = ("text",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A sentence-pair classification task.
+    """A classification task of sentence pairs or of single texts.
 
     Attributes (L labels, all tuples in the order of ``labels``):
       name: as in the published tables; also the name of its folder of data.
       labels: class names.
-      template: encoder text with {sentence1}, {sentence2} and one <mask> (none for a model with a head of its own).
+      template: encoder text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
+        head of its own). Its fields say whether the task is one of pairs or of single texts.
       label_words: one word a label; its single token's logit at the mask is the class score.
-      phrases: (before sentence 1, between the sentences): the starts of Q_l and of the infix.
+      phrases: (before sentence 1, before what is generated): the starts of Q_l and of the infix.
       repetition_penalty: CTRL's, over sentence 1's tokens and those generated so far; 1 is off.
       corpus: which released sets hold suitable first sentences (names of tasks).
       source_words: (fewest, most) words of a first sentence from a corpus; 0 for most is any number.
@@ -38,6 +45,10 @@ class Task:
 
     Raises:
       ConfigError: fields do not fit each other.
+
+    >>> Task("reviews", ("bad", "good"), "{text} It was <mask>.", ("bad", "good"),
+    ...      (("A bad review.", "Text:"), ("A good review.", "Text:")), (1.0, 1.0)).fields
+    ('text',)
     """
 
     name: str
@@ -65,11 +76,21 @@ class Task:
         for field in ("label_words", "phrases", "repetition_penalty"):
             check(field, len(getattr(self, field)) == len(self.labels), f"one a label ({len(self.labels)})")
         slots = re.findall(r"\{\w*\}|<mask>", self.template)
-        check("template", sorted(set(slots) - {"<mask>"}) == ["{sentence1}", "{sentence2}"]
+        check("template", {slot.strip("{}") for slot in slots} - {"<mask>"} in (set(PAIR), set(TEXT))
               and len(set(slots)) == len(slots),
-              "a text with {sentence1}, {sentence2} and (where a prompt is tuned) <mask>, each once")
+              "a text with {sentence1} and {sentence2}, or {text}, and (where a prompt is tuned) <mask>, each once")
         check("repetition_penalty", all(1 <= penalty < math.inf for penalty in self.repetition_penalty),
               "finite, and 1 (off) or more")
         check("positive", self.positive in ("", *self.labels), "one of the labels, or empty for macro F1")
         check("test_split", self.test_split in ("test", "validation"), "'test' or 'validation'")
         check("draw", self.draw in ("lines", "classes"), "'lines' or 'classes'")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of an example's texts, in templates and in files: ('sentence1', 'sentence2') or ('text',)."""
+        return TEXT if "{text}" in self.template else PAIR
+
+    @property
+    def bare(self) -> str:
+        """The template of a model with a head of its own: nothing but the texts."""
+        return " ".join(f"{{{field}}}" for field in self.fields)

@@ -54,7 +54,7 @@ def test_tokens_that_the_backbone_does_not_know_are_counted_once(backbone, caplo
     unknown = int((arrays.tokens == backbone.tokenizer.unk_token_id).sum())
     assert unknown > 3
     total = arrays.mask.sum()
-    assert f"mini-snli: {unknown} of the first {total} tokens of its pairs are unknown to mini-t5" in caplog.text
+    assert f"mini-snli: {unknown} of the first {total} tokens of its examples are unknown to mini-t5" in caplog.text
     caplog.clear()
     encoded.arrays(english, "b")
     assert not caplog.text

@@ -1,0 +1,149 @@
+"""What can be told of a task before anything is trained: its texts in the backbones' tokens, and what is wrong.
+
+A problem must be mended before a run; a warning says what a run will do that its user may not expect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dawgen_jax.backbones.tokenizer import batch_ids, load_tokenizer
+from dawgen_jax.config import Config, UserError
+from dawgen_jax.data.encoding import label_word_ids, template_rows
+from dawgen_jax.data.pools import texts_of
+from dawgen_jax.methods.arms import RELEASED, arms_of
+from dawgen_jax.pipeline.inputs import TaskData, backbone_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Examined", "examine"]
+
+_SOME, _MOST = 0.02, 0.5
+"""Shares of unknown pieces from which a backbone is warned of, and refused."""
+_ANY = 1 << 20
+
+
+class Examined(NamedTuple):
+    """A task in the tokens of the backbones.
+
+    Attributes:
+      problems: what must be mended, one sentence each.
+      warnings: what may surprise, one sentence each.
+      word_ids: the token of each label's word; empty where there is a problem with them.
+      rows: token ids of every example of the pool and then of the test set, in the template, uncut; empty where the
+        template is a problem.
+      unknown: share of the texts' pieces that the classifier's tokenizer does not know.
+    """
+
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    word_ids: tuple[int, ...]
+    rows: tuple[list[int], ...]
+    unknown: float
+
+
+def examine(given: TaskData, config: Config) -> Examined:
+    """What is wrong with a task under a configuration, and its rows.
+
+    Args:
+      given: the task's data.
+      config: its backbones, budgets and arms.
+
+    Raises:
+      UserError: a backbone has no tokenizer.
+    """
+    task, classifier = given.task, config.classifier
+    tokenizer = load_tokenizer(backbone_folder(classifier.backbone.path))
+    examples, problems, warnings = [*given.pools.train, *given.test], [], []
+    word_ids, rows = (), ()
+    arms = arms_of(config)
+    if "<mask>" not in task.template and not all(arm.method.trains and arm.method.trains.bare for arm in arms):
+        problems.append(f"The template {task.template!r} of {task.name} has no <mask>, where the label word is read; "
+                        "put it into own.template.")
+    try:
+        word_ids = tuple(label_word_ids(tokenizer, task).tolist())
+    except UserError as error:
+        problems.append(f"{error} Set own.label_words to one word a label, in the order {', '.join(task.labels)} "
+                        "(--own.label_words WORD WORD ...).")
+    try:
+        template_rows(tokenizer, task, examples[:1], classifier.max_tokens)
+        rows = tuple(template_rows(tokenizer, task, examples, _ANY))
+    except UserError as error:
+        problems.append(str(error))
+    warnings += _over(rows, classifier.max_tokens, "examples in the template", "classifier.max_tokens")
+    unknown = _unknown(tokenizer, given)
+    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {tokenizer.name_or_path}"
+    if unknown >= _MOST:
+        problems.append(f"{told}: give a backbone of their language (--classifier.backbone.path DIR "
+                        "--generator.backbone.path DIR).")
+    elif unknown >= _SOME:
+        warnings.append(f"{told}.")
+    warnings += _small(given)
+    if any(arm.generator not in ("", RELEASED) for arm in arms):
+        more = _of_generator(given, config)
+        problems += more[0]
+        warnings += more[1]
+    return Examined(tuple(problems), tuple(warnings), word_ids, rows, unknown)
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase, given: TaskData) -> float:
+    texts = [text for column in texts_of(given.task, given.pools.train) for text in column]
+    pieces = Counter(piece for row in batch_ids(tokenizer, texts) for piece in row)
+    return pieces[tokenizer.unk_token_id] / max(1, pieces.total())
+
+
+def _over(rows: Sequence[Sequence[int]], budget: int, what: str, field: str) -> list[str]:
+    long = sum(len(row) > budget for row in rows)
+    return [f"{long} of {len(rows)} {what} are longer than {field} = {budget} tokens (up to {max(map(len, rows))}) and "
+            "lose their ends."] if long else []
+
+
+def _small(given: TaskData) -> list[str]:
+    """What a small or one-sided test set can tell."""
+    counts = Counter(example.label for example in given.test)
+    size, warnings = len(given.test), []
+    if size < 100:
+        warnings.append(f"The test set has {size} examples: at an accuracy of 75 % chance alone moves it by "
+                        f"{100 * 1.96 * math.sqrt(0.75 * 0.25 / size):.0f} points either way (95 %); give more in "
+                        "own.test.")
+    missing = [label for label in given.task.labels if not counts[label]]
+    if missing:
+        warnings.append(f"The test set has no example of {', '.join(missing)}.")
+    elif max(counts.values()) > 2 * size / len(counts):
+        most, number = counts.most_common(1)[0]
+        warnings.append(f"{number} of {size} test examples are of class '{most}': look at F1 rather than at accuracy.")
+    return warnings
+
+
+def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]]:
+    """Problems and warnings of tuning a generator and of writing with it."""
+    task, generator, synthesis = given.task, config.generator, config.synthesis
+    tokenizer = load_tokenizer(backbone_folder(generator.backbone.path))
+    problems, warnings = [], []
+    if given.k < generator.examples_per_label:
+        problems.append(f"A generator of {task.name} is tuned on {given.k} example(s) a class, but a batch takes "
+                        f"generator.examples_per_label = {generator.examples_per_label} different ones: add examples, "
+                        "raise data.k, or run arms without a generator.")
+    texts = [batch_ids(tokenizer, column) for column in texts_of(task, given.pools.train)]
+    if len(texts) == 2:
+        warnings += _over(texts[0], generator.max_source_tokens, "first sentences", "generator.max_source_tokens")
+    ended = [[*row, tokenizer.eos_token_id] for row in texts[-1]]
+    warnings += _over(ended, generator.max_target_tokens, "texts to be learned from", "generator.max_target_tokens")
+    if int(np.median([len(row) for row in ended])) > synthesis.max_new_tokens:
+        warnings.append(f"Most texts of {task.name} have more tokens than synthesis.max_new_tokens = "
+                        f"{synthesis.max_new_tokens}: generated ones will not end in time; raise it.")
+    fronts = batch_ids(tokenizer, [front for front, _ in task.phrases])
+    warnings += [f"Of the phrase of '{label}' only the last {generator.prompt_length} of {len(row)} tokens fit: "
+                 "generator.prompt_length." for label, row in zip(task.labels, fronts, strict=True)
+                 if len(row) > generator.prompt_length]
+    if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
+        warnings.append(f"{len(given.sentences)} first sentences allow no more samples a label, and "
+                        f"synthesis.samples_per_label = {synthesis.samples_per_label} asks for more: give a text file "
+                        "in data.corpus, or sample at a synthesis.temperature above 0.")
+    return problems, warnings

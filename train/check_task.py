@@ -1,0 +1,94 @@
+"""What a task is to the backbones, and what is wrong with it, before anything is trained.
+
+    python -m train.check_task CONFIG.py [--data FILE] [--field.sub value ...]
+
+Prints for each task of a config: how its examples are divided, classes and label words with their tokens, token counts
+against the budgets, an example of each class in the template, the zero-shot accuracy on at most 500 examples, and
+warnings. Exits with status 2 where something must be mended first.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.config import Config, UserError
+from dawgen_jax.evaluation import metrics
+from dawgen_jax.io.terminal import printable
+from dawgen_jax.methods.arms import RELEASED, arms_of
+from dawgen_jax.pipeline.checks import Examined, examine
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, backbone_folder, load_backbone, read_task
+from dawgen_jax.training.placement import Placement
+from train import cli
+from train.evaluate import predictions
+
+_SCORED = 500
+
+
+def _line(name: str, text: str) -> None:
+    print(f"{name:12}", printable(text))
+
+
+def show(given: TaskData, found: Examined, config: Config, tokenizer) -> None:
+    """Print a task's classes, words, lengths and examples."""
+    task = given.task
+    for name, examples in (("pool", given.pools.train), ("test", given.test)):
+        counts = Counter(example.label for example in examples)
+        _line(name, f"{len(examples)} examples: " + ", ".join(f"{label} {counts[label]}" for label in task.labels))
+    _line("few shots", f"{given.k} a class to tune on, {given.k} for dev; seeds {', '.join(map(str, config.seeds))}")
+    words = [f"{label} = '{word}'" for label, word in zip(task.labels, task.label_words, strict=True)]
+    tokens = [f" (token {number})" for number in found.word_ids] or [""] * len(words)
+    _line("label words", ", ".join(map("".join, zip(words, tokens, strict=True))))
+    _line("template", task.template)
+    _line("phrases", "; ".join(f"{label}: '{front}' ... '{middle}'" for label, (front, middle) in
+                               zip(task.labels, task.phrases, strict=True)))
+    if found.rows:
+        lengths = np.array([len(row) for row in found.rows])
+        _line("tokens", f"{int(np.median(lengths))} in the median row, {lengths.max()} in the longest; "
+              f"classifier.max_tokens = {config.classifier.max_tokens}; {100 * found.unknown:.1f} % of pieces unknown")
+        labels = [example.label for example in given.pools.train]
+        for label in task.labels:
+            row = found.rows[labels.index(label)]
+            _line("example", f"{label}, {len(row)} tokens: {tokenizer.decode(row)}")
+    if given.sentences:
+        front = f"the first from '{given.sentences[0]}'" if given.sentences[0] else "from the label alone"
+        _line("generator", f"at most {len(given.sentences)} samples a label are tried, {front}")
+
+
+def zero_shot(given: TaskData, config: Config) -> str:
+    """Accuracy of the backbone with the template alone."""
+    placement = Placement.on(config.devices)
+    backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
+    examples = [*given.test, *given.pools.train][:_SCORED]
+    encoded = Encoded(given.task, backbone, classifier)
+    data, predicted = predictions(encoded, examples, np.zeros((0, backbone.model.width), np.float32), classifier,
+                                  placement)
+    scored = metrics.scores(given.task, predicted, data.label)
+    counts, chosen = np.bincount(data.label), np.bincount(predicted, minlength=len(given.task.labels))
+    return (f"accuracy {100 * scored['accuracy']:.1f} %, F1 {100 * scored['f1']:.1f} on {len(examples)} examples (the "
+            f"largest class is {100 * counts.max() / len(examples):.1f} %); predicted: "
+            + ", ".join(f"{label} {number}" for label, number in zip(given.task.labels, chosen, strict=True)))
+
+
+def main(argv: list[str]) -> None:
+    """Check every task of a config."""
+    config, _ = cli.parse(argv, "Check the tasks of a config before anything is trained.")
+    writes = any(arm.generator not in ("", RELEASED) for arm in arms_of(config))
+    problems = []
+    for name in config.tasks:
+        print(printable(name))
+        given = read_task(name, config, generates=writes)
+        found = examine(given, config)
+        show(given, found, config, load_tokenizer(backbone_folder(config.classifier.backbone.path)))
+        if found.word_ids and "<mask>" in given.task.template:
+            _line("zero-shot", zero_shot(given, config))
+        for warning in found.warnings:
+            _line("warning", warning)
+        problems += found.problems
+    if problems:
+        raise UserError(" ".join(problems))
+    print("Nothing is wrong.")
+
+
+if __name__ == "__main__":
+    cli.guard(main)
