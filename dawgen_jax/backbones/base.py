@@ -105,6 +105,9 @@ class Model(Protocol):
     def embedding(self, theta) -> jax.Array:
         """The embedding table [V, H] as it is stored: what soft prompts are started from."""
 
+    def input_states(self, theta, embeddings, mask) -> jax.Array:
+        """States [B, T, H] of the inputs [B, T, H] themselves: their features."""
+
     def answer_states(self, theta, embeddings, mask) -> jax.Array:
         """States [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T]."""
 

@@ -1,90 +1,31 @@
 """Quality of a synthetic set: diversity, distance from real sentences, copies, and consistency of labels.
 
-Over the n samples (s1, s2, y) of a set, words being lower-cased runs of letters, digits and apostrophes:
+Over the n samples (s1, s2, y) of a set:
 
-    distinct-2    different word bigrams of all s2 / all word bigrams of all s2
-    compression   bytes of all s2, one a line / bytes of the same after DEFLATE     (higher: more repetitive)
-    distance      JS(words of synthetic s2, words of real s2), JS in bits: 0 equal, 1 disjoint (or one without words)
-    copies        share of samples whose s2 has the words of s1
-    consistency   share of samples whose true label, by a given semantics, is y
+    distinct-2, compression    of all s2, as in :mod:`dawgen_jax.evaluation.diversity`
+    distance                   JS(words of synthetic s2, words of real s2), 1 also where one has no words
+    copies                     share of samples whose s2 has the words of s1
+    consistency                share of samples whose true label, by a given semantics, is y
 
-Distinct-2, compression and distance depend on the size of a set: compare sets of one size.
-
-References:
-  Li et al. A Diversity-Promoting Objective Function for Neural Conversation Models (distinct-n).
-  https://arxiv.org/abs/1510.03055, 2016.
-  Shaib et al. Standardizing the Measurement of Text Diversity (compression ratio).
-  https://arxiv.org/abs/2403.00553, 2024.
+These are the measures that every synthetic set of a run carries. :mod:`dawgen_jax.evaluation.appraisal` judges one set
+by more.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["compression_ratio", "distinct", "divergence", "measure", "words"]
+from dawgen_jax.evaluation.diversity import compression_ratio, distinct, words
+from dawgen_jax.evaluation.fidelity import divergence
+
+__all__ = ["measure"]
 
 Pair = tuple[str, str, str]
 """Sentence 1, sentence 2, label (``data.pools.Example`` is one)."""
-
-
-def words(sentence: str) -> list[str]:
-    """Lower-cased words, without punctuation.
-
-    >>> words("A boy's dog, running!")
-    ['a', "boy's", 'dog', 'running']
-    """
-    return re.findall(r"\w+(?:'\w+)*", sentence.casefold())
-
-
-def distinct(sentences: Iterable[str], n: int = 2) -> float:
-    """Distinct-n: different n-grams of words over all n-grams; 0 where there is none.
-
-    >>> distinct(["a boy runs", "a boy moves"])
-    0.75
-    """
-    counts = Counter()
-    for sentence in sentences:
-        tokens = words(sentence)
-        counts.update(zip(*(tokens[start:] for start in range(n)), strict=False))
-    return len(counts) / max(counts.total(), 1)
-
-
-def compression_ratio(sentences: Iterable[str]) -> float:
-    """Bytes of the sentences, one a line, over their bytes after DEFLATE; higher is more repetitive."""
-    text = "\n".join(sentences).encode()
-    return len(text) / len(zlib.compress(text, 9))
-
-
-def divergence(left: Mapping[Any, float], right: Mapping[Any, float]) -> float:
-    """Jensen-Shannon divergence of two counted distributions, in bits.
-
-    JS(p, q) = KL(p || m)/2 + KL(q || m)/2 with m = (p + q)/2, p and q being ``left`` and ``right`` divided by their
-    sums. 0 if they are equal, 1 if they share nothing.
-
-    Raises:
-      ValueError: one of them is empty.
-
-    >>> divergence({"a": 1, "b": 1}, {"a": 5, "b": 5}), divergence({"a": 1}, {"b": 1})
-    (0.0, 1.0)
-    """
-    support = sorted(left.keys() | right.keys())
-    p, q = (np.array([counts.get(item, 0) for item in support], np.float64) for counts in (left, right))
-    if not p.sum() or not q.sum():
-        raise ValueError("A divergence needs two distributions that are not empty.")
-    p, q = p / p.sum(), q / q.sum()
-    middle = (p + q) / 2
-
-    def relative(part: np.ndarray) -> float:
-        seen = part > 0
-        return float(np.sum(part[seen] * np.log2(part[seen] / middle[seen])))
-
-    return min(1.0, max(0.0, relative(p) / 2 + relative(q) / 2))
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -1,17 +1,18 @@
-"""Tables of what lies behind the results: quality of synthetic sets, and conflicts of the two gradients."""
+"""Tables of what lies behind the results: synthetic sets, one of them appraised, and conflicts of the two gradients."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
 
+from dawgen_jax.evaluation.appraisal import Figure
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import mean_cell, task_order
 
-__all__ = ["conflict_table", "quality_table"]
+__all__ = ["appraisal_table", "conflict_table", "quality_table"]
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
@@ -45,3 +46,21 @@ def conflict_table(rows: Iterable[Row]) -> Table:
     columns = ("task", "backbone", "method", "conflict rate", "cosine")
     return Table("Gradients of the two sources", columns, lines, (
         "Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",), 3)
+
+
+def appraisal_table(title: str, figures: Iterable[Figure], notes: Iterable[str] = ()) -> Table:
+    """The figures of one synthetic set with their verdicts; those that a person should look at are marked '!'.
+
+    Args:
+      title: names the set.
+      figures: of :mod:`dawgen_jax.evaluation.appraisal`.
+      notes: sentences under the table.
+    """
+    def cell(value: float | None, unit: str) -> str:
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f} %" if unit == "%" else f"{value:.3g} {unit}".rstrip()
+
+    lines = tuple(("!" if figure.warning else "", figure.name, figure.verdict, cell(figure.value, figure.unit),
+                   cell(figure.real, figure.unit)) for figure in figures)
+    return Table(title, ("", "figure", "verdict", "this set", "real, or\nchance"), lines, tuple(notes), 3)

@@ -57,6 +57,10 @@ class T5:
         """The embedding table [V, H]."""
         return theta["embedding"]
 
+    def input_states(self, theta, embeddings, mask) -> jax.Array:
+        """The encoder's states [B, T, H], after its final norm."""
+        return model.encode(theta, embeddings, mask, config=self.config)
+
     def answer_states(self, theta, embeddings, mask) -> jax.Array:
         """The decoder's states [B, H] at <extra_id_0>, over the encoded input [B, T, H]."""
         return self._decode(theta, embeddings, mask, [self.config.decoder_start_id, self.mask_id])[:, 1]
