@@ -109,7 +109,8 @@ def read_given(path: pathlib.Path, name: str = "") -> GivenSet:
 
 def _own(name: str, labels: tuple[str, ...], *, single: bool) -> Task:
     try:
-        return Task(name, labels, "{text} <mask>" if single else "{sentence1} {sentence2} <mask>", labels, (("", ""),) * len(labels),
+        template = "{text} <mask>" if single else "{sentence1} {sentence2} <mask>"
+        return Task(name, labels, template, labels, (("", ""),) * len(labels),
                     (1.0,) * len(labels))
     except ConfigError as error:
         raise UserError(f"{name}/counts.json: {error}") from None

@@ -1,8 +1,8 @@
 """Stage 3: one cell a (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
 
-An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json and,
-where something small was tuned, its parameters: prompt.safetensors and the same as a PEFT adapter in peft/, or
-lora.safetensors.
+An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json,
+wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, where something small
+was tuned, its parameters: prompt.safetensors and the same as a PEFT adapter in peft/, or lora.safetensors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import pathlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from dawgen_jax.backbones.tokenizer import word_start_ids
 from dawgen_jax.config import Config, digest
 from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
+from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io import metrics_log
@@ -42,6 +44,9 @@ from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.tasks import Task
 
 __all__ = ["Cell", "cells_of", "run_arm"]
+
+_EACH, _IN_ALL, _CHARACTERS = 3, 60, 400
+"""Bounds of wrong_examples.json: examples of each kind of mistake and of all, and characters of each of their texts."""
 
 
 class Cell(NamedTuple):
@@ -164,8 +169,9 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         rows = _rows(job, given, arm, cell, predicted[k], data.label, count, seconds, extras[k])
         kept = params if method.stretches and not trained.weights else None
-        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], params=kept,
-                                              task=given.task, base=config.backbone.path))
+        wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
+        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
+                                              params=kept, task=given.task, base=config.backbone.path))
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
@@ -214,8 +220,22 @@ def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray
     return [row, dataclasses.replace(row, metric="f1", value=scored["f1"])]
 
 
-def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, params, task: Task,
-          base: str) -> None:
+def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """The confusion matrix (a row a true label), and the first test examples of each kind of mistake."""
+    examples, seen = [], Counter()
+    for index in np.flatnonzero(predicted != label):
+        kind = (int(label[index]), int(predicted[index]))
+        seen[kind] += 1
+        if seen[kind] <= _EACH and len(examples) < _IN_ALL:
+            texts = {field: texts[0][:_CHARACTERS] for field, texts in
+                     zip(task.fields, texts_of(task, [test[index]]), strict=True)}
+            examples.append(texts | {"label": task.labels[kind[0]], "predicted": task.labels[kind[1]]})
+    counts = metrics.confusion(predicted, label, len(task.labels))
+    return {"labels": list(task.labels), "confusion": counts.astype(int).tolist(), "examples": examples}
+
+
+def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],
+          params, task: Task, base: str) -> None:
     if isinstance(params, np.ndarray):
         prompts.save(folder / "prompt.safetensors", {"prompt": params})
         adapters.write_prompt(folder / "peft", params, base, task, rows[0])
@@ -224,4 +244,5 @@ def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted
                                                    for part, value in factors.items()})
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "predictions.json", predicted.tolist())
+    write_json(folder / "wrong_examples.json", wrong)
     write_cell(folder / "result.json", rows)

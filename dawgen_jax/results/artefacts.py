@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from dawgen_jax.config import UserError, shown
 from dawgen_jax.io.files import read_json
-from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number
 
-__all__ = ["read_samples", "read_timings", "read_token_weights", "read_writer"]
+__all__ = ["read_mistakes", "read_timings", "read_token_weights", "read_writer"]
 
 _AGAIN = "remove its folder, and its stage runs again"
 
@@ -46,23 +44,26 @@ def read_token_weights(path: Path) -> list[dict]:
     return examples
 
 
-def read_samples(path: Path, most: int) -> list[tuple[str, ...]]:
-    """(label, sentence 1, sentence 2) or (label, text) of the first ``most`` samples; empty where there is no set.
+def read_mistakes(path: Path) -> dict | None:
+    """The labels, confusion matrix and examples of a wrong_examples.json; None where there is none.
 
     Raises:
-      UserError: a line is broken, or holds something else.
+      UserError: the file is broken, or holds something else.
     """
-    if not path.exists():
-        return []
-    samples: list[tuple[str, ...]] = []
-    for number, row in itertools.islice(json_lines(path), most):
-        fields = ("label", "text") if "text" in row else ("label", "sentence1", "sentence2")
-        sample = tuple(row.get(field) for field in fields)
-        if not all(isinstance(text, str) for text in sample) or len(sample) != len(samples[0] if samples else sample):
-            raise UserError(f"{path}:{number}: no sample with texts sentence1, sentence2 and label, or text and label; "
-                            f"{_AGAIN}.")
-        samples.append(sample)
-    return samples
+    found = read_json(path, missing_ok=True)
+    if found is None:
+        return None
+    labels, counts, examples = (found.get(name) for name in ("labels", "confusion", "examples"))
+    if not (_all(labels, str) and _all(counts, list) and len(counts) == len(labels) and _all(examples, dict)
+            and all(len(row) == len(labels) and all(type(count) is int and 0 <= count < 2**53 for count in row)
+                    for row in counts)
+            and all(_all([*example.values()], str) for example in examples)):
+        raise UserError(f"{path}: must hold labels, their confusion matrix and examples; {_AGAIN}.")
+    return found
+
+
+def _all(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def read_writer(path: Path) -> str:

@@ -32,7 +32,7 @@ from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
 from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.results.artefacts import read_samples, read_timings, read_token_weights, read_writer
+from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights, read_writer
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
 from dawgen_jax.results.render import to_html, to_latex, to_markdown, to_rich
@@ -203,12 +203,15 @@ def _load(files: dict[str, bytes]) -> None:
     assert theta["embedding"].shape == (config.vocab_size, config.d_model) and np.isfinite(theta["embedding"]).all()
 
 
+MISTAKES = {"labels": ["a", "b"], "confusion": [[3, 1], [0, 2]],
+            "examples": [{"text": "c", "label": "a", "predicted": "b"}]}
 WEIGHTS = {"sentence1": "a", "label": "entailment", "tokens": ["▁a", "b"], "weights": [0.5, 0.1]}
 ARTEFACTS = {
     "config.json": changed({"name": "a run"}), "timings.json": changed({"synthesize": 1.5}),
     "synthetic/s-1/meta.json": changed({"generator_artefact": "g-1"}),
     "synthetic/s-1/counts.json": st.dictionaries(st.just("entailment"), VALUES | changed(COUNT)) | VALUES,
     "generators/g-1/token_weights.json": st.lists(changed(WEIGHTS) | VALUES, max_size=2),
+    "cells/c-1/wrong_examples.json": changed(MISTAKES),
     "cells/c-1/result.json": st.lists(changed(ROW | {"config_hash": "h"}), max_size=2),
 }
 LINES = {"synthetic/s-1/train.jsonl": SAMPLE, "generators/g-1/metrics.jsonl": {"step": 1, "loss": 0.5},
@@ -227,7 +230,8 @@ def _artefact(draw) -> tuple[str, bytes]:
 def _artefacts(given: tuple[str, bytes]) -> None:
     path = _put(*given)
     readers = {"timings.json": read_timings, "meta.json": read_writer, "token_weights.json": read_token_weights,
-               "metrics.jsonl": read_metrics, "train.jsonl": functools.partial(read_samples, most=9),
+               "metrics.jsonl": read_metrics, "train.jsonl": lambda path: read_set(path.parent),
+               "wrong_examples.json": read_mistakes,
                "result.json": read_cell, "counts.json": lambda path: read_counts(path.parent)}
     readers.get(path.name, lambda _: None)(path)
 

@@ -1,6 +1,7 @@
 """The seven mini tasks: labels, balance, leaks, cues of one sentence, and the hashes of the released pools."""
 
 import collections
+import dataclasses
 import hashlib
 import json
 
@@ -153,3 +154,14 @@ def test_tasks_are_complete():
         sizes = {len(task.labels), len(task.label_words), len(task.phrases), len(task.repetition_penalty)}
         assert len(sizes) == 1 and task.test_split == "test" and "<mask>" in task.template
     assert miniworld.BACKBONES.name == "backbones"
+
+
+def test_worded_variants_differ_in_their_phrases_alone():
+    for name in NAMES:
+        plain, worded = TASKS[name], TASKS[f"{name}-worded"]
+        assert len(set(plain.phrases)) == 1 < len(set(worded.phrases)) == len(worded.labels)  # neutral, and one a label
+        assert dataclasses.replace(worded, name=name, phrases=plain.phrases) == plain
+        assert len(set(plain.repetition_penalty)) == 1
+    assert pools("mini-rte-worded") == pools("mini-rte")
+    assert first_sentences("mini-rte-worded") == first_sentences("mini-rte")
+    assert consistency("mini-qqp-worded", "who ran ?", "who ran ?") == consistency("mini-qqp", "who ran ?", "who ran ?")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 
 import datasets
 import jax
@@ -36,7 +37,7 @@ def numbers(root):
 def contents(root):
     """Bytes of the artefacts that hold numbers."""
     names = ("prompts.safetensors", "prompt.safetensors", "train.jsonl", "train.parquet", "counts.json",
-             "predictions.json", "metrics.jsonl", "README.md")
+             "predictions.json", "wrong_examples.json", "metrics.jsonl", "README.md")
     return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
 
 
@@ -54,6 +55,13 @@ def test_rows_say_what_was_measured(finished, config):
                          if row.config_hash in path.parent.name}
             predicted = np.array(json.loads((folder / "predictions.json").read_text()))
             assert np.bincount(predicted, minlength=3).tolist() == row.extras["predicted_counts"]
+            wrong = json.loads((folder / "wrong_examples.json").read_text())
+            counts, examples = np.array(wrong["confusion"]), wrong["examples"]
+            assert counts.sum(0).tolist() == row.extras["predicted_counts"] and wrong["labels"] == [*row.class_counts]
+            assert counts.sum(1).tolist() == [*row.class_counts.values()] and np.trace(counts) == round(30 * row.value)
+            kinds = Counter((example["label"], example["predicted"]) for example in examples)
+            assert sum(kinds.values()) == np.minimum(counts, 3).sum() - np.minimum(np.diag(counts), 3).sum()
+            assert all(example["sentence1"] and example["label"] != example["predicted"] for example in examples)
     assert (finished / "report.html").read_text().count("<svg") >= 1
     assert not list(finished.rglob("*.partial")) and not list(finished.rglob(".*filling"))
 

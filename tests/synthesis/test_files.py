@@ -181,4 +181,4 @@ def test_no_reason_breaks_the_cards_table(tmp_path):
     counts = {label: count._replace(rejected={"contains 'a|b\r\n'": 1})}
     write_set(tmp_path, SICK, chosen._replace(counts=counts))
     card = (tmp_path / "README.md").read_bytes()
-    assert b"\r" not in card and rb"1 contains 'a\|b\r\n' |" in card
+    assert b"\r" not in card and rb"1 contains 'a\|b\\r\\n' |" in card
