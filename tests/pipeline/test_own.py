@@ -57,7 +57,7 @@ def test_single_texts_go_through_all_stages(finished, own, capsys):
     main.print_tables(Job.start(own, finished), rows, Console())
     assert "main results, f1" in capsys.readouterr().out
     report = (finished / "report.html").read_text()
-    assert report.index("main results, f1") < report.index("main results, accuracy") and ">text</th>" in report
+    assert report.index("main results, f1") < report.index("main results, accuracy") and "% F1 on own" in report
 
 
 def test_a_synthetic_text_is_a_text_and_a_label_and_none_comes_twice(finished):
@@ -163,12 +163,12 @@ def test_check_task_shows_examples_words_counts_and_zero_shot_accuracy(config_fi
 def test_evaluate_scores_a_file_and_needs_no_other(finished, config_file, data, capsys):
     prompt = str(next(finished.glob("cells/own-random0-Prompt_Tuning-13-*")) / "prompt.safetensors")
     evaluate.main([config_file, "--file", str(data / "single.csv"), "--prompt", prompt])
-    assert "single.csv: accuracy " in (shown := capsys.readouterr().out) and "n = 24" in shown
+    assert "single.csv, with the prompt: accuracy " in (shown := capsys.readouterr().out) and "n = 24" in shown
     evaluate.main([config_file, "--data", str(data / "single.csv"), "--prompt", prompt])
     shown = capsys.readouterr().out
     (row,) = [row for row in read_rows(finished / "results.jsonl")
               if (row.method, row.seed, row.metric) == ("Prompt Tuning", 13, "accuracy")]
-    assert f"own test: accuracy {100 * row.value:.2f}" in shown and "n = 6" in shown
+    assert f"own test, with the prompt: accuracy {100 * row.value:.2f}" in shown and "n = 6" in shown
 
 
 def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
@@ -177,7 +177,7 @@ def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
         '{"sentence1": "a boy runs .", "sentence2": "a boy moves .", "label": "entailment"}\n')
     asked = dataclasses.replace(config, tasks=("RTE",), data=dataclasses.replace(config.data, root=str(tmp_path)))
     evaluate.score(asked, evaluate.Arguments())
-    assert "RTE validation: accuracy" in capsys.readouterr().out
+    assert "RTE validation, without a prompt: accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"RTE: no train split; add train\.jsonl"):
         evaluate.score(asked, evaluate.Arguments(split="train"))
     with pytest.raises(UserError, match=r"--file x\.csv: is read for an own task, and Config\.tasks names none"):
