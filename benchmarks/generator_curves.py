@@ -1,0 +1,51 @@
+"""How generators are tuned, in figures: the mean over seeds of what their metrics.jsonl hold, at a few updates.
+
+    python -m benchmarks.generator_curves RUN [--steps 10 20 40 80 240]
+
+RUN is the directory of a finished or unfinished run. Prints a Markdown table a figure: a row a generator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+
+from dawgen_jax.io.metrics_log import read_metrics
+from dawgen_jax.results.render import Table, to_markdown
+
+FIGURES = {
+    "weight_entropy": "entropy of the token weights, as a share of the greatest",
+    "loss_wgen": "L_wGen: weighted negative log-likelihood a token",
+    "nll": "L_gen: the same without weights",
+    "loss_disc": "L_disc",
+    "loss_dist": "L_dist",
+}
+
+
+def read_run(run: pathlib.Path) -> dict[str, list[dict[int, dict]]]:
+    """For each task and generator the lines of its seeds by update."""
+    found: dict[str, list[dict[int, dict]]] = {}
+    for folder in sorted((run / "synthetic").glob("[!.]*")):
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        lines = read_metrics(run / "generators" / meta["generator_artefact"] / "metrics.jsonl")
+        found.setdefault(f"{meta['task']}, {meta['generator']}", []).append({line["step"]: line for line in lines})
+    return found
+
+
+def main() -> None:
+    """Read, average and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 40, 80, 240])
+    arguments = parser.parse_args()
+    found = read_run(arguments.run)
+    for key, title in FIGURES.items():
+        rows = tuple((name, *(f"{statistics.fmean(seed[step][key] for seed in seeds):.3f}" for step in arguments.steps),
+                      str(len(seeds))) for name, seeds in found.items())
+        print(to_markdown(Table(title, ("generator", *(f"update {step}" for step in arguments.steps), "seeds"), rows)))
+
+
+if __name__ == "__main__":
+    main()
