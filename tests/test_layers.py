@@ -2,7 +2,7 @@
 
 The rooms, from top to bottom; a module imports its own tier or a lower one:
 
-    train, tests, benchmarks -> pipeline -> results -> methods, generator, evaluation
+    train, tests, benchmarks -> api -> pipeline -> results -> methods, generator, evaluation
     -> miniworld, synthesis -> prompts, data -> training, tasks -> backbones, surgery, io -> origins, config
 """
 
@@ -21,6 +21,7 @@ TIERS = (
     {"methods", "generator", "evaluation"},
     {"results"},
     {"pipeline"},
+    {"api"},
 )
 TIER = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("backbones", "surgery"),

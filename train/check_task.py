@@ -72,7 +72,7 @@ def zero_shot(given: TaskData, config: Config) -> str:
 
 def main(argv: list[str]) -> None:
     """Check every task of a config."""
-    config, _ = cli.parse(argv, "Check the tasks of a config before anything is trained.")
+    config, _ = cli.parse(argv, __doc__)
     writes = any(arm.generator not in ("", RELEASED) for arm in arms_of(config))
     problems = []
     for name in config.tasks:

@@ -1,4 +1,14 @@
-"""What the programs share: config files, one command-line parser, errors of one sentence, the compilation cache."""
+"""What the programs share: config files, one command-line parser, errors of one sentence, the compilation cache.
+
+Exit status of every program:
+
+    0    done
+    1    a fault of the program itself; the traceback says where
+    2    a mistake in what was given, or a part of a grid failed while the rest went on; one sentence says which
+    130  stopped by Ctrl-C
+    141  nobody reads what is printed any more (``| head``)
+    143  stopped by SIGTERM; the same command goes on from what is finished or checkpointed
+"""
 
 from __future__ import annotations
 
@@ -9,6 +19,7 @@ import os
 import pathlib
 import re
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -16,7 +27,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -24,10 +35,16 @@ from dawgen_jax.config import Config, UserError, fields_of
 from dawgen_jax.io.files import storage_fault
 from dawgen_jax.io.terminal import printable
 
-__all__ = ["guard", "load_config", "parse", "parse_with", "start"]
+__all__ = ["Common", "apply", "guard", "help_of", "load_config", "parse", "parse_options", "parse_with",
+           "shipped_configs", "start"]
+
+EXITS = ("Exit status: 0 done; 1 a fault of the program (with a traceback); 2 a mistake in what was given, or a part "
+         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM, 141 by | head.")
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = "stopped; the same command goes on from what is finished or checkpointed."
+_UNREAD = 128 + signal.SIGPIPE
 _GRACE = 10.0
 """Seconds from a signal to the end; schedulers wait for 30 before they kill."""
 
@@ -36,28 +53,94 @@ _DATA = re.compile("^--data(?=$|=)")
 
 AnyConfig = TypeVar("AnyConfig")
 Extra = TypeVar("Extra")
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Options of all programs that compute."""
+
+    quiet: bool = False
+    """No plan and no progress: results, warnings and errors alone."""
+    device: Literal["", "cpu", "gpu", "tpu"] = ""
+    """Compute on this kind of device; empty takes the best that is there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeded(Common):
+    """Options of the programs that run a configuration's seeds."""
+
+    seed: int | None = None
+    """This seed alone, in place of the configuration's seeds."""
+
+
+def apply(common: Common) -> None:
+    """Do as the options of all programs say; to be called before anything asks JAX for a device.
+
+    Raises:
+      UserError: there is no such device.
+    """
+    if common.quiet:
+        logging.getLogger("dawgen_jax").setLevel(logging.WARNING)
+    if common.device:
+        import jax
+
+        names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
+        jax.config.update("jax_platforms", names[common.device])
+        try:
+            found = jax.devices()[0].platform
+        except RuntimeError:  # the plugin is not installed, or does not start
+            found = ""
+        if found != common.device:
+            raise UserError(f"--device {common.device}: JAX finds none here; install its support (pip install "
+                            "'dawgen-jax[cuda]' or 'dawgen-jax[tpu]'), or leave the option out.")
+
+
+def help_of(argv: Sequence[str], text: str | None) -> None:
+    """Print ``text`` and end, where ``argv`` asks for help: for programs that take words and no options."""
+    if {"-h", "--help"} & set(argv):
+        print(f"{text}\n{EXITS}")
+        sys.exit(0)
+
+
+def parse_options(argv: Sequence[str], kind: type[Options], description: str | None, first: str = "") -> Options:
+    """The options of a program as a dataclass of that kind; ends where help is asked for, or they do not fit it.
+
+    Args:
+      argv: the words behind the program, and behind ``first``.
+      kind: of dataclass.
+      description: of the program.
+      first: what help names in front of the options.
+    """
+    return tyro.cli(kind, prog=f"{sys.argv[0]} {first}".strip(), args=argv, description=f"{description}\n\n{EXITS}",
+                    config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the programs: 'mini' of configs/mini.py."""
+    return sorted(path.stem for path in CONFIGS.glob("[a-z]*.py"))
 
 
 def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     """The config that ``get_config()`` of a Python file returns.
 
     Args:
-      path: of the file. Config files may import each other: ``from configs import mini``.
+      path: of the file, or the name of one that is shipped ('mini'). Config files may import each other:
+        ``from configs import mini``.
       kind: of config that it must be.
 
     Raises:
       UserError: no such file, it raises an error, or it has no get_config that returns a config of that kind.
     """
-    file = pathlib.Path(path)
+    file = CONFIGS / f"{path}.py" if path in shipped_configs() else pathlib.Path(path)
     if not file.is_file():
         if file.is_dir():
             raise UserError(f"{path}: is a folder; name a config file in it.")
-        known = ", ".join(sorted(str(other) for other in pathlib.Path("configs").glob("*.py")))
-        raise UserError(f"{path}: no such config file; there are: {known or 'none in configs/'}.")
+        raise UserError(f"{path}: no such config file, and the shipped ones are {', '.join(shipped_configs())}.")
     root = str(file.resolve().parent.parent)  # of configs/, whatever the working directory
     sys.path.insert(0, root)
     try:
-        get_config = runpy.run_path(path).get("get_config")
+        get_config = runpy.run_path(str(file)).get("get_config")
         if not callable(get_config):
             raise UserError("has no get_config(); define one that returns a dawgen_jax.config.Config.")
         config = get_config()
@@ -66,7 +149,7 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     except SyntaxError as error:
         raise UserError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}; mend the config file.") from None
     except Exception as error:  # of the user's own code
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         place, told = f"{path}:{lines[-1]}" if lines else path, " ".join(str(error).split())
         wrong_field = isinstance(error, TypeError)
         advice = "compare the fields in dawgen_jax/config.py" if wrong_field else "mend the config file"
@@ -79,17 +162,18 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     return config
 
 
-def parse(argv: Sequence[str], description: str) -> tuple[Config, pathlib.Path]:
+def parse(argv: Sequence[str], description: str | None) -> tuple[Config, pathlib.Path]:
     """``CONFIG.py [--out DIR] [--field.sub value ...]`` -> (config, run directory)."""
     config, out, _ = parse_with(argv, description, None)
     return config, out
 
 
-def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[AnyConfig] = Config
+def parse_with(argv: Sequence[str], description: str | None, extra: Extra, kind: type[AnyConfig] = Config
                ) -> tuple[AnyConfig, pathlib.Path, Extra]:
     """``CONFIG.py [--out DIR] [--field.sub value ...] [--more value ...]`` -> (config, run directory, extra).
 
-    The directory is DIR, else runs/NAME with the config's name, or its file's where it has none.
+    The directory is DIR, else runs/NAME with the config's name, or its file's where it has none. The options of all
+    programs (:class:`Common`, ``--seed``) are read and applied.
 
     Args:
       argv: the words behind the program.
@@ -104,11 +188,12 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
     if not argv or argv[0].startswith("-"):
         if not {"-h", "--help"} & set(argv):
             raise UserError("give a config file first: CONFIG.py [--out DIR] [--field.sub value ...]; for instance "
-                            "configs/mini.py.")
-        config, rest, description = kind(), ["--help"], f"{description} Give a config file first."
+                            "configs/mini.py, or the name of a shipped one: mini.")
+        config, rest = kind(), ["--help"]
     else:
         config, rest = load_config(argv[0], kind), [_DATA.sub("--own.data", word) for word in argv[1:]]
-    known = [*fields_of(config), *(fields_of(extra) if extra else {}), "out", "help"]
+    common = Seeded() if hasattr(config, "seeds") else Common()
+    known = [*fields_of(config), *(fields_of(extra) if extra else {}), *fields_of(common), "out", "help"]
     for word in rest:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name not in known:
@@ -116,6 +201,7 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
     parts = {"out": (Annotated[pathlib.Path | None, tyro.conf.arg(help="The run directory (runs/NAME).")], None),
              "config": (Annotated[kind, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff], config)}
+    parts["common"] = (Annotated[type(common), tyro.conf.arg(name="")], common)
     if extra:
         parts["extra"] = (Annotated[type(extra), tyro.conf.arg(name="")], extra)
     program = dataclasses.make_dataclass("Program", [
@@ -123,10 +209,13 @@ def parse_with(argv: Sequence[str], description: str, extra: Extra, kind: type[A
         frozen=True)
     if rest[-1:] == ["--out"]:
         raise UserError("--out: give the run directory after it.")
-    parsed: Any = tyro.cli(program, args=rest, description=description, config=(tyro.conf.FlagCreatePairsOff,))
-    name = getattr(config, "name", "") or pathlib.Path(argv[0]).stem
-    out = parsed.out or pathlib.Path("runs") / (getattr(parsed.config, "name", "") or name)
-    return parsed.config, out, getattr(parsed, "extra", None)
+    parsed: Any = parse_options(rest, program, description, "CONFIG")
+    apply(parsed.common)
+    config = parsed.config
+    if getattr(parsed.common, "seed", None) is not None:
+        config = dataclasses.replace(config, seeds=(parsed.common.seed,))
+    out = parsed.out or pathlib.Path("runs") / (getattr(config, "name", "") or pathlib.Path(argv[0]).stem)
+    return config, out, getattr(parsed, "extra", None)
 
 
 class _Plain(logging.Formatter):
@@ -185,15 +274,39 @@ def _catch_signals() -> list[int]:
     return received
 
 
-def guard(main: Callable[[list[str]], None]) -> None:
+def _unread(error: BaseException | None) -> bool:
+    """Whether nobody reads standard output any more; what is still to be written to it is then dropped."""
+    try:
+        sys.stdout.flush()
+        gone = select.poll()
+        gone.register(1, 0)
+        broken = isinstance(error, BrokenPipeError) and bool(gone.poll(0))
+    except BrokenPipeError:
+        broken = True
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return broken or (error is not None and isinstance(error.__context__, BrokenPipeError))  # Rich has seen to it
+
+
+def guard(main: Callable[[list[str]], None], prepare: Callable[[], None] = start) -> None:
     """Run a program whose every foreseen end is one sentence on standard error, without a traceback.
 
-    A user's mistake, or a path that cannot be used, ends with status 2, SIGTERM with 143 and Ctrl-C with 130.
+    A user's mistake, or a path that cannot be used, ends with status 2, SIGTERM with 143 and Ctrl-C with 130; with 141
+    where the output goes to a program that has ended (``| head``).
+
+    Args:
+      main: the program; it is given the words of the command line.
+      prepare: process-wide settings.
     """
     received = _catch_signals()
+    module = sys.modules["__main__"].__spec__
+    if module:  # help and usage show what was typed, not a path
+        sys.argv[0] = f"python -m {module.name}"
     try:
-        start()
+        prepare()
         main(sys.argv[1:])
+        if _unread(None):
+            sys.exit(_UNREAD)
     except BaseException as error:
         if received:  # whatever became of its exception on the way
             print(_STOPPED, file=sys.stderr)
@@ -202,7 +315,10 @@ def guard(main: Callable[[list[str]], None]) -> None:
             error = UserError(f"{error.filename}: {error.strerror}; mend that, or name another path.")
         elif isinstance(error, Exception) and (fault := storage_fault(error)):
             error = UserError(f"{fault}: make room, or name another path, and the same command goes on.")
-        if not isinstance(error, UserError):
-            raise
-        print(f"error: {printable(error)}", file=sys.stderr)
-        sys.exit(2)
+        unread = _unread(error)
+        if isinstance(error, UserError):
+            print(f"error: {printable(error)}", file=sys.stderr)
+            sys.exit(2)
+        if unread and isinstance(error, BrokenPipeError | SystemExit):
+            sys.exit(_UNREAD)
+        raise

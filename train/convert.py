@@ -59,6 +59,7 @@ def read_bin(source: pathlib.Path) -> dict[str, np.ndarray]:
 
 def main(argv: list[str]) -> None:
     """Convert and check by loading the result."""
+    cli.help_of(argv, __doc__)
     if len(argv) not in (2, 3):
         raise UserError("Usage: python -m train.convert SRC DST [float32|bfloat16|float16]")
     source, target = map(pathlib.Path, argv[:2])

@@ -26,6 +26,7 @@ def differences(first: Config, second: Config) -> list[tuple[str, object, object
 
 def main(argv: list[str]) -> None:
     """Print a table."""
+    cli.help_of(argv, __doc__)
     if not 1 <= len(argv) <= 2 or any(word.startswith("-") for word in argv):
         raise UserError("Usage: python -m train.diff CONFIG.py [OTHER.py]; without OTHER.py the defaults are taken.")
     configs = [cli.load_config(path) for path in argv] + [Config()] * (2 - len(argv))

@@ -128,7 +128,7 @@ def _effect(changed: int, count: int) -> str:
 
 def main(argv: list[str]) -> None:
     """Parse the command line and score."""
-    config, _, arguments = cli.parse_with(argv, "Score a stored prompt.", Arguments())
+    config, _, arguments = cli.parse_with(argv, __doc__, Arguments())
     score(config, arguments)
 
 

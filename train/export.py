@@ -70,7 +70,7 @@ def export(arguments: Arguments) -> None:
 
 def main(argv: list[str]) -> None:
     """Parse the command line and write."""
-    export(tyro.cli(Arguments, args=argv, description="Write a prompt as PEFT adapters."))
+    export(cli.parse_options(argv, Arguments, __doc__))
 
 
 if __name__ == "__main__":

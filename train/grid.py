@@ -66,7 +66,7 @@ def show_plan(config: Config, out: pathlib.Path, units: list[pipeline.Unit], con
 
 def main(argv: list[str]) -> None:
     """Run the units of a shard, or show what they would cost, or print a job file."""
-    config, out, arguments = cli.parse_with(argv, "A grid of cells, resumable and in shards.", Arguments())
+    config, out, arguments = cli.parse_with(argv, __doc__, Arguments())
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", arguments.shard)
     if not match:
         raise UserError(f"--shard {arguments.shard[:60]}: must be i/n, for instance 0/4.")

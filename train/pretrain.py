@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     from dawgen_jax.miniworld import pretraining
     from train import cli
 
-    config, out, arguments = cli.parse_with(argv, "Pre-train a backbone of the mini world.", Arguments(),
+    config, out, arguments = cli.parse_with(argv, __doc__, Arguments(),
                                             pretraining.PretrainConfig)
     config = pretraining.planned(config, out, arguments.workers)
     facts = pretraining.pretrain(config, out, arguments.workers)

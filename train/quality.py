@@ -98,7 +98,7 @@ def judge(arguments: Arguments, console: Console) -> None:
 
 def main(argv: list[str]) -> None:
     """Parse the command line and judge."""
-    judge(tyro.cli(Arguments, args=argv, description=__doc__), Console())
+    judge(cli.parse_options(argv, Arguments, __doc__), Console())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from train import cli
 
 def main(argv: list[str]) -> None:
     """Write synthetic sets and print their folders."""
-    config, out = cli.parse(argv, "Stage 2: write synthetic sets.")
+    config, out = cli.parse(argv, __doc__)
     units = [unit for unit in units_of(config) if unit.arm.generator not in ("", RELEASED)]
     work = Work(Job.start(config, out), units)
     console = Console()

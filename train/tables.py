@@ -88,7 +88,7 @@ def show(arguments: Arguments, console: Console) -> None:
 
 def main(argv: list[str]) -> None:
     """Parse the command line and show."""
-    show(tyro.cli(Arguments, args=argv, description=__doc__), Console())
+    show(cli.parse_options(argv, Arguments, __doc__), Console())
 
 
 if __name__ == "__main__":

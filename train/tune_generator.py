@@ -14,7 +14,7 @@ from train import cli
 
 def main(argv: list[str]) -> None:
     """Tune generators and print their folders."""
-    config, out = cli.parse(argv, "Stage 1: tune the generators' label prompts.")
+    config, out = cli.parse(argv, __doc__)
     generators = [name for name in generators_of(arms_of(config)) if name != RELEASED]
     given = [read_task(name, config, generates=False) for name in config.tasks]
     job = Job.start(config, out)

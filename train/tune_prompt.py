@@ -11,7 +11,7 @@ from train import cli
 
 def main(argv: list[str]) -> None:
     """Run cells and print accuracy a seed."""
-    config, out = cli.parse(argv, "Stage 3: tune and score prompts.")
+    config, out = cli.parse(argv, __doc__)
     units = pipeline.units_of(config)
     for row in pipeline.run(Job.start(config, out), units):
         if row.metric == "accuracy":

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.config import BackboneConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -133,6 +134,7 @@ class Backbone(NamedTuple):
       tokenizer: its tokenizer.
       label: its name in result rows.
       digest: of its weights, configuration, tokenizer and compute dtype.
+      config: how it was loaded.
     """
 
     model: Model
@@ -140,3 +142,4 @@ class Backbone(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     label: str
     digest: str
+    config: BackboneConfig = BackboneConfig()

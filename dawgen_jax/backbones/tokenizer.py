@@ -6,9 +6,11 @@ sentinels (<extra_id_n>) are never sampled and never start a prompt.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +40,8 @@ def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> P
     Raises:
       UserError: there is no such folder, no tokenizer in it that can be read, or one whose sentinel the model lacks.
     """
-    from transformers import AutoTokenizer
+    with no_advice():
+        from transformers import AutoTokenizer
 
     if not pathlib.Path(path).is_dir():
         raise UserError(f"{path}: no such folder; give a Hugging Face directory with a tokenizer (tokenizer.json or "
@@ -55,6 +58,20 @@ def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> P
         raise UserError(f"{path}: its tokenizer's <extra_id_0> is piece {mask}, but the model has only {vocab_size} "
                         "rows; put the tokenizer of this model there.")
     return tokenizer
+
+
+@contextlib.contextmanager
+def no_advice() -> Iterator[None]:
+    """Keep transformers from saying, as it is imported, that it lacks PyTorch: its tokenizers need none."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def sentinel_id(tokenizer: PreTrainedTokenizerBase, n: int = 0) -> int:

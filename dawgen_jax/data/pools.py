@@ -22,7 +22,8 @@ from dawgen_jax.io.terminal import printable
 from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR
 
-__all__ = ["Example", "Pools", "hub_splits", "load_pools", "read_examples", "rows_of", "text_of", "texts_of"]
+__all__ = ["Example", "Pools", "hub_splits", "load_pools", "read_examples", "read_texts", "rows_of", "text_of",
+           "texts_of"]
 
 log = logging.getLogger(__name__)
 TEXT = ("text", "sentence", "review", "content")
@@ -130,6 +131,21 @@ def read_examples(path: str | pathlib.Path, task: Task) -> list[Example]:
     return _examples(rows, task, names)
 
 
+def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Reads texts to be classified from one file; labels are not needed and not read.
+
+    Args:
+      path: as for :func:`read_examples`.
+      task: of pairs or of single texts.
+      columns: names of their fields, one or two; by default the usual ones.
+
+    Raises:
+      UserError: the file is missing or of another kind, or a line is broken; the message names file and line.
+    """
+    rows, _ = rows_of(path, columns or SENTENCE1 + SENTENCE2 + TEXT)
+    return [tuple(_texts(place, row, [[name] for name in columns] or _columns(task))) for place, row in rows]
+
+
 def rows_of(path: str | pathlib.Path, columns: Collection[str] = SENTENCE1 + SENTENCE2 + TEXT + LABEL,
             labels: tuple[str, ...] = LABEL) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
     """The rows of a file: place ('file:line') and fields; and what integer labels stand for there, where it says so.
@@ -158,20 +174,26 @@ def _examples(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ..
     for place, row in rows:
         label = _field(place, row, LABEL, lambda field, place=place, row=row: _label(place, row[field], task, names))
         if label is not None:
-            columns = (SENTENCE1, SENTENCE2) if task.fields == PAIR else (TEXT,)
-            texts = [_field(place, row, fields, lambda field, place=place, row=row: text_of(place, row[field], field))
-                     for fields in columns]
-            examples.append(Example(*["", *texts][-2:], label))
+            examples.append(Example(*["", *_texts(place, row, _columns(task))][-2:], label))
     return examples
 
 
-def _field(place: str, row: dict, fields: tuple[str, ...], read: Callable[[str], Any]) -> Any:
+def _columns(task: Task) -> tuple[tuple[str, ...], ...]:
+    """The names that a file may have for each of the task's fields."""
+    return (SENTENCE1, SENTENCE2) if task.fields == PAIR else (TEXT,)
+
+
+def _texts(place: str, row: dict, columns: Sequence[Sequence[str]]) -> list[str]:
+    return [_field(place, row, names, lambda field: text_of(place, row[field], field)) for names in columns]
+
+
+def _field(place: str, row: dict, fields: Sequence[str], read: Callable[[str], Any]) -> Any:
     """What ``read`` makes of the field that is there; where there are several, they must agree."""
     there = [field for field in fields if field in row]
     if not there:
         known = printable(", ".join(map(str, row)))[:200]
-        raise UserError(f"{place}: no field '{fields[0]}' (fields there: {known}); it may also be named "
-                        f"{', '.join(fields[1:])}.")
+        other = f"it may also be named {', '.join(fields[1:])}" if fields[1:] else "name one of them"
+        raise UserError(f"{place}: no field '{fields[0]}' (fields there: {known}); {other}.")
     values = [read(field) for field in there]
     for field, value in zip(there, values, strict=True):
         if value != values[0]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dawgen_jax.data.batches import ClassifierBatch, pad_rows, trim
 
-__all__ = ["length_batches", "predict"]
+__all__ = ["class_scores", "length_batches", "predict"]
 
 
 def length_batches(data: ClassifierBatch, size: int, multiple: int) -> Iterator[tuple[np.ndarray, ClassifierBatch]]:
@@ -23,24 +23,28 @@ def length_batches(data: ClassifierBatch, size: int, multiple: int) -> Iterator[
         yield chosen, trim(pad_rows(ClassifierBatch(*(leaf[chosen] for leaf in data)), size), multiple)
 
 
-def predict(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:
-    """Predicted classes of a data set under K sets of parameters.
+def class_scores(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:
+    """Class scores of a data set under K sets of parameters.
 
     Args:
       score: compiled ``(params [K, ...], theta, batch) -> [K, B, L]``.
       params: K sets, scored on the same examples.
       theta: frozen parameters.
-      data: leaves [N, ...].
+      data: leaves [N, ...], N > 0.
       size: rows of a batch, a multiple of the mesh's data axis.
       multiple: of the token axis.
 
     Returns:
-      int [K, N], in the order of ``data``.
+      float [K, N, L], in the order of ``data``.
     """
-    predicted: list[np.ndarray] = []
+    scored: list[np.ndarray] = []
     order: list[np.ndarray] = []
     for chosen, batch in length_batches(data, size, multiple):
-        predicted.append(np.asarray(score(params, theta, batch)).argmax(axis=-1)[:, :len(chosen)])
+        scored.append(np.asarray(score(params, theta, batch))[:, :len(chosen)])
         order.append(chosen)
-    place = np.argsort(np.concatenate(order))
-    return np.concatenate(predicted, axis=1)[:, place].astype(np.int32)
+    return np.concatenate(scored, axis=1)[:, np.argsort(np.concatenate(order))]
+
+
+def predict(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:
+    """Predicted classes, int [K, N]: those of the highest scores; arguments as in :func:`class_scores`."""
+    return class_scores(score, params, theta, data, size=size, multiple=multiple).argmax(axis=-1).astype(np.int32)

@@ -1,12 +1,14 @@
-"""Text from data and paths as a terminal may be shown it: control characters become their escapes."""
+"""What a terminal is shown: text from data and paths, whose control characters become their escapes, and progress."""
 
 from __future__ import annotations
 
+import logging
 import re
 
 from rich.text import Text
+from tqdm import tqdm
 
-__all__ = ["plain", "printable"]
+__all__ = ["plain", "printable", "progress"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0 and C1 (ESC, carriage return, ...), other line breaks, reversals of direction, and surrogates, which cannot be
@@ -32,3 +34,12 @@ def printable(text: object, *, lines: bool = False) -> str:
 def plain(text: object, style: str = "") -> Text:
     """The same for Rich, which takes nothing in it for markup or an emoji code; line breaks are kept."""
     return Text(printable(text, lines=True), style=style)
+
+
+def progress(total: int, title: str, *, done: int = 0, unit: str = "it") -> tqdm:
+    """A bar on standard error that goes as it ends, where this project's logger shows what it says at level INFO.
+
+    The programs set that level (``--quiet`` does not); a library that is imported keeps silent.
+    """
+    shown = logging.getLogger("dawgen_jax").isEnabledFor(logging.INFO)
+    return tqdm(total=total, initial=done, desc=printable(title), unit=unit, leave=False, disable=not shown)

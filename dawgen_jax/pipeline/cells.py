@@ -2,7 +2,8 @@
 
 An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json,
 wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, where something small
-was tuned, its parameters: prompt.safetensors and the same as a PEFT adapter in peft/, or lora.safetensors.
+was tuned, the classifier (``methods.stored``): classifier.json with prompt.safetensors (and the same as a PEFT adapter
+in peft/) or lora.safetensors.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.backbones.tokenizer import word_start_ids
-from dawgen_jax.config import Config, digest
+from dawgen_jax.config import ClassifierConfig, Config, digest
 from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.pools import Example, texts_of
@@ -33,6 +35,7 @@ from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import value_of
+from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline import adapters
@@ -43,7 +46,7 @@ from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.tasks import Task
 
-__all__ = ["Cell", "cells_of", "run_arm"]
+__all__ = ["Cell", "cells_of", "run_arm", "start_prompt"]
 
 _EACH, _IN_ALL, _CHARACTERS = 3, 60, 400
 """Bounds of wrong_examples.json: examples of each kind of mistake and of all, and characters of each of their texts."""
@@ -168,10 +171,10 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
                           "cosine": float(np.mean([line["cosine"] for line in lines if "cosine" in line]))}
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         rows = _rows(job, given, arm, cell, predicted[k], data.label, count, seconds, extras[k])
-        kept = params if method.stretches and not trained.weights else None
+        stored = Stored(given.task, method, config, backbone.digest, params if method.stretches else None)
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
         finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
-                                              params=kept, task=given.task, base=config.backbone.path))
+                                              stored=stored if can_be_stored(method) else None))
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
@@ -194,9 +197,14 @@ def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell]) -> np.ndarray:
     config, backbone = job.config.classifier, encoded.backbone
     if cells[0].source:
         return np.stack([cell.source.prompt for cell in cells])
-    return np.stack([prompts.vocabulary_prompt(
+    return np.stack([start_prompt(backbone, config, cell.seed) for cell in cells])
+
+
+def start_prompt(backbone: Backbone, config: ClassifierConfig, seed: int) -> np.ndarray:
+    """The prompt [P, H] of vocabulary rows that tuning starts from, the first ones or drawn by ``seed``."""
+    return prompts.vocabulary_prompt(
         backbone.theta, word_start_ids(backbone.tokenizer), config.prompt_length, model=backbone.model,
-        seed=None if config.prompt_init == "vocabulary" else cell.seed) for cell in cells])
+        seed=None if config.prompt_init == "vocabulary" else seed)
 
 
 def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray, label: np.ndarray, trainable: int,
@@ -235,13 +243,11 @@ def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, pred
 
 
 def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],
-          params, task: Task, base: str) -> None:
-    if isinstance(params, np.ndarray):
-        prompts.save(folder / "prompt.safetensors", {"prompt": params})
-        adapters.write_prompt(folder / "peft", params, base, task, rows[0])
-    elif params is not None:
-        prompts.save(folder / "lora.safetensors", {f"{path}/{part}": value for path, factors in params.items()
-                                                   for part, value in factors.items()})
+          stored: Stored | None) -> None:
+    if stored:
+        write_classifier(folder, stored)
+        if isinstance(stored.params, np.ndarray):
+            adapters.write_prompt(folder / "peft", stored.params, stored.config.backbone.path, stored.task, rows[0])
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "predictions.json", predicted.tolist())
     write_json(folder / "wrong_examples.json", wrong)

@@ -10,6 +10,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,12 @@ from dawgen_jax.config import GeneratorConfig, digest, fields_of
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.encoding import generator_arrays
+from dawgen_jax.data.pools import Example
 from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
+from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import TaskData, warn_of_unknown
@@ -34,7 +37,7 @@ from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["start_prompts", "tune_generators"]
+__all__ = ["TunedPrompts", "num_steps_of", "start_prompts", "tune_generators", "tune_label_prompts"]
 
 _NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
           "dist_active": "dist_active", "weight_entropy": "weight_entropy", "grad_norm": "grad_norm",
@@ -87,6 +90,11 @@ def start_prompts(task: Task, backbone: Backbone, length: int, seed: int) -> dic
                                  model=backbone.model, seed=seed)
 
 
+def num_steps_of(config: GeneratorConfig, num_labels: int) -> int:
+    """Updates of a task's generator: 160 a label where ``config`` does not say."""
+    return config.num_steps or 160 * num_labels
+
+
 @functools.lru_cache(maxsize=8)
 def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placement: Placement) -> Callable:
     """The step of K seeds; tasks with the same number of labels share one program."""
@@ -94,37 +102,71 @@ def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placem
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1)
 
 
-def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, seeds: Sequence[int],
-          folders: Sequence[pathlib.Path], group: pathlib.Path, title: str) -> None:
-    task, begin = given.task, time.monotonic()
-    num_steps = config.num_steps or 160 * len(task.labels)
+class TunedPrompts(NamedTuple):
+    """Label prompts of K seeds, leaves [K, ...], before (``start``) and after tuning (``prompts``); the last ``batch``
+    [K, B, ...] and the ``token_weights`` W [K, B, U] that the tuned generator gives it."""
+
+    start: dict
+    prompts: dict
+    batch: GeneratorBatch
+    token_weights: np.ndarray
+
+
+def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone: Backbone, *, config: GeneratorConfig,
+                       seeds: Sequence[int], placement: Placement, folder: pathlib.Path, title: str,
+                       metrics_log: MetricsLog) -> TunedPrompts:
+    """Tune the label prompts Q of K seeds in one program.
+
+    Args:
+      task: its labels and phrases.
+      shots: the pairs that each seed learns from.
+      backbone: the frozen model, placed.
+      config: rates, sizes, losses.
+      seeds: K seeds.
+      placement: devices.
+      folder: where unfinished progress is kept.
+      title: for the progress bar and for errors.
+      metrics_log: takes a line every ``config.log_every`` updates.
+
+    Raises:
+      UserError: a loss is not finite, or a class has no example.
+    """
+    num_steps = num_steps_of(config, len(task.labels))
     start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
     width = start[0]["infix"].shape[1]
-    data = [generator_arrays(backbone.tokenizer, task, given.splits[seed].train, width, config) for seed in seeds]
+    data = [generator_arrays(backbone.tokenizer, task, own, width, config) for own in shots]
     warn_of_unknown(task, backbone, data[0].source, data[0].source_mask & (data[0].slots < 0))
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
-    step = _compiled_step(config, backbone.model, num_steps, job.placement)
-    rows = job.placement.rows(config.examples_per_label * len(task.labels))
-    log = job.metrics_log(group, fields_of(config, "generator."), seeds)
+    step = _compiled_step(config, backbone.model, num_steps, placement)
+    rows = placement.rows(config.examples_per_label * len(task.labels))
     fitted = fit(
         step, state, backbone.theta, lambda number: _draw(data, seeds, number, config, rows),
-        schedule=Schedule(num_steps, 0, config.log_every, config.checkpoint_every), placement=job.placement,
-        folder=group / "checkpoint", log=log, title=title, seeds=seeds, show=("loss", "loss_disc", "loss_dist"),
+        schedule=Schedule(num_steps, 0, config.log_every, config.checkpoint_every), placement=placement,
+        folder=folder, log=metrics_log, title=title, seeds=seeds, show=("loss", "loss_disc", "loss_dist"),
         advice="lower generator.learning_rate, or set generator.backbone.dtype to float32.",
         figures=lambda metrics: {name: metrics[key] for key, name in _NAMES.items()})
-    log.close()
-    seconds, tuned = (time.monotonic() - begin) / len(seeds), jax.device_get(fitted.state.label_prompts)
+    tuned = jax.device_get(fitted.state.label_prompts)
     batch, weights = _weights(step, fitted.state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
+    return TunedPrompts(start, tuned, batch, weights)
+
+
+def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, seeds: Sequence[int],
+          folders: Sequence[pathlib.Path], group: pathlib.Path, title: str) -> None:
+    task, begin, log = given.task, time.monotonic(), job.metrics_log(group, fields_of(config, "generator."), seeds)
+    tuned = tune_label_prompts(task, [given.splits[seed].train for seed in seeds], backbone, config=config, seeds=seeds,
+                               placement=job.placement, folder=group / "checkpoint", title=title, metrics_log=log)
+    log.close()
+    seconds = (time.monotonic() - begin) / len(seeds)
     for k, folder in enumerate(folders):
-        meta = {"task": task.name, "labels": task.labels, "seconds": seconds, "num_steps": num_steps,
-                "generator_backbone": backbone.label, "seed": seeds[k],
-                "prompt_distance": _distance(tuned, start, k)}
-        examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in batch)), weights[k])
+        meta = {"task": task.name, "labels": task.labels, "seconds": seconds,
+                "num_steps": num_steps_of(config, len(task.labels)), "generator_backbone": backbone.label,
+                "seed": seeds[k], "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
+        examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in tuned.batch)), tuned.token_weights[k])
         finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
                                          base=config.backbone.path,
-                                         prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned)))
+                                         prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned.prompts)))
 
 
 def _weights(step: Callable, state: GeneratorState, backbone: Backbone, batch: GeneratorBatch):

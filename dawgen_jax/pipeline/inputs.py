@@ -17,7 +17,7 @@ from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, UserError, digest
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, UserError, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import classifier_arrays, label_word_ids
@@ -28,7 +28,7 @@ from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "load_backbone", "load_pools",
-           "read_task", "warn_of_unknown"]
+           "no_sentences", "read_task", "warn_of_unknown"]
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
             content.update(hashlib.file_digest(stream, "sha256").digest())
     tokenizer = load_tokenizer(folder, t5.vocab_size)
     return Backbone(T5(t5, sentinel_id(tokenizer)), theta, tokenizer, config.label,
-                    digest(content.hexdigest(), config.dtype))
+                    digest(content.hexdigest(), config.dtype), config)
 
 
 def find_task(name: str, config: Config | None = None) -> Task:
@@ -181,6 +181,18 @@ _TRIES = 10
 """Samples that are made for one that is wanted, at most, where first sentences may come again."""
 
 
+def no_sentences(task: Task, config: SynthesisConfig) -> list[str]:
+    """The empty first sentences of a task of single texts, one for every sample that may be tried.
+
+    Raises:
+      UserError: they would all give the same sample.
+    """
+    if not config.temperature:
+        raise UserError(f"synthesis.temperature = 0: {task.name} is a task of single texts, and every sample of a "
+                        "label would be the same text; set it above 0, for instance to 1.0.")
+    return [""] * (_TRIES * config.samples_per_label)
+
+
 def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> tuple[list[str], bool]:
     """First sentences in the order of use, and whether they repeat.
 
@@ -191,10 +203,7 @@ def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> 
     if task.name in miniworld.TASKS and not data.root and not data.corpus:
         return corpora.arrange(miniworld.first_sentences(task.name), data.corpus_seed), False
     if len(task.fields) == 1:
-        if not synthesis.temperature:
-            raise UserError(f"synthesis.temperature = 0: {task.name} is a task of single texts, and every sample of a "
-                            "label would be the same text; set it above 0, for instance to 1.0.")
-        return [""] * (_TRIES * synthesis.samples_per_label), True
+        return no_sentences(task, synthesis), True
     sentences = corpora.first_sentences(task, data, found)
     if not own or data.corpus != "pool" or not synthesis.temperature:
         return sentences, False

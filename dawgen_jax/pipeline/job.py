@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Job"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +71,10 @@ class Job:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time spent inside as the stage ``name``."""
+        """Count the time spent inside as the stage ``name``, and say when it is done."""
         begin = time.monotonic()
         try:
             yield
+            log.info("%s: done in %.0f s", name, time.monotonic() - begin)
         finally:
             self.seconds[name] += time.monotonic() - begin

@@ -9,6 +9,7 @@ cells of the run directory: the median of seconds per update and example of the 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,12 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 from dawgen_jax.config import Config
+from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.methods.base import Method, value_of
+from dawgen_jax.pipeline.generators import num_steps_of
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
-from dawgen_jax.pipeline.main import Unit
+from dawgen_jax.pipeline.main import Unit, generators_of
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "plan"]
+__all__ = ["Planned", "outline", "plan"]
 
 
 class Planned(NamedTuple):
@@ -35,6 +38,7 @@ class Planned(NamedTuple):
       flops: estimated, of all seeds, evaluation not counted.
       seconds: of all seeds, from measured cells; NaN where none was measured.
       finished: cells of the run directory that are there already.
+      labels: of the task.
     """
 
     unit: Unit
@@ -44,6 +48,7 @@ class Planned(NamedTuple):
     flops: float
     seconds: float
     finished: int
+    labels: int
 
 
 def _parameters(config: Config) -> int:
@@ -86,9 +91,10 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     parameters, classifier, planned = _parameters(config), config.classifier, []
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
+    labels = {task: len(find_task(task, config).labels) for task in dict.fromkeys(unit.task for unit in units)}
     costs = {}
     for unit in units:
-        costs[unit] = _cost(unit.arm.method, config, len(find_task(unit.task, config).labels))
+        costs[unit] = _cost(unit.arm.method, config, labels[unit.task])
         for row in mine:
             if _is_of(row, unit) and costs[unit][1]:
                 heavy = bool(unit.arm.method.trains and unit.arm.method.trains.weights)
@@ -104,5 +110,41 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         read = json.loads(json.dumps(method.settings(config)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
-        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds)))
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
+                               labels[unit.task]))
     return planned
+
+
+def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
+    """What a run will do, stage by stage, a line each, for people.
+
+    Args:
+      config: of the run.
+      planned: of :func:`plan`, in the order in which it runs.
+    """
+    arms = [line.unit.arm for line in planned]
+    labels = {line.unit.task: line.labels for line in planned}
+    writers = [name for name in generators_of(arms) if name != RELEASED]
+    sources = list(dict.fromkeys(arm.method.source for arm in arms if arm.method.source))
+    seeds, stages = _number(len(config.seeds), "seed"), []
+    if writers:
+        updates = "/".join(str(count) for count in sorted({num_steps_of(config.generator, n) for n in labels.values()}))
+        stages += [f"tune generators on {config.generator.backbone.label} ({', '.join(writers)}): {updates} updates, "
+                   f"{seeds}",
+                   f"synthesize with each of them: {config.synthesis.samples_per_label} pairs a label and seed"]
+    if sources:
+        stages.append(f"train source prompts ({', '.join(sources)})")
+    cells, finished = sum(line.cells for line in planned), sum(line.finished for line in planned)
+    stages.append(f"tune and score on {config.classifier.backbone.label}: {_number(len(planned), 'arm')}, "
+                  f"{_number(cells, 'cell')} ({finished} finished), "
+                  f"{sum(line.updates * line.cells for line in planned):,} updates")
+    lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
+    lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
+    seconds = sum(line.seconds * (1 - line.finished / line.cells) for line in planned)
+    if math.isfinite(seconds) and finished < cells:
+        lines.append(f"  about {seconds / 60:.0f} minutes of tuning, by the cells that are finished")
+    return lines
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

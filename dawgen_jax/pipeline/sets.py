@@ -18,19 +18,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
-from dawgen_jax.config import Config, UserError, digest, fields_of
+from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, UserError, digest, fields_of
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
 from dawgen_jax.pipeline.inputs import TaskData
@@ -41,7 +41,7 @@ from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["SyntheticSet", "read_released", "set_settings", "synthesize"]
+__all__ = ["SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
 
 log = logging.getLogger(__name__)
 _WIDTH = 32  # source widths that are compiled are multiples of this
@@ -152,16 +152,32 @@ def _decoder(model: Model, placement: Placement, slots: int, widths: tuple[int, 
                          max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, draw=draw)
 
 
-def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path,
-           folder: pathlib.Path) -> None:
-    config, begin = job.config.synthesis, time.monotonic()
-    task, corpus, backbone = given.task, given.sentences, job.backbone(job.config.generator.backbone)
-    label_prompts = jax.tree.map(jnp.asarray, prompts.load(generator_folder / "prompts.safetensors"))
-    infix = label_prompts["infix"].shape[1]
-    group, selector = partial(folder), Selector(task, config, repeats=given.repeats)
-    number = start = 0
-    with tqdm(total=config.samples_per_label * len(task.labels), desc=f"{task.name} {generator} {seed}, accepted",
-              leave=False) as bar:
+def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_prompts: dict, *,
+                 generator: GeneratorConfig, config: SynthesisConfig, placement: Placement, folder: pathlib.Path,
+                 title: str, repeats: bool = False) -> tuple[Selection, int]:
+    """Write pairs with a tuned generator until every label has enough, or the first sentences are used up.
+
+    Args:
+      task: its labels, penalties and rules of rejection.
+      corpus: first sentences, in the order in which they are used.
+      backbone: the generator's, placed.
+      label_prompts: Q, {'prompt': [L, P, H], 'infix': [L, I, H]}.
+      generator: its ``max_source_tokens``.
+      config: how much, and how tokens are drawn.
+      placement: devices.
+      folder: where finished shards are kept, which a restart reads.
+      title: for the progress bar.
+      repeats: first sentences come again, each time for another sample.
+
+    Returns:
+      (what is kept, with counts; the number of first sentences that were cut to their budget).
+
+    Raises:
+      UserError: a label has no accepted sample.
+    """
+    label_prompts, selector = jax.tree.map(jnp.asarray, label_prompts), Selector(task, config, repeats=repeats)
+    infix, number, start = label_prompts["infix"].shape[1], 0, 0
+    with progress(config.samples_per_label * len(task.labels), f"{title}, accepted") as bar:
         while start < len(corpus) and not selector.enough():
             if start >= _HOPELESS and not all(selector.accepted().values()):
                 break  # and selection ends with the reason
@@ -169,13 +185,14 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
             missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
             stop = start + min(config.shard_size, max(missing, config.batch_size))
             sentences = corpus[start:stop]
-            if not files.shard_path(group, number).exists():
-                rows = source_arrays(backbone.tokenizer, sentences, infix, job.config.generator)
-                made = _shard(job, task, backbone, label_prompts, labels, sentences, rows, start)
-                files.write_shard(group, number, made)
-            made = files.read_shard(group, number)
+            if not files.shard_path(folder, number).exists():
+                rows = source_arrays(backbone.tokenizer, sentences, infix, generator)
+                made = _shard(task, backbone, label_prompts, labels, sentences, rows, start, generator, config,
+                              placement)
+                files.write_shard(folder, number, made)
+            made = files.read_shard(folder, number)
             if not made:
-                raise UserError(f"{files.shard_path(group, number)}: is empty; remove the file, and it is made again.")
+                raise UserError(f"{files.shard_path(folder, number)}: is empty; remove the file, and it is made again.")
             selector.add(made)
             # A shard says itself where it ends: one from before a restart may have had another size.
             start, number = made[-1].index + 1, number + 1
@@ -184,10 +201,21 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
     selection = selector.select()
     for warning in selection.warnings:
         log.warning("%s", warning)
-    too_long = int(source_arrays(backbone.tokenizer, corpus[:start], infix, job.config.generator).cut.sum())
+    too_long = int(source_arrays(backbone.tokenizer, corpus[:start], infix, generator).cut.sum())
     if too_long:
         log.warning("%s: %d of %d first sentences were cut to generator.max_source_tokens = %d.", task.name, too_long,
-                    start, job.config.generator.max_source_tokens)
+                    start, generator.max_source_tokens)
+    return selection, too_long
+
+
+def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path,
+           folder: pathlib.Path) -> None:
+    config, begin, task = job.config.synthesis, time.monotonic(), given.task
+    backbone = job.backbone(job.config.generator.backbone)
+    selection, too_long = generate_set(
+        task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
+        generator=job.config.generator, config=config, placement=job.placement, folder=partial(folder),
+        title=f"{task.name} {generator} {seed}", repeats=given.repeats)
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
@@ -234,13 +262,12 @@ def _figures(row: SyntheticRow) -> dict[str, object]:
     return {name: value for name, value in flat.items() if value is not None}
 
 
-def _shard(job: Job, task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str],
-           sentences: Sequence[str], rows, start: int) -> list[Sample]:
+def _shard(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str], sentences: Sequence[str], rows,
+           start: int, generator: GeneratorConfig, config: SynthesisConfig, placement: Placement) -> list[Sample]:
     """The samples of a range of first sentences, in the order of (index, label)."""
-    config = job.config.synthesis
     penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
-    width = -(-(job.config.generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
-    decoder = _decoder(backbone.model, job.placement, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
+    width = -(-(generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
+    decoder = _decoder(backbone.model, placement, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
                        config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
                        any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
     positions = [task.labels.index(label) for label in labels]

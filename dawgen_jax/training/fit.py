@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dawgen_jax.config import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.terminal import printable
+from dawgen_jax.io.terminal import progress
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.placement import Placement
 
@@ -99,13 +98,16 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
         state = placement.replicate(state)
         if first < schedule.num_steps:  # a start that is evaluated again has its line again
             log.forget(offset + first - (first_scored and first == 0))
-        if first_scored and first == 0:
-            best, line = _evaluate(evaluate, state, best, offset)
-            log.record([line])
         pending: list[dict] = []
-        with tqdm(total=schedule.num_steps, initial=first, desc=printable(title), unit="step", leave=False) as bar:
+        with progress(schedule.num_steps, title, done=first, unit="step") as bar:
+            bar.set_postfix_str("compiling")
+            if first_scored and first == 0:
+                best, line = _evaluate(evaluate, state, best, offset)
+                log.record([line])
             for done in range(first + 1, schedule.num_steps + 1):
                 state, metrics = step(state, frozen, draw(done - 1))
+                if done == first + 1:  # the call has returned, so that its program is compiled
+                    bar.set_postfix_str("")
                 pending.append(metrics)
                 last = done == schedule.num_steps
                 due = evaluate is not None and (last or done % schedule.eval_every == 0)

@@ -53,6 +53,11 @@ class Placement:
         """
         return cls(data_mesh(devices))
 
+    @classmethod
+    def of(cls, tree: Any) -> Placement:
+        """The placement of a tree that :meth:`replicate` placed."""
+        return cls(jax.tree.leaves(tree)[0].sharding.mesh)
+
     @property
     def whole(self) -> NamedSharding:
         """The sharding of state, parameters and metrics: a whole copy on every device."""

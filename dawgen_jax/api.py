@@ -1,0 +1,333 @@
+"""The method from Python, step by step, as the paper tells it.
+
+A backbone is loaded; a generator's label prompts are tuned on a few labelled pairs (L_wGen, L_disc, L_dist); it writes
+a synthetic set; a classifier's prompt is tuned on real and synthetic pairs with gradient surgery; it predicts.
+
+>>> import tempfile
+>>> from dawgen_jax import Classifier, Generator, find_task, load_backbone
+>>> from dawgen_jax.config import ClassifierConfig, GeneratorConfig, SynthesisConfig
+>>> task, backbone = find_task("mini-snli"), load_backbone("mini-t5", devices=1)
+>>> real = [("a boy runs .", "a boy moves .", "entailment"), ("a girl sings .", "a girl makes noise .", "entailment"),
+...         ("a boy runs .", "a tall boy runs .", "neutral"), ("a girl sings .", "a girl sings alone .", "neutral"),
+...         ("a boy runs .", "no boy runs .", "contradiction"), ("a girl sings .", "no girl sings .", "contradiction")]
+>>> generator = Generator.tune(backbone, task, real, config=GeneratorConfig(prompt_length=4, num_steps=2))
+>>> settings = SynthesisConfig(samples_per_label=2, max_new_tokens=8, unfinished="cut")
+>>> synthetic = generator.synthesize(["a man sleeps .", "a woman walks ."], config=settings)
+>>> [pair.label for pair in synthetic]
+['entailment', 'neutral', 'contradiction', 'entailment', 'neutral', 'contradiction']
+>>> settings = ClassifierConfig(prompt_length=4, num_steps=2, batch_size=2, eval_every=2)
+>>> classifier = Classifier.tune(backbone, task, real, dev=real, synthetic=synthetic, config=settings)
+>>> predicted = classifier.predict([("a man sleeps .", "no man sleeps ."), ("a woman walks .", "a woman moves .")])
+>>> predicted.probabilities.shape, set(predicted.labels) <= set(task.labels)
+((2, 3), True)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     classifier.save(folder)
+...     again = Classifier.load(folder, backbone)
+>>> again.score(real) == classifier.score(real)
+True
+
+Numbers as small as these teach nothing: ``configs/mini.py`` has settings for the mini world, and the defaults are the
+paper's. Every call is the one that the programs make for a seed, so that the same data, settings and seed give what
+they give; unfinished work is kept in a temporary folder, and nothing is printed (``logging.getLogger("dawgen_jax")
+.setLevel(logging.INFO)`` shows progress).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dawgen_jax.backbones.base import Backbone
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, UserError, digest
+from dawgen_jax.data.pools import Example
+from dawgen_jax.evaluation import metrics
+from dawgen_jax.evaluation.predict import class_scores
+from dawgen_jax.generator.variants import VARIANTS, fixed_by
+from dawgen_jax.io.metrics_log import MetricsLog
+from dawgen_jax.methods.base import Method
+from dawgen_jax.methods.rows import METHODS
+from dawgen_jax.methods.stored import Stored, can_be_stored, read_classifier, write_classifier
+from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.methods.tune import compiled_scores, tune
+from dawgen_jax.pipeline import inputs
+from dawgen_jax.pipeline.cells import start_prompt
+from dawgen_jax.pipeline.generators import tune_label_prompts
+from dawgen_jax.pipeline.inputs import Encoded
+from dawgen_jax.pipeline.sets import generate_set
+from dawgen_jax.tasks import Task
+from dawgen_jax.training.placement import Placement
+
+__all__ = ["Classifier", "Generator", "Predictions", "load_backbone"]
+
+Text = str | Sequence[str]
+"""A text, or the two sentences of a pair."""
+ZERO_SHOT, WITH_REAL, WITH_BOTH = "Prompting (zero-shot)", "Prompt Tuning", "(Real, Syn) + GS"
+
+
+def load_backbone(backbone: str | BackboneConfig, *, devices: int = 0) -> Backbone:
+    """Load a frozen T5 and its tokenizer.
+
+    Args:
+      backbone: a Hugging Face directory or the name of an embedded backbone ('mini-t5', 'mini-flan'); or a
+        configuration, which also says the compute dtype.
+      devices: that it is placed on, and that everything done with it runs on: the first so many, 0 for all.
+
+    Raises:
+      UserError: the folder is none, or its checkpoint or tokenizer cannot be used.
+    """
+    config = BackboneConfig(backbone) if isinstance(backbone, str) else backbone
+    return inputs.load_backbone(config, Placement.on(devices))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generator:
+    """A tuned generator.
+
+    Attributes:
+      backbone: the frozen model that writes.
+      task: what it writes pairs of.
+      label_prompts: Q, {'prompt': [L, P, H], 'infix': [L, I, H]}.
+      config: how it was tuned.
+    """
+
+    backbone: Backbone
+    task: Task
+    label_prompts: dict[str, np.ndarray]
+    config: GeneratorConfig
+
+    @classmethod
+    def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *, variant: str = "DawGen",
+             config: GeneratorConfig = GeneratorConfig(), seed: int = 0) -> Generator:
+        """Tune the label prompts on labelled pairs: L_wGen with meta-learned token weights, L_disc and L_dist.
+
+        Args:
+          backbone: of :func:`load_backbone`.
+          task: labels and phrases.
+          real: (sentence 1, sentence 2, label) of every class.
+          variant: 'DawGen', 'FewGen', or another of ``generator.variants``.
+          config: rates, sizes and losses; its backbone is not read.
+          seed: of the starting prompts and the batches.
+
+        Raises:
+          UserError: an example does not fit the task, or a loss is not finite.
+        """
+        config = dataclasses.replace(config, backbone=backbone.config)
+        config, shots = fixed_by(config, _known(variant, VARIANTS, "variant")), _examples(task, real, "real")
+        with tempfile.TemporaryDirectory() as folder:
+            tuned = tune_label_prompts(
+                task, [shots], backbone, config=config, seeds=[seed], placement=Placement.of(backbone.theta),
+                folder=pathlib.Path(folder, "checkpoint"), title=f"{task.name} {variant}",
+                metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
+        return cls(backbone, task, {name: leaf[0] for name, leaf in tuned.prompts.items()}, config)
+
+    def synthesize(self, sentences: Sequence[str] = (), *, config: SynthesisConfig = SynthesisConfig()
+                   ) -> list[Example]:
+        """Write labelled pairs: for each first sentence, a second one under every label's prompt; or single texts.
+
+        Args:
+          sentences: first sentences, used in this order until every label has ``config.samples_per_label``; none for
+            single texts.
+          config: how many, and how tokens are drawn.
+
+        Returns:
+          The accepted pairs, the same number of each label unless ``config.balance`` is off.
+
+        Raises:
+          UserError: there are no first sentences where there must be some, or a label has no accepted sample.
+        """
+        single = len(self.task.fields) == 1
+        if bool(sentences) is single:
+            raise UserError(f"sentences: {self.task.name} is a task of "
+                            f"{'single texts, which have none; leave them out' if single else 'pairs; give some'}.")
+        with tempfile.TemporaryDirectory() as folder:
+            selection, _ = generate_set(
+                self.task, inputs.no_sentences(self.task, config) if single else list(sentences), self.backbone,
+                self.label_prompts, generator=self.config, config=config, repeats=single,
+                placement=Placement.of(self.backbone.theta), folder=pathlib.Path(folder), title=self.task.name)
+        return [sample.example for sample in selection.samples]
+
+
+class Predictions(NamedTuple):
+    """Predicted class names [N], and the probabilities of all classes, float [N, L] in the order of ``Task.labels``."""
+
+    labels: list[str]
+    probabilities: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A backbone in a task's template, with what was tuned; as it is made by hand, nothing was (zero-shot prompting).
+
+    Attributes:
+      backbone: the frozen model.
+      task: template, labels and label words.
+      config: how it was tuned.
+      method: name of the method that tuned it (``methods.rows``).
+      params: the prompt P [P, H], or the low-rank factors; None for neither.
+    """
+
+    backbone: Backbone
+    task: Task
+    config: ClassifierConfig = ClassifierConfig()
+    method: str = ZERO_SHOT
+    params: Any = None
+
+    @classmethod
+    def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *, dev: Sequence[Sequence[str]],
+             synthetic: Sequence[Sequence[str]] = (), method: str = "", config: ClassifierConfig = ClassifierConfig(),
+             seed: int = 0) -> Classifier:
+        """Tune a prompt on real pairs, and on synthetic ones with gradient surgery (Algorithm 2).
+
+        Args:
+          backbone: of :func:`load_backbone`.
+          task: template, labels and label words.
+          real: labelled pairs (sentence 1, sentence 2, label).
+          dev: other real pairs, whose accuracy selects the prompt.
+          synthetic: labelled pairs of a generator, if any.
+          method: as config files write it; by default '(Real, Syn) + GS' with synthetic pairs, else 'Prompt Tuning'.
+          config: rates, sizes, epsilon; its backbone is not read.
+          seed: of the starting prompt and the batches.
+
+        Raises:
+          UserError: an example does not fit the task, the method does not fit the data, or a loss is not finite.
+        """
+        method = method or (WITH_BOTH if synthetic else WITH_REAL)
+        known = _trainable(method, bool(synthetic))
+        config, placement = dataclasses.replace(config, backbone=backbone.config), Placement.of(backbone.theta)
+        encoded = Encoded(task, backbone, config)
+        given = {name: _examples(task, rows, name) for name, rows in (("real", real), ("synthetic", synthetic),
+                                                                      ("dev", dev)) if rows}
+        if missing := ({"dev", *known.data}) - given.keys():
+            raise UserError(f"{method}: needs {' and '.join(sorted(missing))} examples; give some.")
+        data = {name: [encoded.arrays(rows, digest(rows), bare=known.trains.bare)]
+                for name, rows in given.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            tuned = tune(
+                known.trains, start_prompt(backbone, config, seed)[None], backbone, data, data["dev"],
+                known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
+                placement=placement, seeds=[seed], folder=pathlib.Path(folder), title=f"{task.name} {method}",
+                metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
+        return cls(backbone, task, config, method, jax.tree.map(lambda leaf: np.asarray(leaf[0]), tuned.params))
+
+    def predict(self, texts: Sequence[Text]) -> Predictions:
+        """Classify texts.
+
+        Args:
+          texts: N pairs (sentence 1, sentence 2), or N single texts where the task is of those.
+
+        Raises:
+          UserError: a text does not fit the task.
+        """
+        task, config = self.task, self.config
+        examples = [_example(task, text, task.labels[0], f"text {number}") for number, text in enumerate(texts, 1)]
+        if not examples:
+            return Predictions([], np.zeros((0, len(task.labels))))
+        placement, encoded = Placement.of(self.backbone.theta), Encoded(task, self.backbone, config)
+        trained = METHODS[self.method].trains or PROMPT
+        params = np.zeros((0, self.backbone.model.width), np.float32) if self.params is None else self.params
+        score = compiled_scores(trained, config, self.backbone.model, encoded.label_ids, placement, shared=True)
+        scores = class_scores(
+            score, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params), self.backbone.theta,
+            encoded.arrays(examples, "texts", bare=trained.bare), size=placement.rows(config.eval_batch_size),
+            multiple=config.pad_multiple)[0].astype(np.float64)
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return Predictions([task.labels[place] for place in scores.argmax(axis=1)],
+                           odds / odds.sum(axis=1, keepdims=True))
+
+    def score(self, examples: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Accuracy and F1 on labelled examples: {'accuracy': ..., 'f1': ...}.
+
+        Raises:
+          UserError: there are none, or one does not fit the task.
+        """
+        rows = _examples(self.task, examples, "examples", every=False)
+        place = {label: i for i, label in enumerate(self.task.labels)}
+        predicted = self.predict([row[2 - len(self.task.fields):2] for row in rows]).labels
+        return metrics.scores(self.task, [place[label] for label in predicted], [place[row.label] for row in rows])
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the classifier into a folder, which :meth:`load` and ``python -m train.predict`` read.
+
+        The backbone itself is not copied: its path and digest are.
+        """
+        config = dataclasses.replace(self.config, backbone=self.backbone.config)
+        write_classifier(folder, Stored(self.task, METHODS[self.method], config, self.backbone.digest, self.params))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, backbone: Backbone | str | None = None) -> Classifier:
+        """Read a classifier: what :meth:`save` wrote, or a cell of a run directory.
+
+        Args:
+          folder: of the classifier, or RUN/cells/CELL.
+          backbone: the one that it was tuned on, or where that is now; by default it is loaded from where it was.
+
+        Raises:
+          UserError: there is no such classifier, it is broken, or the backbone is another one.
+        """
+        stored = read_classifier(folder)
+        if not isinstance(backbone, Backbone):
+            named = dataclasses.replace(stored.config.backbone, path=backbone) if backbone else stored.config.backbone
+            backbone = load_backbone(named)
+        if backbone.digest != stored.backbone_digest:
+            raise UserError(f"{folder}: was tuned on another backbone than {backbone.config.path} in "
+                            f"{backbone.config.dtype} (its weights, tokenizer or compute dtype differ); name the one "
+                            "that it was tuned on.")
+        if stored.params is not None:
+            start = np.zeros((stored.config.prompt_length, backbone.model.width), np.float32)
+            like = stored.method.trains.init(backbone, stored.config, len(stored.task.labels), start, 0)
+            if jax.tree.map(np.shape, stored.params) != jax.tree.map(np.shape, like):
+                raise UserError(f"{folder}: what was tuned has other shapes than classifier.json says; save it again.")
+        return cls(backbone, stored.task, stored.config, str(stored.method), stored.params)
+
+
+def _known(name: str, there: dict, what: str) -> str:
+    if name not in there:
+        near = difflib.get_close_matches(name, there, 1, 0.0)[0]
+        raise UserError(f"{what} = '{name}': there is none; the nearest is '{near}', and there are {'; '.join(there)}.")
+    return name
+
+
+def _trainable(name: str, synthetic: bool) -> Method:
+    method = METHODS[_known(name, METHODS, "method")]
+    if method.trains is None or method.source or not can_be_stored(method):
+        fitting = "; ".join(name for name, one in METHODS.items() if one.trains and not one.source
+                            and can_be_stored(one))
+        raise UserError(f"method = '{name}': tunes no prompt by itself; choose one of {fitting}.")
+    if synthetic and "synthetic" not in method.data:
+        raise UserError(f"method = '{name}': learns from no synthetic data; leave synthetic out, or choose "
+                        f"'{WITH_BOTH}'.")
+    return method
+
+
+def _example(task: Task, text: Text, label: str, place: str) -> Example:
+    """The example of a text or pair; a single text takes the place of sentence 2."""
+    texts, count = (text,) if isinstance(text, str) else tuple(text), len(task.fields)
+    if len(texts) != count or not all(isinstance(one, str) for one in texts):
+        raise UserError(f"{place}: {text!r} is not what {task.name} classifies; give "
+                        f"{'a pair (sentence 1, sentence 2)' if count == 2 else 'one text'}.")
+    return Example(*("",) * (2 - count), *texts, label)
+
+
+def _examples(task: Task, rows: Sequence[Sequence[str]], name: str, *, every: bool = True) -> list[Example]:
+    """Checked examples; ``every`` class must be among them."""
+    examples = []
+    for number, row in enumerate(rows, 1):
+        place = f"{name}, example {number}"
+        if isinstance(row, str) or len(row) < 2 or row[-1] not in task.labels:
+            raise UserError(f"{place}: {row!r} does not end with a label of {task.name}; the labels are "
+                            f"{', '.join(task.labels)}.")
+        texts = row[-1 - len(task.fields):-1] if isinstance(row, Example) else row[:-1]
+        examples.append(_example(task, texts, row[-1], place))
+    missing = set(task.labels) - {example.label for example in examples} if every else not examples
+    if missing:
+        raise UserError(f"{name}: no example of {', '.join(sorted(missing)) if every else 'any class'}; give some.")
+    return examples

@@ -1,0 +1,103 @@
+"""A classifier as a folder: ``classifier.json`` says what it is, and a safetensors file holds what was tuned.
+
+``classifier.json`` has the task (template, labels, label words), the method, the classifier's configuration and the
+digest of the backbone, so that the folder and the backbone's own are all that prediction needs. What was tuned is in
+prompt.safetensors or lora.safetensors; without such a file nothing was (zero-shot prompting). Methods that train all
+weights, or show demonstrations, are not stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dawgen_jax import prompts
+from dawgen_jax.config import ClassifierConfig, UserError
+from dawgen_jax.io.files import read_json, write_json
+from dawgen_jax.io.typed import typed
+from dawgen_jax.methods.base import Method
+from dawgen_jax.methods.rows import METHODS
+from dawgen_jax.methods.trained import LOW_RANK, PROMPT
+from dawgen_jax.tasks import Task
+
+__all__ = ["Stored", "can_be_stored", "read_classifier", "write_classifier"]
+
+_FILES = {PROMPT.name: "prompt.safetensors", LOW_RANK.name: "lora.safetensors"}
+
+
+class Stored(NamedTuple):
+    """What a classifier's folder holds.
+
+    Attributes:
+      task: what is classified.
+      method: how it was tuned.
+      config: of the classifier.
+      backbone_digest: of the backbone that it was tuned on.
+      params: the prompt [P, H]; the low-rank factors; None where nothing was tuned.
+    """
+
+    task: Task
+    method: Method
+    config: ClassifierConfig
+    backbone_digest: str
+    params: Any = None
+
+
+def can_be_stored(method: Method) -> bool:
+    """Whether a method trains something small, or nothing, and needs no more than that to predict."""
+    return not method.demonstrations and (method.trains is None or method.trains.name in _FILES)
+
+
+def write_classifier(folder: str | os.PathLike, stored: Stored) -> None:
+    """Write a classifier's files; classifier.json comes last, so that a folder with it is whole."""
+    folder, params = pathlib.Path(folder), stored.params
+    if isinstance(params, dict):
+        prompts.save(folder / _FILES[LOW_RANK.name], {
+            f"{path}/{part}": value for path, factors in params.items() for part, value in factors.items()})
+    elif params is not None:
+        prompts.save(folder / _FILES[PROMPT.name], {"prompt": params})
+    write_json(folder / "classifier.json", {
+        "method": str(stored.method), "backbone_digest": stored.backbone_digest,
+        "task": dataclasses.asdict(stored.task), "classifier": dataclasses.asdict(stored.config)})
+
+
+def read_classifier(folder: str | os.PathLike) -> Stored:
+    """Read what :func:`write_classifier` wrote.
+
+    Raises:
+      UserError: there is no classifier in the folder, or a file of it is broken.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / "classifier.json"
+    if not path.is_file():
+        missing = "holds no classifier.json" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {missing}; give the folder of a saved classifier, or that of a cell "
+                        "(RUN/cells/...) whose method tunes a prompt or low-rank updates.")
+    facts = read_json(path)
+    try:
+        method = METHODS[typed(str, facts.get("method"), "method")]
+        stored = Stored(typed(Task, facts.get("task"), "task"), method,
+                        typed(ClassifierConfig, facts.get("classifier"), "classifier"),
+                        typed(str, facts.get("backbone_digest"), "backbone_digest"))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: not a stored classifier ({error}); save it again.") from None
+    if method.trains is None or not can_be_stored(method):
+        return stored
+    tensors = folder / _FILES[method.trains.name]
+    return stored._replace(params=_params(prompts.load(tensors), method, tensors))
+
+
+def _params(arrays: dict[str, np.ndarray], method: Method, path: pathlib.Path) -> Any:
+    if method.trains is PROMPT:
+        if set(arrays) != {"prompt"} or arrays["prompt"].ndim != 2:
+            raise UserError(f"{path}: holds {', '.join(arrays) or 'nothing'}, not a prompt [P, H]; save it again.")
+        return arrays["prompt"]
+    factors: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        kernel, _, part = name.rpartition("/")
+        factors.setdefault(kernel, {})[part] = array
+    return factors
