@@ -27,6 +27,7 @@ __all__ = [
     "FineTuningConfig",
     "GeneratorConfig",
     "LoraConfig",
+    "MeshConfig",
     "OwnTask",
     "SynthesisConfig",
     "TransferConfig",
@@ -557,6 +558,20 @@ class ClassifierConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are arranged: those that are left by both axes hold copies, each with its part of the batch."""
+
+    fsdp: int = 1
+    """Devices over which the backbone's parameters are cut (with their optimiser state where they are trained), to be
+    gathered layer by layer; the batch is spread over these devices too. A power of two divides most widths."""
+    tensor: int = 1
+    """Devices over which attention heads, feed-forward width and vocabulary are cut and computed apart."""
+
+    def __post_init__(self):
+        _positive(self, "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """The main job: tasks x seeds x arms."""
 
@@ -582,7 +597,9 @@ class Config:
     transfer: TransferConfig = TransferConfig()
     """Prompts that start from something else."""
     devices: int = 0
-    """Devices of the mesh's data axis; 0 takes all."""
+    """Devices of the mesh; 0 takes all."""
+    mesh: MeshConfig = MeshConfig()
+    """How they are arranged."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where figures are shown as they come, besides metrics.jsonl; each is an extra of this package."""
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.prompt_files import load, save
 
 __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
@@ -51,7 +52,7 @@ def insert(theta, tokens, mask, prompt, *, model: Model, infix=None, slots=None)
 
 def rows_of(theta, ids, *, model: Model) -> np.ndarray:
     """Embedding rows [len(ids), H] of ``theta`` in float32."""
-    return np.asarray(model.embedding(theta)[jnp.asarray(ids, jnp.int32)], np.float32)
+    return np.asarray(world.host(model.embedding(theta)[jnp.asarray(ids, jnp.int32)]), np.float32)
 
 
 def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, model: Model, seed: int | None = None) -> np.ndarray:

@@ -57,13 +57,12 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(shown, known, 1, 0.0)[0]
         raise UserError(f"'{name}': no such program; the nearest is {near} (dawgen --help lists all).")
     sys.argv = [f"dawgen {name}", *rest]
-    cli.start()
-    importlib.import_module(f"train.{shown.replace('-', '_')}").main(rest)
+    importlib.import_module(f"train.{shown.replace('-', '_')}").main(cli.start(rest))
 
 
 def command() -> None:
     """The console command: JAX is loaded where a program is run, and not for ``--help``."""
-    cli.guard(dispatch, prepare=lambda: None)
+    cli.guard(dispatch, prepare=list)
 
 
 if __name__ == "__main__":

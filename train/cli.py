@@ -12,6 +12,7 @@ Exit status of every program:
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import logging
@@ -32,14 +33,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from dawgen_jax.config import Config, UserError, fields_of
+from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault
 from dawgen_jax.io.terminal import printable
+from dawgen_jax.io.world import Processes
 
 __all__ = ["Common", "apply", "guard", "help_of", "load_config", "parse", "parse_options", "parse_with",
-           "shipped_configs", "start"]
+           "shipped_configs", "start", "take_processes"]
 
 EXITS = ("Exit status: 0 done; 1 a fault of the program (with a traceback); 2 a mistake in what was given, or a part "
-         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM, 141 by | head.")
+         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM, 141 by | head.\n\n"
+         "One of several processes that run it together is told --coordinator HOST:PORT, --num-processes N, "
+         "--process-id I and --local-device-ids 0,1, where its launcher does not say so (train.launch).")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -80,7 +85,7 @@ def apply(common: Common) -> None:
     Raises:
       UserError: there is no such device.
     """
-    if common.quiet:
+    if common.quiet and world.leads():  # the others are quieter
         logging.getLogger("dawgen_jax").setLevel(logging.WARNING)
     if common.device:
         import jax
@@ -226,8 +231,42 @@ class _Plain(logging.Formatter):
         return printable(super().format(record), lines=True)
 
 
-def start() -> None:
-    """Process-wide settings of a program: plain log lines and the persistent compilation cache."""
+def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
+    """What a command says of the other processes of its program, and its other words.
+
+    ``--coordinator HOST:PORT --num-processes N --process-id I --local-device-ids 0,1,2,3`` may stand anywhere in front
+    of ``--``; what is left out, JAX finds itself on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes.
+
+    Raises:
+      UserError: a value is none.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    ids = {"type": lambda text: tuple(map(int, text.split(","))), "default": ()}
+    for name, options in (("coordinator", {}), ("num-processes", {"type": int}), ("process-id", {"type": int}),
+                          ("local-device-ids", ids), ("initialization-timeout", {"type": int, "default": 300})):
+        parser.add_argument(f"--{name}", **options)
+    end = argv.index("--") if "--" in argv else len(argv)
+    try:
+        told, rest = parser.parse_known_args(list(argv[:end]))
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error.argument_name}: {error.message}; give one, for instance --coordinator 10.0.0.1:8476 "
+                        "--num-processes 4 --process-id 0.") from None
+    return Processes(told.coordinator, told.num_processes, told.process_id, told.local_device_ids,
+                     told.initialization_timeout), [*rest, *argv[end:]]
+
+
+def start(argv: Sequence[str] | None = None) -> list[str]:
+    """Process-wide settings of a program: its processes, plain log lines and the persistent compilation cache.
+
+    Args:
+      argv: the words behind the program; None joins no other processes.
+
+    Returns:
+      the words that are left: those of :func:`take_processes` are gone.
+
+    Raises:
+      UserError: the other processes are not there.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # libraries set one as well
@@ -238,14 +277,25 @@ def start() -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "dawgen_jax", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if argv is None:
+        return []
+    processes, rest = take_processes(argv)
+    world.initialize(processes)
+    if not world.leads():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for good)
+        logging.getLogger("dawgen_jax").setLevel(logging.ERROR)
+    elif world.count() > 1:
+        print(world.topology(), file=sys.stderr, flush=True)
+    return rest
 
 
 def _catch_signals() -> list[int]:
     """Let SIGTERM and Ctrl-C end the program, in whatever code they meet it.
 
-    The first of them raises SystemExit; the others are ignored then. Where that does not end the program in
-    ``_GRACE`` seconds, since it compiles or has caught the exception, a thread does: what is on disk is whole at any
-    moment.
+    The first of them raises SystemExit; the others are ignored then. (SIGTERM in a training loop waits until the loop
+    has saved its progress. Where several processes run the program JAX takes it, and tells all of them.) Where that
+    does not end the program in ``_GRACE`` seconds, since it compiles or has caught the exception, a thread does: what
+    is on disk is whole at any moment.
 
     Returns:
       a list that will hold the signal.
@@ -256,6 +306,8 @@ def _catch_signals() -> list[int]:
         del frame
         for each in _STOPPING:
             signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGTERM and world.tell_to_stop():
+            return
         received.append(number)
         sys.exit(128 + number)
 
@@ -288,37 +340,56 @@ def _unread(error: BaseException | None) -> bool:
     return broken or (error is not None and isinstance(error.__context__, BrokenPipeError))  # Rich has seen to it
 
 
-def guard(main: Callable[[list[str]], None], prepare: Callable[[], None] = start) -> None:
+def guard(main: Callable[[list[str]], None], prepare: Callable[[list[str]], list[str]] = start) -> None:
     """Run a program whose every foreseen end is one sentence on standard error, without a traceback.
 
-    A user's mistake, or a path that cannot be used, ends with status 2, SIGTERM with 143 and Ctrl-C with 130; with 141
-    where the output goes to a program that has ended (``| head``).
+    A user's mistake, or a path that cannot be used, ends with status 2, SIGTERM with 143 (0 where all progress was
+    saved for it) and Ctrl-C with 130; with 141 where the output goes to a program that has ended (``| head``). Where
+    several processes run the program, one that does not end well ends the others.
 
     Args:
-      main: the program; it is given the words of the command line.
-      prepare: process-wide settings.
+      main: the program; it is given the words of the command line that are left.
+      prepare: words -> those that are left, once process-wide settings are made.
     """
     received = _catch_signals()
     module = sys.modules["__main__"].__spec__
     if module:  # help and usage show what was typed, not a path
         sys.argv[0] = f"python -m {module.name}"
     try:
-        prepare()
-        main(sys.argv[1:])
+        main(prepare(sys.argv[1:]))
         if _unread(None):
             sys.exit(_UNREAD)
     except BaseException as error:
-        if received:  # whatever became of its exception on the way
+        status = _status(error, received)
+        if status and world.count() > 1:  # the others would be waited for
+            if status == 1:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(status)
+        if status == 1:
+            raise
+        sys.exit(status)
+
+
+def _status(error: BaseException, received: Sequence[int]) -> int:
+    """The exit status after an error, which is told where it was foreseen; 1 where it was not."""
+    if isinstance(error, world.Stopped):
+        if world.leads():
             print(_STOPPED, file=sys.stderr)
-            sys.exit(128 + received[0])
-        if isinstance(error, OSError) and error.filename:
-            error = UserError(f"{error.filename}: {error.strerror}; mend that, or name another path.")
-        elif isinstance(error, Exception) and (fault := storage_fault(error)):
-            error = UserError(f"{fault}: make room, or name another path, and the same command goes on.")
-        unread = _unread(error)
-        if isinstance(error, UserError):
-            print(f"error: {printable(error)}", file=sys.stderr)
-            sys.exit(2)
-        if unread and isinstance(error, BrokenPipeError | SystemExit):
-            sys.exit(_UNREAD)
-        raise
+        return 0
+    if received:  # whatever became of its exception on the way
+        print(_STOPPED, file=sys.stderr)
+        return 128 + received[0]
+    if isinstance(error, OSError) and error.filename:
+        error = UserError(f"{error.filename}: {error.strerror}; mend that, or name another path.")
+    elif isinstance(error, Exception) and (fault := storage_fault(error)):
+        error = UserError(f"{fault}: make room, or name another path, and the same command goes on.")
+    unread = _unread(error)
+    if isinstance(error, UserError):
+        print(f"error: {printable(error)}", file=sys.stderr)
+        return 2
+    if unread and isinstance(error, BrokenPipeError | SystemExit):
+        return _UNREAD
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return 1

@@ -96,7 +96,7 @@ def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]
 
 def score(config: Config, arguments: Arguments) -> None:
     """Print accuracy and F1 a task, with the prompt and without."""
-    placement, split = Placement.on(config.devices), arguments.split
+    placement, split = Placement.on(config.devices, config.mesh), arguments.split
     backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
     width = backbone.model.width
     tried = {"without the prompt" if arguments.prompt else "without a prompt": np.zeros((0, width), np.float32)}

@@ -24,11 +24,14 @@ class Arguments:
 def main(argv: list[str]) -> None:
     """Parse, train, write the backbone."""
     # Imported here: the processes that write text import this file too, and need no JAX.
-    from dawgen_jax.config import fields_of
+    from dawgen_jax.config import UserError, fields_of
+    from dawgen_jax.io import world
     from dawgen_jax.io.terminal import printable
     from dawgen_jax.miniworld import pretraining
     from train import cli
 
+    if world.count() > 1:
+        raise UserError("train.pretrain runs in one process; start it once, or with --num-processes 1.")
     config, out, arguments = cli.parse_with(argv, __doc__, Arguments(),
                                             pretraining.PretrainConfig)
     config = pretraining.planned(config, out, arguments.workers)

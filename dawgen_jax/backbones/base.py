@@ -8,7 +8,7 @@ decoder is fed or how its parameters are laid out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -20,7 +20,12 @@ from dawgen_jax.config import BackboneConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Backbone", "Decoder", "EmbedFn", "Generated", "Model", "Rows", "Work"]
+__all__ = ["AXES", "BATCH_AXES", "Backbone", "Decoder", "EmbedFn", "Generated", "Model", "Rows", "Work"]
+
+AXES = ("data", "fsdp", "tensor")
+"""Axes of a mesh: copies of everything, parameters cut but gathered to be used, parameters cut and used apart."""
+BATCH_AXES = ("data", "fsdp")
+"""The axes that the examples of a batch are spread over."""
 
 
 class Rows(NamedTuple):
@@ -120,6 +125,9 @@ class Model(Protocol):
 
     def logits(self, theta, hidden, ids=None) -> jax.Array:
         """Scores of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
+
+    def layout(self, axes: Mapping[str, int]) -> Any:
+        """A tree like ``theta`` with the ``PartitionSpec`` of every leaf, on a mesh with these sizes of axes."""
 
     def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
         """A compiled decoder whose inputs ``embed_fn`` makes."""

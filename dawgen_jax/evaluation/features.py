@@ -30,7 +30,7 @@ def _mean_states(params, theta, batch: ClassifierBatch, *, model: Model):
 
 @functools.lru_cache(maxsize=4)
 def _compiled(model: Model, placement: Placement) -> Callable:
-    return placement.compile_score(functools.partial(_mean_states, model=model), batch_axis=0)
+    return placement.compile_score(functools.partial(_mean_states, model=model), batch_axis=0, model=model)
 
 
 def features(sentences: Sequence[str], backbone: Backbone, placement: Placement, *, batch_size: int = 64

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number
@@ -23,7 +24,9 @@ class MetricsLog:
         self._path, self._shown = path, shown
 
     def record(self, lines: Sequence[dict]) -> None:
-        """Append lines."""
+        """Append lines, where this process leads."""
+        if not world.leads():
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
         if self._shown:
@@ -38,7 +41,8 @@ class MetricsLog:
 
     def forget(self, step: int) -> None:
         """Drop the lines after ``step`` (they were recorded after the checkpoint that a restart goes on from)."""
-        write_file(self._path, text([line for line in self.lines() if line["step"] <= step] if step else []))
+        if world.leads():
+            write_file(self._path, text([line for line in self.lines() if line["step"] <= step] if step else []))
 
     def of_seed(self, position: int) -> list[dict]:
         """The lines of one seed, each figure a number."""

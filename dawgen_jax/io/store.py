@@ -1,7 +1,8 @@
 """Artefacts of a run directory: named folders that appear whole or not at all, each made by one process at a time.
 
 ``RUN/KIND/NAME-HASH/`` is finished; ``RUN/KIND/.NAME-HASH.partial/`` is unfinished work that a restart goes on with.
-The hash covers what the stage read, so that a change of an unrelated field reuses the artefact.
+The hash covers what the stage read, so that a change of an unrelated field reuses the artefact. Where several processes
+run one program, the leader's hand is the only one that touches the directory, and the others see what it sees.
 
 Several processes may work in one run directory. A process that makes an artefact holds its *claim*, a lock on the file
 ``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way: no claim is stale. Who
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import pathlib
 import re
@@ -22,9 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dawgen_jax.config import digest
+from dawgen_jax.io import world
 from dawgen_jax.io.files import aside
 
-__all__ = ["artefact", "claim", "discard", "finish", "partial", "unfinished_group"]
+__all__ = ["artefact", "claim", "discard", "exists", "finish", "partial", "unfinished_group"]
 
 _LONGEST = 150
 """Characters of an artefact's name: file systems take 255, hash and marks included."""
@@ -45,16 +48,24 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
       folder: of the artefact.
     """
     path = folder.parent / ".claims" / folder.name  # never removed: a waiting process may have it open
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        def lock() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(path.open("a")), fcntl.LOCK_EX)
+
+        world.led(lock)
         yield
+
+
+def exists(path: pathlib.Path) -> bool:
+    """Whether a finished artefact, or a file, is there: what the leader sees."""
+    return world.led(path.exists)
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:
     """The folder of an artefact's unfinished work; made where it does not exist."""
     unfinished = folder.with_name(f".{folder.name}.partial")
-    unfinished.mkdir(parents=True, exist_ok=True)
+    world.led(functools.partial(unfinished.mkdir, parents=True, exist_ok=True))
     return unfinished
 
 
@@ -70,15 +81,15 @@ def unfinished_group(root: pathlib.Path, kind: str, name: str, wanted: Sequence[
       folder_of: one -> the folder of its artefact.
       key_of: one -> its key.
     """
-    missing = [one for one in wanted if not folder_of(one).exists()]
+    missing = [one for one in wanted if not exists(folder_of(one))]
     begun = artefact(root, kind, name, digest([key_of(one) for one in wanted]))
-    whole = missing and begun.with_name(f".{begun.name}.partial").exists()
+    whole = missing and exists(begun.with_name(f".{begun.name}.partial"))
     return list(wanted) if whole else missing
 
 
 def discard(folder: pathlib.Path) -> None:
     """Remove an artefact's unfinished work, where there is any."""
-    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)
+    world.led(lambda: shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True))
 
 
 def finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
@@ -86,6 +97,10 @@ def finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
 
     A finished artefact is never overwritten: where it exists already, nothing happens.
     """
+    world.led(functools.partial(_finish, folder, fill))
+
+
+def _finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
     if folder.exists():
         return
     fresh = aside(folder, "filling")

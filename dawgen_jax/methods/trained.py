@@ -5,7 +5,6 @@ Each is a value with four functions: how it starts, how it scores a batch, its o
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -40,11 +39,6 @@ PROMPT = Trained(
 """The soft prompt [P, H], with Adafactor."""
 
 
-def _wide_copy(backbone: Backbone):
-    """Float32 copies of the parameters, whatever they are kept in: in bfloat16, .05 is not moved by 1e-4."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), backbone.theta)
-
-
 def head_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids=(), config=None):
     """Scores of a new linear head on the input's summary: ``h W`` with h [B, H] and W [H, L].
 
@@ -71,7 +65,7 @@ def _weights_adamw(config: ClassifierConfig, num_steps: int, rate: float) -> opt
 WEIGHTS_AND_HEAD = Trained(
     "all weights and a new head",
     init=lambda backbone, config, num_labels, prompt, seed: {
-        "theta": _wide_copy(backbone), "head": np.zeros((backbone.model.width, num_labels), np.float32)},
+        "theta": backbone.theta, "head": np.zeros((backbone.model.width, num_labels), np.float32)},
     scores=head_scores,
     optimiser=_weights_adamw,
     fields=_WEIGHT_FIELDS,
@@ -93,7 +87,7 @@ def _template_scores(params: dict, theta, batch: ClassifierBatch, *, model: Mode
 
 WEIGHTS = Trained(
     "all weights",
-    init=lambda backbone, config, num_labels, prompt, seed: {"theta": _wide_copy(backbone)},
+    init=lambda backbone, config, num_labels, prompt, seed: {"theta": backbone.theta},
     scores=_template_scores,
     optimiser=_weights_adamw,
     fields=_WEIGHT_FIELDS,
@@ -112,7 +106,7 @@ def _two_optimisers(config: ClassifierConfig, num_steps: int, rate: float) -> op
 
 WEIGHTS_AND_PROMPT = Trained(
     "all weights and a prompt",
-    init=lambda backbone, config, num_labels, prompt, seed: {"theta": _wide_copy(backbone), "prompt": prompt},
+    init=lambda backbone, config, num_labels, prompt, seed: {"theta": backbone.theta, "prompt": prompt},
     scores=_template_scores,
     optimiser=_two_optimisers,
     fields=(*_PROMPT_FIELDS, *_WEIGHT_FIELDS),

@@ -335,7 +335,7 @@ def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone
     tuned = tune(trained, prompt[None], backbone, {"source": [data.train]}, [data.dev], [phase],
                  config=config.classifier, label_ids=label_ids, placement=placement, seeds=(seed,), folder=folder,
                  title=title, metrics_log=metrics_log)
-    return SourceTuned(tuned.params[0], float(tuned.accuracy[0]), int(tuned.step[0]))
+    return SourceTuned(np.asarray(tuned.params)[0], float(tuned.accuracy[0]), int(tuned.step[0]))
 
 
 def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceData, *, config: Config,
@@ -360,7 +360,7 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
         return accuracy, {"dev_accuracy": float(accuracy)}
 
     fitted = fit(
-        placement.compile_step(functools.partial(train_step, loss_fn=loss, tx=tx), batch_axis=1),
+        placement.compile_step(functools.partial(train_step, loss_fn=loss, tx=tx), batch_axis=1, model=backbone.model),
         init_state(params, tx), backbone.theta,
         functools.partial(_draw, data, phase.batch_size, seed, rows=placement.rows(phase.batch_size),
                           multiple=classifier.pad_multiple),
@@ -370,7 +370,7 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
         figures=lambda metrics: {"loss": metrics["loss"][0], "grad_norm": metrics["grad_norm"][0],
                                  "update_norm": metrics["update_norm"], "param_norm": metrics["param_norm"]},
         evaluate=evaluate, seeds=(seed,), show=("dev_accuracy", "loss"))
-    return SourceTuned(fitted.best.params["prompt"], float(fitted.best.score), int(fitted.best.step))
+    return SourceTuned(np.asarray(fitted.best.params["prompt"]), float(fitted.best.score), int(fitted.best.step))
 
 
 def _draw(data: SourceData, size: int, seed: int, step: int, *, rows: int, multiple: int) -> AlignmentBatch:

@@ -9,9 +9,10 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -27,7 +28,7 @@ from dawgen_jax.training.fit import Best, Schedule, fit
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
 
-__all__ = ["Data", "Pool", "Tuned", "compiled_scores", "draw", "pool", "tune"]
+__all__ = ["Data", "Pool", "Tuned", "begin", "compiled_scores", "draw", "pool", "tune"]
 
 log = logging.getLogger(__name__)
 _SOURCE_STRIDE = 1_000_003  # sets seeds of the sources' shuffles apart
@@ -37,10 +38,10 @@ Data = dict[str, Sequence[ClassifierBatch]]
 
 
 class Tuned(NamedTuple):
-    """What tuning K seeds gives: the best parameters, leaves [K, ...]; their dev accuracy [K]; the step they are from
-    [K]; the learning rate that was kept where several were tried, else 0."""
+    """What tuning K seeds gives: the best parameters, leaves [K, ...], on their devices; their dev accuracy [K]; the
+    step they are from [K]; the learning rate that was kept where several were tried, else 0."""
 
-    params: object
+    params: Any
     accuracy: np.ndarray
     step: np.ndarray
     rate: float = 0.0
@@ -61,7 +62,7 @@ def compiled_scores(trained: Trained, config: ClassifierConfig, model: Model, la
     """
     score = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
     many = jax.vmap(score, in_axes=(0, None, None if shared else 0))
-    return placement.compile_score(many, batch_axis=0 if shared else 1)
+    return placement.compile_score(many, batch_axis=0 if shared else 1, model=model)
 
 
 def _loss(params, theta, batch: ClassifierBatch, *, scores: Callable, smoothing: float):
@@ -80,7 +81,7 @@ def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rat
     scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
     step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
                              tx=_transform(trained, phase, config, rate))
-    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2)
+    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2, model=model)
 
 
 Pool = list[list[list[ClassifierBatch]]]
@@ -164,7 +165,6 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     num_labels = len(label_ids)
     start = [trained.init(backbone, config, num_labels, prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
-    start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     rates = value_of(config, trained.rates) if trained.rates else (0.0,)
     run = functools.partial(
         _run, trained, backbone=backbone, data=data, dev=dev, plan=plan, config=config, label_ids=label_ids,
@@ -178,7 +178,16 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     return tuned
 
 
-def _run(trained: Trained, start, *, rate: float, offset: int, backbone: Backbone, data: Data,
+def begin(starts: Sequence, *, tx: optax.GradientTransformation):
+    """The state of K seeds from K starts of a :class:`~dawgen_jax.methods.base.Trained`.
+
+    Parameters are float32, whatever the backbone's are kept in: in bfloat16, .05 is not moved by 1e-4.
+    """
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves).astype(jnp.float32), *starts)
+    return jax.vmap(functools.partial(init_state, tx=tx))(params)
+
+
+def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
          dev: Sequence[ClassifierBatch], plan: Sequence[Phase], config: ClassifierConfig, label_ids: tuple[int, ...],
          placement: Placement, seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog) -> Best:
     """All phases at one learning rate."""
@@ -188,21 +197,24 @@ def _run(trained: Trained, start, *, rate: float, offset: int, backbone: Backbon
     advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
     best, fitted = None, None
     for number, phase in enumerate(plan):
-        here = start if best is None else best.params
+        here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
+                                           for k in range(len(seeds))]
         tx = _transform(trained, phase, config, rate)
         pools = pool(data, phase, len(seeds))
         evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch,
-                                     start=None if trained.weights else here)
+                                     start=None if trained.weights else
+                                     jax.tree.map(lambda *leaves: np.stack(leaves), *here))
         fitted = fit(
             _compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
-            jax.vmap(functools.partial(init_state, tx=tx))(jax.tree.map(jax.numpy.array, here)), frozen,
+            placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
             lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
                                                         config.pad_multiple),
             schedule=Schedule(phase.num_steps, phase.eval_every, 1, config.checkpoint_every), placement=placement,
             # Each phase has a folder: their optimiser states differ in kind.
             folder=folder / f"rate{rate:g}-phase{number}", log=metrics_log, title=title, advice=advice,
             figures=functools.partial(_figures, names=["+".join(names) for names in phase.sources]), evaluate=evaluate,
-            best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"))
+            best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"),
+            model=backbone.model)
         best = fitted.best
         offset += phase.num_steps
     for seed, counts in zip(seeds, fitted.line.get("histogram", ()), strict=False):

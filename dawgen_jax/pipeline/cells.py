@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prompts
@@ -159,19 +158,23 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     else:
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
     scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True)
-    predicted = predict(scores, jax.tree.map(jnp.asarray, tuned.params), () if trained.weights else backbone.theta,
-                        data, size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
+    predicted = predict(scores, job.placement.put(tuned.params, backbone.model),
+                        () if trained.weights else backbone.theta, data,
+                        size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
+    count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
+    # Whole backbones are not kept: they stay where they are.
+    small = jax.tree.map(np.asarray, tuned.params) if method.stretches and not trained.weights else None
     for k, cell in enumerate(cells):
-        params, lines = jax.tree.map(lambda leaf, k=k: leaf[k], tuned.params), log.of_seed(k)
+        lines = log.of_seed(k)
         conflicts = [line["conflict"] for line in lines if "conflict" in line]
         if conflicts:
             extras[k] |= {"conflict_rate": float(np.mean(conflicts)),
                           "cosine": float(np.mean([line["cosine"] for line in lines if "cosine" in line]))}
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
         rows = _rows(job, given, arm, cell, predicted[k], data.label, count, seconds, extras[k])
-        stored = Stored(given.task, method, config, backbone.digest, params if method.stretches else None)
+        kept = jax.tree.map(lambda leaf, k=k: leaf[k], small)
+        stored = Stored(given.task, method, config, backbone.digest, kept)
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
         finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
                                               stored=stored if can_be_stored(method) else None))

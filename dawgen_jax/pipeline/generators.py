@@ -99,7 +99,7 @@ def num_steps_of(config: GeneratorConfig, num_labels: int) -> int:
 def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placement: Placement) -> Callable:
     """The step of K seeds; tasks with the same number of labels share one program."""
     step = functools.partial(generator_step, config=config, model=model, num_steps=num_steps)
-    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1)
+    return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1, model=model)
 
 
 class TunedPrompts(NamedTuple):

@@ -15,6 +15,8 @@ import numpy as np
 from dawgen_jax import miniworld
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.backbones.t5 import convert
+from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.t5.model import abstract
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, UserError, digest
@@ -49,7 +51,7 @@ def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
     """Load a backbone and its tokenizer and place it on the devices."""
     folder = backbone_folder(config.path)
     t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
-                             remat=config.remat, sharding=placement.whole)
+                             remat=config.remat, sharding=functools.partial(_shardings, placement))
     content = hashlib.sha256()
     tokenizer_files = [folder / name for name in convert.TOKENIZER_FILES if (folder / name).is_file()]
     for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json", *tokenizer_files]:
@@ -58,6 +60,10 @@ def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
     tokenizer = load_tokenizer(folder, t5.vocab_size)
     return Backbone(T5(t5, sentinel_id(tokenizer)), theta, tokenizer, config.label,
                     digest(content.hexdigest(), config.dtype), config)
+
+
+def _shardings(placement: Placement, config: T5Config) -> dict:
+    return placement.shardings({"theta": abstract(config)}, T5(config))["theta"]
 
 
 def find_task(name: str, config: Config | None = None) -> Task:

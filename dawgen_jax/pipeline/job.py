@@ -13,6 +13,7 @@ from typing import Any
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.files import write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.trackers import Trackers
@@ -43,13 +44,17 @@ class Job:
           UserError: ``root`` cannot be made or written to, or a tracker is not installed.
         """
         trackers = Trackers(config.track, root)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            write_json(root / "config.json", dataclasses.asdict(config))
-        except OSError as error:
-            raise UserError(f"--out {root}: cannot be used as a run directory ({error.strerror}); name another "
-                            "one.") from None
-        return cls(config, root, Placement.on(config.devices), collections.Counter(), trackers)
+
+        def write() -> None:
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                write_json(root / "config.json", dataclasses.asdict(config))
+            except OSError as error:
+                raise UserError(f"--out {root}: cannot be used as a run directory ({error.strerror}); name another "
+                                "one.") from None
+
+        world.led(write)
+        return cls(config, root, Placement.on(config.devices, config.mesh), collections.Counter(), trackers)
 
     def backbone(self, config: BackboneConfig) -> Backbone:
         """The backbone of a configuration, loaded and placed once."""

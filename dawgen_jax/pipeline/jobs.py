@@ -11,7 +11,7 @@ from dawgen_jax.config import UserError
 
 __all__ = ["job_file"]
 
-_OWN = ("--jobs", "--shards", "--shard", "--out")
+_OWN = ("--jobs", "--shards", "--shard", "--out", "--num-processes")
 
 
 def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -45,7 +45,8 @@ def job_file(kind: str, argv: Sequence[str], out: pathlib.Path, shards: int) -> 
     if shards < 1:
         raise UserError(f"--shards {shards}: must be 1 or more.")
     out = out.absolute()  # jobs start in a directory of their own
-    words = ["python", "-m", "train.grid", *_without(argv, _OWN), "--out", str(out), "--shard"]
+    # Each shard is a program of its own, which joins no world, whatever its launcher says of the others.
+    words = ["python", "-m", "train.grid", *_without(argv, _OWN), "--num-processes", "1", "--out", str(out), "--shard"]
     if kind == "slurm":
         return (
             "#!/bin/bash\n"

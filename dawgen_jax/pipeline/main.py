@@ -6,6 +6,7 @@ made it; artefacts that several units need are made once.
 
 from __future__ import annotations
 
+import functools
 import logging
 import pathlib
 import traceback
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from dawgen_jax.config import Config, UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault, write_file, write_json
 from dawgen_jax.io.store import artefact, claim
 from dawgen_jax.io.terminal import plain
@@ -147,19 +149,22 @@ def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
         unit failed.
     """
     units = units_of(job.config) if units is None else units
-    work, failures, rows, mine = Work(job, units), [], [], []
+    work, failures, mine = Work(job, units), [], []
     for unit in units:
         try:
             folders, sets = work.run(unit)
         except Exception as error:
-            failures.append(_failed(job, unit, error))
+            if world.count() > 1 and not isinstance(error, UserError):
+                raise  # it may be this process's alone: then the others must end
+            failures.append(world.led(functools.partial(_failed, job, unit, error)))
         else:
-            rows = _publish(job, folders, sets)
+            world.led(functools.partial(_publish, job, folders, sets))
             mine += folders
     if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
-        rows = _publish(job, [*_by_age(job.root / "cells"), *mine], [])
+        world.led(lambda: _publish(job, [*_by_age(job.root / "cells"), *mine], []))
     with job.stage("write report"), claim(job.root / "report"):
-        write_report(job.root)
+        world.led(lambda: write_report(job.root) and None)
+    rows = read_rows(job.root / "results.jsonl") if mine else []
     if failures:
         others = f"{len(failures)} of {len(units)} units failed, the others are finished: " if len(units) > 1 else ""
         raise UserError(others + " ".join(failures))
@@ -180,14 +185,13 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
     return f"{unit}: {reason}"
 
 
-def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> list[Row]:
+def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> None:
     """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time."""
     with claim(job.root / "results"):
-        rows = _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
+        _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
         _merged(job.root / "synthetic.jsonl", SyntheticRow,
                 [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets])
         write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
-    return rows
 
 
 def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -196,12 +200,11 @@ def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
                   key=lambda entry: (entry.stat().st_mtime_ns, entry))
 
 
-def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> list:
+def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> None:
     earlier = read_rows(path, kind) if path.exists() else []
     rows = merge(earlier, *groups)
     if rows:
         write_rows(path, rows)
-    return rows
 
 
 def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:

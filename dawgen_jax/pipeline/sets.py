@@ -28,8 +28,9 @@ from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
 from dawgen_jax.generator.variants import fixed_by, variant_settings
+from dawgen_jax.io import world
 from dawgen_jax.io.files import read_json, write_json
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
@@ -127,7 +128,7 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
                      given.digests["sentences"], generator_folder.name, job.config.generator.backbone.label)
         folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
         with claim(folder):
-            if not folder.exists():
+            if not exists(folder):
                 with job.stage("synthesize"):
                     _write(job, given, generator, seed, generator_folder, folder)
             discard(folder)
@@ -185,11 +186,13 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
             missing = max(config.samples_per_label - selector.accepted()[label] for label in labels)
             stop = start + min(config.shard_size, max(missing, config.batch_size))
             sentences = corpus[start:stop]
-            if not files.shard_path(folder, number).exists():
+            if world.stopping():
+                raise world.Stopped
+            if not exists(files.shard_path(folder, number)):
                 rows = source_arrays(backbone.tokenizer, sentences, infix, generator)
                 made = _shard(task, backbone, label_prompts, labels, sentences, rows, start, generator, config,
                               placement)
-                files.write_shard(folder, number, made)
+                world.led(functools.partial(files.write_shard, folder, number, made))
             made = files.read_shard(folder, number)
             if not made:
                 raise UserError(f"{files.shard_path(folder, number)}: is empty; remove the file, and it is made again.")

@@ -21,7 +21,7 @@ from dawgen_jax.data import documents
 from dawgen_jax.data.pools import Example
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
 from dawgen_jax.miniworld.documents import documents as mini_documents
@@ -91,7 +91,7 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")
     folder = artefact(job.root, "source_prompts", name, key)
     with claim(folder):
-        if not folder.exists():
+        if not exists(folder):
             with job.stage(f"train {kind.name}"):
                 arrays = Encoded(source, backbone, config.classifier)
                 train, dev = hold_out(arrays.arrays(examples, "source"), config.transfer.held_out, _SEED)

@@ -1,5 +1,8 @@
 """Training state on disk: one Orbax checkpoint of the newest step in a folder, replaced atomically.
 
+Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: what a
+mesh of eight has saved, one device goes on with, and the other way round. Frozen parameters are never in it.
+
 Orbax is for state that only this project reads. What is shared (prompts, backbones, data) is safetensors, JSONL and
 parquet.
 """
@@ -15,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io import world
 
 __all__ = ["Checkpoints"]
 
@@ -25,8 +29,7 @@ class Checkpoints:
     >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
     ...     checkpoints.save(3, {"prompt": np.ones(2)})
-    ...     step, tree = checkpoints.restore({"prompt": np.zeros(2)})
-    >>> step, tree["prompt"].tolist()
+    ...     checkpoints.latest_step, checkpoints.restore({"prompt": np.zeros(2)})["prompt"].tolist()
     (3, [1.0, 1.0])
     """
 
@@ -34,7 +37,8 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._folder = pathlib.Path(folder).absolute()
         try:
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._manager = ocp.CheckpointManager(self._folder, options=options,
+                                                  item_handlers=ocp.StandardCheckpointHandler())
         except (ValueError, TypeError, KeyError) as error:
             raise self._broken("what is there", error) from error
 
@@ -47,35 +51,37 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, or None where nothing is saved."""
-        return self._manager.latest_step()
+        return world.led(self._manager.latest_step)
 
     def save(self, step: int, tree: Any) -> None:
-        """Save the leaves of ``tree`` as the state after ``step`` updates; older ones are dropped."""
+        """Save the leaves of ``tree`` (arrays) as the state after ``step`` updates; older ones are dropped."""
         self._manager.save(step, args=ocp.args.StandardSave(self._leaves(tree)))
 
-    def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest (step, tree) with the structure of ``like``, or None where nothing is saved.
+    def restore(self, like: Any) -> Any:
+        """The newest tree, with the structure of ``like``.
+
+        Args:
+          like: each leaf a NumPy array, which gives one, or an array or its shape with a sharding, which gives an array
+            so placed, whatever devices have saved it.
 
         Raises:
-          UserError: the checkpoint is broken.
+          UserError: what is saved is broken, or no such tree.
         """
-        step = self.latest_step
-        if step is None:
-            return None
+        step, wanted = self.latest_step, self._leaves(like)
         try:
-            wanted = self._leaves(like)
-            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
-            if any(leaves[name].shape != leaf.shape for name, leaf in wanted.items()):
+            saved = {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step).items()}
+            if saved != {name: np.shape(leaf) for name, leaf in wanted.items()}:
                 raise ValueError("shapes of another state")
+            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except Exception as error:  # Orbax raises many kinds, all of them about the files
             raise self._broken(f"the checkpoint of step {step}", error) from error
-        return step, jax.tree.unflatten(jax.tree.structure(like), leaves.values())
+        return jax.tree.unflatten(jax.tree.structure(like), leaves.values())
 
     def _broken(self, what: str, error: Exception) -> UserError:
         return UserError(f"{self._folder}: {what} cannot be read ({type(error).__name__}); remove that folder, and its "
                          "stage starts again.")
 
     @staticmethod
-    def _leaves(tree: Any) -> dict[str, np.ndarray]:
+    def _leaves(tree: Any) -> dict[str, Any]:
         # A flat dictionary: Orbax need not know of states, named tuples and optax's empty ones.
-        return {f"{index:04d}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(jax.device_get(tree)))}
+        return {f"{index:04d}": leaf for index, leaf in enumerate(jax.tree.leaves(tree))}

@@ -15,9 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.training.checkpoint import Checkpoints
@@ -45,7 +48,8 @@ class Schedule(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The parameters with the best score so far, on the host: each leaf [K, ...]; their score [K]; their step [K]."""
+    """The parameters with the best score so far, placed as the state's: each leaf [K, ...]; their score [K] and
+    step [K], on the host."""
 
     params: Any
     score: np.ndarray
@@ -63,7 +67,7 @@ class Fitted(NamedTuple):
 def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: Schedule, placement: Placement,
         folder: pathlib.Path, log: MetricsLog, title: str, advice: str, figures: Callable[[dict], dict],
         evaluate: Callable[[Any], tuple[np.ndarray, dict]] | None = None, best: Best | None = None, keep: bool = True,
-        offset: int = 0, seeds: Sequence[int] = (), show: Sequence[str] = ()) -> Fitted:
+        offset: int = 0, seeds: Sequence[int] = (), show: Sequence[str] = (), model: Model | None = None) -> Fitted:
     """Train until ``schedule.num_steps`` updates are done, from the newest checkpoint in ``folder`` if there is one.
 
     Args:
@@ -85,21 +89,27 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
       offset: updates of earlier phases, added to the steps of all lines.
       seeds: K seeds, to name the one that failed.
       show: figures that the progress bar shows.
+      model: the backbone, where the state holds its parameters: these are placed by its layout.
 
     Raises:
       UserError: a loss or gradient is not finite.
+      Stopped: a process was told to stop; the next start goes on from here.
     """
-    line, first_scored = {}, evaluate is not None and keep and best is None
+    line, first_scored, state = {}, evaluate is not None and keep and best is None, placement.put(state, model)
     if first_scored:
         count = np.shape(state.ok)
-        best = Best(jax.device_get(state.params), np.full(count, -1.0), np.zeros(count, np.int64))
+        # A copy: the state's buffers are donated.
+        best = Best(jax.tree.map(jnp.copy, state.params), np.full(count, -1.0), np.zeros(count, np.int64))
     with Checkpoints(folder) as checkpoints:
-        first, (state, best) = checkpoints.restore((state, best)) or (0, (state, best))
-        state = placement.replicate(state)
+        first = checkpoints.latest_step or 0
+        if first:
+            like, state, best = jax.tree.map(_shape_of, (state, best)), None, None  # no second copy on the devices
+            state, best = checkpoints.restore(like)
         if first < schedule.num_steps:  # a start that is evaluated again has its line again
             log.forget(offset + first - (first_scored and first == 0))
         pending: list[dict] = []
-        with progress(schedule.num_steps, title, done=first, unit="step") as bar:
+        told = False
+        with world.listening(), progress(schedule.num_steps, title, done=first, unit="step") as bar:
             bar.set_postfix_str("compiling")
             if first_scored and first == 0:
                 best, line = _evaluate(evaluate, state, best, offset)
@@ -111,7 +121,9 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
                 pending.append(metrics)
                 last = done == schedule.num_steps
                 due = evaluate is not None and (last or done % schedule.eval_every == 0)
-                save = last or done % schedule.checkpoint_every == 0
+                told = told or world.stopping()
+                stop = told and done % schedule.log_every == 0  # at whole lines
+                save = last or stop or done % schedule.checkpoint_every == 0
                 if not (due or save or (schedule.log_every > 1 and done % schedule.log_every == 0)):
                     continue
                 _stop_if_not_finite(state, schedule, seeds, title, advice)
@@ -125,6 +137,8 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
                 bar.set_postfix_str(", ".join(f"{name} {np.mean(line[name]):.3g}" for name in show if name in line))
                 if save:
                     checkpoints.save(done, (state, best))
+                if stop and not last:
+                    raise world.Stopped
     return Fitted(state, best, line)
 
 
@@ -134,12 +148,23 @@ def _evaluate(evaluate: Callable, state, best: Best | None, step: int) -> tuple[
         return None, {"step": step, **found}
     better = np.asarray(score > best.score)
     if better.any():
-        def pick(new, old):
-            return np.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
-
-        best = Best(jax.tree.map(pick, jax.device_get(state.params), best.params),
-                    np.where(better, score, best.score), np.where(better, step, best.step))
+        pick = jax.jit(_pick, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, state.params))
+        best = Best(pick(better, state.params, best.params), np.where(better, score, best.score),
+                    np.where(better, step, best.step))
     return best, {"step": step, **found}
+
+
+def _pick(better, new, old):
+    """Of each seed the new parameters where they are better, else the old ones."""
+    def of(new, old):
+        return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
+
+    return jax.tree.map(of, new, old)
+
+
+def _shape_of(leaf):
+    """What a checkpoint needs to know of an array: its shape, and where it is to be put."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) if isinstance(leaf, jax.Array) else leaf
 
 
 def _lines(pending: list[dict], figures: Callable[[dict], dict], last: int, every: int) -> list[dict]:

@@ -195,7 +195,7 @@ def test_seeds_in_one_program_and_four_and_eight_devices_agree_with_separate_run
         chex.clear_trace_counter()
         placement = Placement.on(devices)
         compiled = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=1)
-        state = placement.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1)))
+        state = placement.put(jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1)))
         for _ in range(3):
             state, metrics = compiled(state, theta, both)
         ends.append((jax.tree.map(np.asarray, state), np.asarray(metrics["loss"])))

@@ -19,12 +19,12 @@ from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
-from dawgen_jax.methods.tune import tune
+from dawgen_jax.methods.tune import begin, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery.aggregator import aggregator
 from dawgen_jax.training.optimisers import adafactor
 from dawgen_jax.training.placement import Placement
-from dawgen_jax.training.step import init_state, train_step
+from dawgen_jax.training.step import train_step
 from tests import tiny
 
 CONFIG = ClassifierConfig(learning_rate=0.1)
@@ -142,11 +142,12 @@ def test_no_step_passes_a_frozen_copy_of_trained_weights():
 def test_a_bfloat16_backbone_is_trained_in_float32(trained):
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.theta())
     narrow = T5(dataclasses.replace(tiny.T5, dtype="bfloat16"), mask_id=39)
-    params = trained.init(backbone(rounded, narrow), CONFIG, 3, prompt(), 0)
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     tx = optax.chain(aggregator("sum"), trained.optimiser(CONFIG, 4, 1e-5))
+    state = begin([trained.init(backbone(rounded, narrow), CONFIG, 3, prompt(), 0)], tx=tx)
+    state = jax.tree.map(lambda leaf: leaf[0], state)  # of the one seed
+    params = jax.tree.map(np.asarray, state.params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     step = jax.jit(functools.partial(train_step, loss_fn=loss_of(trained, model=narrow), tx=tx))
-    state = init_state(params, tx)
     batch = ClassifierBatch(*(leaf[None] for leaf in tiny.classifier_set(6, 0)))
     for _ in range(2):  # a new head is zero in the first update, and with it the gradient of all below
         state, _ = step(state, (), batch)

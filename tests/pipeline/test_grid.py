@@ -33,12 +33,13 @@ def whole(short, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("cells", "number", "status"), [
-    (1, signal.SIGKILL, -9), (3, signal.SIGKILL, -9), (3, signal.SIGTERM, 143)])
+    (1, signal.SIGKILL, [-9]), (3, signal.SIGKILL, [-9]),
+    (3, signal.SIGTERM, [143, 0])])  # 0 in a training loop, whose progress is saved first
 def test_a_killed_grid_goes_on_and_runs_no_finished_cell_again(whole, cells, number, status, tmp_path):
     config, run = whole
     process = grids.start(config, tmp_path)
     there = grids.kill(process, tmp_path, cells, number=number)
-    assert len(there) >= cells and process.returncode == status
+    assert len(there) >= cells and process.returncode in status
     written = grids.times(tmp_path, there)
     grids.finish(grids.start(config, tmp_path))
     assert grids.times(tmp_path, there) == written
@@ -113,7 +114,7 @@ def test_job_files_run_every_shard(tmp_path):
     assert slurm.startswith("#!/bin/bash\n") and "#SBATCH --array=0-3\n" in slurm
     command = shlex.split(slurm.splitlines()[-1])
     assert command == ["srun", "python", "-m", "train.grid", "configs/mini.py", "--methods", "Prompt Tuning", "--seeds",
-                       "1", "--out", str(tmp_path / "a b"), "--shard", "$SLURM_ARRAY_TASK_ID/4"]
+                       "1", "--num-processes", "1", "--out", str(tmp_path / "a b"), "--shard", "$SLURM_ARRAY_TASK_ID/4"]
     job = json.loads(job_file("kubernetes", argv, tmp_path, 4))
     assert job["spec"]["completionMode"] == "Indexed" and job["spec"]["completions"] == 4
     shell = job["spec"]["template"]["spec"]["containers"][0]["command"]

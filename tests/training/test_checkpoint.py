@@ -1,14 +1,57 @@
-"""Checkpoints that are broken, or of another state, are told with their folder and the way out."""
+"""State goes to disk from the devices that hold it, and back onto whatever devices ask for it; or it is refused."""
 
+import functools
 import shutil
 
+import chex
+import jax
 import numpy as np
+import optax
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.backbones.t5 import model as t5
+from dawgen_jax.config import MeshConfig, UserError
 from dawgen_jax.training.checkpoint import Checkpoints
+from dawgen_jax.training.placement import Placement
+from dawgen_jax.training.step import init_state
+from tests import tiny
 
 TREE = {"prompt": np.arange(6, dtype=np.float32).reshape(3, 2), "step": np.array(3)}
+EIGHT, ONE = Placement.on(8, MeshConfig(fsdp=2, tensor=2)), Placement.on(1)
+
+
+def state(placement, seed):
+    """Fine-tuning's state: weights and both moments of Adam, placed."""
+    theta = jax.tree.map(np.asarray, t5.init(tiny.MODEL.config, jax.random.key(seed)))
+    return placement.create(functools.partial(init_state, tx=optax.adam(0.1)), {"theta": theta}, tiny.MODEL)
+
+
+@pytest.mark.parametrize(("saves", "restores"), [(EIGHT, ONE), (ONE, EIGHT), (EIGHT, EIGHT)],
+                         ids=["8 to 1", "1 to 8", "8 to 8"])
+def test_a_sharded_state_is_restored_on_another_mesh(tmp_path, saves, restores):
+    saved, best = state(saves, 0), np.array([0.5, 0.25])
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, (saved, best))
+    like = state(restores, 1)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 7
+        restored, again = checkpoints.restore((like, np.zeros(2)))
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, restored), jax.tree.map(np.asarray, saved))
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, like)
+    assert isinstance(again, np.ndarray) and again.tolist() == best.tolist()
+
+
+def test_a_checkpoint_of_host_arrays_is_read_and_one_of_another_tree_is_refused(tmp_path):
+    saved = jax.tree.map(np.asarray, state(ONE, 0))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step is None
+        checkpoints.save(1, saved)
+        restored = checkpoints.restore(state(EIGHT, 1))
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, restored), saved)
+        longer = jax.tree.map(lambda leaf: np.zeros((*leaf.shape, 2), leaf.dtype), saved)
+        for other in ({"prompt": np.zeros(3)}, longer, EIGHT.put(longer, tiny.MODEL)):
+            with pytest.raises(UserError, match="the checkpoint of step 1 cannot be read"):
+                checkpoints.restore(other)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +71,3 @@ def test_a_broken_checkpoint_is_named(saved, tmp_path, name, content):
     with (pytest.raises(UserError, match=rf"{folder}: .* cannot be read \(\w+\); remove that folder, and its stage"),
           Checkpoints(folder) as checkpoints):
         checkpoints.restore(TREE)
-
-
-def test_a_checkpoint_of_another_state_is_refused(saved):
-    with Checkpoints(saved) as checkpoints:
-        for like in ({"prompt": TREE["prompt"]}, TREE | {"prompt": np.zeros((4, 2), np.float32)}):
-            with pytest.raises(UserError, match="the checkpoint of step 3 cannot be read"):
-                checkpoints.restore(like)

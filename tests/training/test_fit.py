@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.surgery.aggregator import weighted_sum
 from dawgen_jax.training.fit import Schedule, fit
@@ -93,3 +94,24 @@ def test_evaluations_may_only_be_logged(tmp_path):
     fitted, lines = run(tmp_path, Schedule(4, eval_every=2), keep=False,
                         evaluate=lambda params: (None, {"params": float(params)}))
     assert fitted.best is None and [line["step"] for line in lines if "params" in line] == [2, 4]
+
+
+def test_a_run_that_is_told_to_stop_saves_at_the_next_whole_line_and_goes_on(tmp_path, monkeypatch):
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    schedule = Schedule(9, eval_every=4, log_every=2, checkpoint_every=100)
+    assert not world.tell_to_stop()  # nothing listens outside of the loop
+
+    def values(step):
+        assert step != 2 or world.tell_to_stop()
+        return 1.0
+
+    whole, lines = run(tmp_path / "whole", schedule, evaluate=closeness)
+    monkeypatch.setitem(world._state, "told", False)
+    with pytest.raises(world.Stopped) as ended:
+        run(tmp_path / "stopped", schedule, evaluate=closeness, values=values)
+    assert ended.value.code == 0 and MetricsLog(tmp_path / "stopped" / "metrics.jsonl").lines()[-1]["step"] == 4
+    monkeypatch.setitem(world._state, "told", False)  # as in a new process
+    again, repeated = run(tmp_path / "stopped", schedule, evaluate=closeness)
+    assert repeated == lines and float(again.state.params) == float(whole.state.params)
+    assert float(again.best.params) == float(whole.best.params)

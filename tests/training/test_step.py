@@ -141,7 +141,7 @@ def test_one_four_and_eight_devices_and_vmapped_seeds_agree(theta, step):
         chex.clear_trace_counter()
         update = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=2)
         state = jax.vmap(functools.partial(init_state, tx=transform()))(jnp.array(starts))
-        state = placement.replicate(state)
+        state = placement.put(state)
         for _ in range(3):
             state, metrics = update(state, theta, many)
         outcomes.append((np.asarray(state.params), np.asarray(metrics["loss"])))

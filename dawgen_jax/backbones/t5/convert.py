@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.io import world
 from dawgen_jax.io.files import replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
@@ -220,7 +221,8 @@ def load(
       compute_dtype: ``T5Config.dtype``.
       scan_unroll: ``T5Config.scan_unroll``.
       remat: ``T5Config.remat``.
-      sharding: of every leaf, or a function (path of keys, shape) -> sharding; by default the default device.
+      sharding: of every leaf, or a function config -> tree like ``theta`` of shardings; by default the default
+        device.
 
     Returns:
       (config, theta).
@@ -258,6 +260,7 @@ def load(
                 "config.json and weights do not belong together."
             )
     theta: dict = {}
+    places = sharding(config) if callable(sharding) else jax.tree.map(lambda _: sharding, model.abstract(config))
     for keys, leaf, names, transposed, stacked in leaves:
         names = [embedding] if keys == ("embedding",) else names
         target = np.empty(leaf.shape, _STORAGE[dtype])
@@ -270,11 +273,10 @@ def load(
             if not np.isfinite(target[position]).all():
                 file = tensors.where[name][0]
                 raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider one.")
-        place = sharding(keys, leaf.shape) if callable(sharding) else sharding
-        node = theta
+        node, place = theta, places
         for key in keys[:-1]:
-            node = node.setdefault(key, {})
-        node[keys[-1]] = jax.block_until_ready(jax.device_put(target, place))
+            node, place = node.setdefault(key, {}), place[key]
+        node[keys[-1]] = jax.block_until_ready(world.place(target, place[keys[-1]]))
     return config, theta
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,12 +19,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dawgen_jax.backbones.base import EmbedFn, Generated, Rows, Work
+from dawgen_jax.backbones.base import BATCH_AXES, EmbedFn, Generated, Rows, Work
 from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.backbones.t5 import decode, model
+from dawgen_jax.backbones.t5 import decode, model, partition
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.decode import Encoded
 from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.io import world
 
 __all__ = ["Decoder"]
 
@@ -68,7 +70,8 @@ class Decoder:
           exempt: tokens that are never penalised beside padding and end of sequence.
           penalty: False drops the repetition penalty and its state; a sample that asks for one is then refused.
           draw: False compiles greedy decoding only; a sample with a temperature is then refused.
-          mesh: slots are spread over its axis 'data'.
+          mesh: slots are spread over its axes 'data' and 'fsdp', heads of their caches over 'tensor', parameters
+            as :mod:`dawgen_jax.backbones.t5.partition` says.
 
         Raises:
           ConfigError: a number out of range, or no token left to choose.
@@ -76,7 +79,9 @@ class Decoder:
         for name, value in (("slots", slots), ("max_new_tokens", max_new_tokens), ("widths", min(widths, default=0))):
             if value < 1:
                 raise ConfigError(f"{name} = {value}: must be 1 or more to generate anything.")
-        self._devices = 1 if mesh is None else mesh.shape["data"]
+        axes = {} if mesh is None else mesh.shape
+        spread = tuple(axis for axis in BATCH_AXES if axis in axes)
+        self._devices = math.prod(axes[axis] for axis in spread)
         self.config, self.embed_fn, self.widths = config, embed_fn, tuple(sorted(set(widths)))
         self.slots = -(-slots // self._devices) * self._devices
         self.refill = min(refill or max(1, slots // 16), self.slots)
@@ -89,22 +94,26 @@ class Decoder:
         if np.delete(self.banned, config.eos_id).all():
             raise ConfigError("banned: covers the whole vocabulary but the end of sequence; leave a token to choose.")
 
-        whole, split = PartitionSpec(), PartitionSpec("data")
         place = None if mesh is None else functools.partial(NamedSharding, mesh)
-        self.unstack = self._compile(place, model.unstack, (whole,), whole, config=config)
+        whole, split, heads = PartitionSpec(), PartitionSpec(spread), partition.heads_axis(config, axes)
+        theta = partition.layout(config, axes)
+        layers, encoded = partition.unstacked(theta, config), Encoded(PartitionSpec(None, heads), whole)
+        slots = decode.Slots(**dict.fromkeys(decode.Slots.__dataclass_fields__, split)).replace(
+            cache=PartitionSpec(spread, heads), encoded=Encoded(PartitionSpec(spread, heads), split))
+        self.unstack = self._compile(place, model.unstack, (theta,), layers, config=config)
         self.empty = self._compile(
-            place, decode.empty, (), split, config=config, slots=self.slots, new_tokens=max_new_tokens, penalty=penalty
+            place, decode.empty, (), slots, config=config, slots=self.slots, new_tokens=max_new_tokens, penalty=penalty
         )
         self.encode = self._compile(
-            place, decode.encode, (whole, whole, split), whole, config=config, embed_fn=embed_fn
+            place, decode.encode, (layers, whole, split), encoded, config=config, embed_fn=embed_fn
         )
-        self.place = self._compile(place, decode.place, (split, *[whole] * 5), split)
+        self.place = self._compile(place, decode.place, (slots, encoded, *[whole] * 4), slots)
         self.advance = self._compile(
-            place, decode.advance, (split, whole, whole), split,
+            place, decode.advance, (slots, layers, whole), slots,
             banned=self.banned, exempt=self.exempt, draw=draw, config=config,
         )  # fmt: skip
         self._score = self._compile(
-            place, decode.score, (whole, whole, split, split, split), split, config=config, embed_fn=embed_fn
+            place, decode.score, (theta, whole, split, split, split), split, config=config, embed_fn=embed_fn
         )
 
     def _compile(self, place, function, arguments, result, **bound):
@@ -118,10 +127,13 @@ class Decoder:
         if function is decode.empty:
             options["static_argnums"] = 0
         if place is not None:
-            options["out_shardings"] = place(result)
+            options["out_shardings"] = jax.tree.map(place, result)
             if arguments:
-                options["in_shardings"] = tuple(place(spec) for spec in arguments)
-        return jax.jit(counted, **options)
+                options["in_shardings"] = jax.tree.map(place, arguments)
+        program = jax.jit(counted, **options)
+        if "in_shardings" not in options:
+            return program
+        return lambda *values: program(*world.spread(values, options["in_shardings"]))
 
     def generate(self, theta, prompts, work: Iterable[Work], key: jax.Array) -> Iterator[Generated]:
         """Decode a stream of work; samples come as they end, not in the order of the work.
@@ -173,7 +185,7 @@ class Decoder:
                 targets[i * labels : (i + 1) * labels, : len(text)] = text
                 mask[i * labels : (i + 1) * labels, : len(text)] = True
             rows = _rows(padded, self.width(max(len(work.source) for work in sources)))
-            values = np.asarray(self._score(theta, prompts, rows, targets, mask)).reshape(count, labels, -1)
+            values = world.host(self._score(theta, prompts, rows, targets, mask)).reshape(count, labels, -1)
             for i in range(len(chunk)):
                 yield values[i, :, : mask[i * labels].sum()]
 
@@ -277,7 +289,7 @@ class _Stream:
             free = self._place(self.group, free)
         wanted = decoder.refill if self.waiting else decoder.slots
         state = self.state = decoder.advance(self.state, self.theta, np.int32(wanted))
-        active, finished, healthy, position, tokens = jax.device_get(
+        active, finished, healthy, position, tokens = world.host(
             (state.active, state.finished, state.healthy, state.position, state.tokens)
         )
         # Some slot took every step: one that goes on, or the last that ended.

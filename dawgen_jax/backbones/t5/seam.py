@@ -8,12 +8,13 @@ sequence as a third decoder token; the decoder is causal, so it changes nothing.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from dawgen_jax.backbones.base import EmbedFn
-from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5 import model, partition
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.engine import Decoder
 
@@ -80,6 +81,10 @@ class T5:
         if ids is None:
             return model.logits(theta, hidden, config=self.config)
         return model.label_logits(theta, hidden, ids, config=self.config)
+
+    def layout(self, axes: Mapping[str, int]) -> dict:
+        """The ``PartitionSpec`` of every leaf of ``theta``; see :mod:`dawgen_jax.backbones.t5.partition`."""
+        return partition.layout(self.config, axes)
 
     def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
         """Continuous batching over this model; options as in :class:`dawgen_jax.backbones.t5.engine.Decoder`."""

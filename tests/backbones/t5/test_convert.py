@@ -217,7 +217,8 @@ def test_leaves_go_straight_into_their_sharding(checkpoint):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, "model"))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    _, theta = convert.load(checkpoint, sharding=lambda path, shape: spread if path[-1] == "wi_0" else whole)
+    _, theta = convert.load(checkpoint, sharding=lambda config: jax.tree_util.tree_map_with_path(
+        lambda path, _: spread if path[-1].key == "wi_0" else whole, model.abstract(config)))
     assert theta["encoder"]["layers"]["feed_forward"]["wi_0"].sharding == spread
     assert theta["embedding"].sharding == whole
     assert equal(jax.tree.map(np.asarray, theta), jax.tree.map(np.asarray, convert.load(checkpoint)[1]))
