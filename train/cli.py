@@ -2,7 +2,7 @@
 
 Exit status of every program:
 
-    0    done
+    0    done; or told by SIGTERM to stop in a training loop, whose progress is saved: the same command goes on
     1    a fault of the program itself; the traceback says where
     2    a mistake in what was given, or a part of a grid failed while the rest went on; one sentence says which
     130  stopped by Ctrl-C
@@ -42,7 +42,8 @@ __all__ = ["Common", "apply", "guard", "help_of", "load_config", "parse", "parse
            "shipped_configs", "start", "take_processes"]
 
 EXITS = ("Exit status: 0 done; 1 a fault of the program (with a traceback); 2 a mistake in what was given, or a part "
-         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM, 141 by | head.\n\n"
+         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM (0 in a training loop, "
+         "whose progress is saved), 141 by | head.\n\n"
          "One of several processes that run it together is told --coordinator HOST:PORT, --num-processes N, "
          "--process-id I and --local-device-ids 0,1, where its launcher does not say so (train.launch).")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
