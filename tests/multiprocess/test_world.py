@@ -36,7 +36,7 @@ def job(tmp_path_factory):
     config = small_config([BackboneConfig(str(root / "random0"))])
     config = dataclasses.replace(
         config, seeds=(13,), devices=0, arms=("Prompt Tuning", "FewGen: Syn only"),
-        classifier=dataclasses.replace(config.classifier, real_steps=60, real_eval_every=10))
+        classifier=dataclasses.replace(config.classifier, real_steps=24, real_eval_every=12))
     grids.write_config(root / "short.py", config)
     return root / "short.py", config
 
