@@ -48,6 +48,7 @@ import numpy as np
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, UserError, digest
+from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.evaluation.predict import class_scores
@@ -208,11 +209,12 @@ class Classifier:
                                                                       ("dev", dev)) if rows}
         if missing := ({"dev", *known.data}) - given.keys():
             raise UserError(f"{method}: needs {' and '.join(sorted(missing))} examples; give some.")
-        data = {name: [encoded.arrays(rows, digest(rows), bare=known.trains.bare)]
-                for name, rows in given.items()}
+        trained = known.trains or PROMPT
+        data: dict[str, Sequence[ClassifierBatch]] = {
+            name: [encoded.arrays(rows, digest(rows), bare=trained.bare)] for name, rows in given.items()}
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(
-                known.trains, start_prompt(backbone, config, seed)[None], backbone, data, data["dev"],
+                trained, start_prompt(backbone, config, seed)[None], backbone, data, data["dev"],
                 known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
                 placement=placement, seeds=[seed], folder=pathlib.Path(folder), title=f"{task.name} {method}",
                 metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
@@ -283,7 +285,7 @@ class Classifier:
                             "that it was tuned on.")
         if stored.params is not None:
             start = np.zeros((stored.config.prompt_length, backbone.model.width), np.float32)
-            like = stored.method.trains.init(backbone, stored.config, len(stored.task.labels), start, 0)
+            like = (stored.method.trains or PROMPT).init(backbone, stored.config, len(stored.task.labels), start, 0)
             if jax.tree.map(np.shape, stored.params) != jax.tree.map(np.shape, like):
                 raise UserError(f"{folder}: what was tuned has other shapes than classifier.json says; save it again.")
         return cls(backbone, stored.task, stored.config, str(stored.method), stored.params)
@@ -314,7 +316,7 @@ def _example(task: Task, text: Text, label: str, place: str) -> Example:
     if len(texts) != count or not all(isinstance(one, str) for one in texts):
         raise UserError(f"{place}: {text!r} is not what {task.name} classifies; give "
                         f"{'a pair (sentence 1, sentence 2)' if count == 2 else 'one text'}.")
-    return Example(*("",) * (2 - count), *texts, label)
+    return Example(texts[0] if count == 2 else "", texts[-1], label)
 
 
 def _examples(task: Task, rows: Sequence[Sequence[str]], name: str, *, every: bool = True) -> list[Example]:
@@ -327,7 +329,7 @@ def _examples(task: Task, rows: Sequence[Sequence[str]], name: str, *, every: bo
                             f"{', '.join(task.labels)}.")
         texts = row[-1 - len(task.fields):-1] if isinstance(row, Example) else row[:-1]
         examples.append(_example(task, texts, row[-1], place))
-    missing = set(task.labels) - {example.label for example in examples} if every else not examples
-    if missing:
-        raise UserError(f"{name}: no example of {', '.join(sorted(missing)) if every else 'any class'}; give some.")
+    missing = sorted(set(task.labels) - {example.label for example in examples})
+    if not examples or (missing and every):
+        raise UserError(f"{name}: no example of {', '.join(missing) if every else 'any class'}; give some.")
     return examples

@@ -276,7 +276,7 @@ class OwnTask:
 
     def __post_init__(self):
         check_types(self)
-        allowed = self.name and all(letter.isalnum() or letter in "-_.+" for letter in self.name)
+        allowed = bool(self.name) and all(letter.isalnum() or letter in "-_.+" for letter in self.name)
         _check(self, "name", allowed and self.name[0].isalnum(), "letters, digits and - _ . + (it names folders)")
         _check(self, "columns", len(self.columns) <= 2 and len(set(self.columns)) == len(self.columns),
                "the column of a text, or the two different ones of a pair")

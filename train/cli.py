@@ -205,11 +205,13 @@ def parse_with(argv: Sequence[str], description: str | None, extra: Extra, kind:
         if word.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, 1, 0)[0]
             raise UserError(f"--{name}: no such field; the nearest is --{near} (--help lists all).")
-    parts = {"out": (Annotated[pathlib.Path | None, tyro.conf.arg(help="The run directory (runs/NAME).")], None),
-             "config": (Annotated[kind, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff], config)}
-    parts["common"] = (Annotated[type(common), tyro.conf.arg(name="")], common)
-    if extra:
-        parts["extra"] = (Annotated[type(extra), tyro.conf.arg(name="")], extra)
+    parts: dict[str, tuple[Any, Any]] = {
+        "out": (Annotated[pathlib.Path | None, tyro.conf.arg(help="The run directory (runs/NAME).")], None),
+        "config": (Annotated[kind, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff], config)}
+    for name, options in (("common", common), ("extra", extra)):
+        if options:
+            own = type(options)
+            parts[name] = (Annotated[own, tyro.conf.arg(name="")], options)
     program = dataclasses.make_dataclass("Program", [
         (name, annotation, dataclasses.field(default=default)) for name, (annotation, default) in parts.items()],
         frozen=True)

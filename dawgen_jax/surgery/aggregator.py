@@ -174,7 +174,7 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), counted, skipped)
         return tree.unflatten([jnp.where(finite, leaf, 0) for leaf in directions]), state
 
-    return aggregating.Aggregator(init, update)
+    return aggregating.Aggregator(init, update)  # pyrefly: ignore  (keywords that it takes and its type does not name)
 
 
 def _check_shapes(leaves: list[jax.Array], params: list[jax.Array], number: int) -> None:

@@ -47,7 +47,8 @@ def gramian(leaves: Sequence[jax.Array], kept: int) -> jax.Array:
       [*kept axes, S, S].
     """
     flat = (jnp.moveaxis(leaf.reshape(*leaf.shape[: 1 + kept], -1), 0, -2) for leaf in leaves)
-    return sum(jnp.matmul(leaf, leaf.mT, precision=jax.lax.Precision.HIGHEST) for leaf in flat)
+    products = [jnp.matmul(leaf, leaf.mT, precision=jax.lax.Precision.HIGHEST) for leaf in flat]
+    return sum(products)  # pyrefly: ignore  (there is a leaf, so that it is no 0)
 
 
 def combine(leaves: Sequence[jax.Array], weights: jax.Array) -> list[jax.Array]:
