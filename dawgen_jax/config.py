@@ -71,7 +71,7 @@ def fields_of(config: Any, prefix: str = "") -> dict[str, Any]:
     """The fields of a config and of those nested in it, dotted, with their values.
 
     >>> list(fields_of(Config()))[:3], fields_of(Config())["classifier.lora.rank"]
-    (['name', 'tasks', 'seeds'], 8)
+    (['name', 'tasks', 'own.name'], 8)
     """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
@@ -568,6 +568,7 @@ class MeshConfig:
     """Devices over which attention heads, feed-forward width and vocabulary are cut and computed apart."""
 
     def __post_init__(self):
+        check_types(self)
         _positive(self, "fsdp", "tensor")
 
 

@@ -20,7 +20,7 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig, ConfigError, GeneratorConfig, LoraConfig, MeshConfig
 from dawgen_jax.data.batches import stack
 from dawgen_jax.generator import step as generator
-from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
+from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery.aggregator import aggregator
 from dawgen_jax.training.placement import Placement, make_mesh
@@ -82,7 +82,7 @@ def classifier_run(trained, placement):
 
 
 @meshes
-@pytest.mark.parametrize("trained", [PROMPT, LOW_RANK, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT],
+@pytest.mark.parametrize("trained", [PROMPT, LOW_RANK, WEIGHTS_AND_HEAD],
                          ids=lambda trained: trained.name)
 def test_steps_of_the_classifier_are_those_of_one_device(trained, shape):
     grads, losses, state = classifier_run(trained, Placement.on(8, shape))
