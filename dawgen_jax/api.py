@@ -43,7 +43,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.backbones.base import Backbone
@@ -51,18 +50,18 @@ from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig,
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
-from dawgen_jax.evaluation.predict import class_scores
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import Stored, can_be_stored, read_classifier, write_classifier
 from dawgen_jax.methods.trained import PROMPT
-from dawgen_jax.methods.tune import compiled_scores, tune
+from dawgen_jax.methods.tune import tune
 from dawgen_jax.pipeline import inputs
 from dawgen_jax.pipeline.cells import start_prompt
 from dawgen_jax.pipeline.generators import tune_label_prompts
 from dawgen_jax.pipeline.inputs import Encoded
+from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.pipeline.sets import generate_set
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
@@ -233,14 +232,9 @@ class Classifier:
         examples = [_example(task, text, task.labels[0], f"text {number}") for number, text in enumerate(texts, 1)]
         if not examples:
             return Predictions([], np.zeros((0, len(task.labels))))
-        placement, encoded = Placement.of(self.backbone.theta), Encoded(task, self.backbone, config)
-        trained = METHODS[self.method].trains or PROMPT
-        params = np.zeros((0, self.backbone.model.width), np.float32) if self.params is None else self.params
-        score = compiled_scores(trained, config, self.backbone.model, encoded.label_ids, placement, shared=True)
-        scores = class_scores(
-            score, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params), self.backbone.theta,
-            encoded.arrays(examples, "texts", bare=trained.bare), size=placement.rows(config.eval_batch_size),
-            multiple=config.pad_multiple)[0].astype(np.float64)
+        encoded = Encoded(task, self.backbone, config)
+        scores = score_examples(encoded, examples, self.params, config,
+                                trained=METHODS[self.method].trains or PROMPT).astype(np.float64)
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         return Predictions([task.labels[place] for place in scores.argmax(axis=1)],
                            odds / odds.sum(axis=1, keepdims=True))

@@ -18,9 +18,9 @@ from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.arms import RELEASED, arms_of
 from dawgen_jax.pipeline.checks import Examined, examine
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, backbone_folder, load_backbone, read_task
+from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.training.placement import Placement
 from train import cli
-from train.evaluate import predictions
 
 _SCORED = 500
 
@@ -57,14 +57,14 @@ def show(given: TaskData, found: Examined, config: Config, tokenizer) -> None:
 
 def zero_shot(given: TaskData, config: Config) -> str:
     """Accuracy of the backbone with the template alone."""
-    placement = Placement.on(config.devices)
-    backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
+    classifier = config.classifier
+    backbone = load_backbone(classifier.backbone, Placement.on(config.devices))
     examples = [*given.test, *given.pools.train][:_SCORED]
     encoded = Encoded(given.task, backbone, classifier)
-    data, predicted = predictions(encoded, examples, np.zeros((0, backbone.model.width), np.float32), classifier,
-                                  placement)
-    scored = metrics.scores(given.task, predicted, data.label)
-    counts, chosen = np.bincount(data.label), np.bincount(predicted, minlength=len(given.task.labels))
+    labels = [given.task.labels.index(example.label) for example in examples]
+    predicted = score_examples(encoded, examples, None, classifier).argmax(axis=1)
+    scored = metrics.scores(given.task, predicted, labels)
+    counts, chosen = np.bincount(labels), np.bincount(predicted, minlength=len(given.task.labels))
     return (f"accuracy {100 * scored['accuracy']:.1f} %, F1 {100 * scored['f1']:.1f} on {len(examples)} examples (the "
             f"largest class is {100 * counts.max() / len(examples):.1f} %); predicted: "
             + ", ".join(f"{label} {number}" for label, number in zip(given.task.labels, chosen, strict=True)))

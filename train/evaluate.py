@@ -9,22 +9,17 @@ file has every class.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prompts
-from dawgen_jax.config import ClassifierConfig, Config, UserError, digest
-from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.config import Config, UserError
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
-from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.methods.trained import PROMPT
-from dawgen_jax.methods.tune import compiled_scores
 from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, load_backbone, load_pools
+from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 from train import cli
@@ -60,15 +55,6 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
     return prompt
 
 
-def predictions(encoded: Encoded, examples: Sequence[Example], prompt: np.ndarray, config: ClassifierConfig,
-                placement: Placement) -> tuple[ClassifierBatch, np.ndarray]:
-    """Examples as arrays [N, ...], and the classes [N] predicted under ``prompt`` [P, H]."""
-    backbone, data = encoded.backbone, encoded.arrays(examples, digest(examples))
-    scores = compiled_scores(PROMPT, config, backbone.model, encoded.label_ids, placement, shared=True)
-    return data, predict(scores, jnp.asarray(prompt)[None], backbone.theta, data, multiple=config.pad_multiple,
-                         size=placement.rows(config.eval_batch_size))[0]
-
-
 def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, list[Example]]:
     """A task, the split that is scored, and its examples."""
     if is_own(name, config):
@@ -99,7 +85,7 @@ def score(config: Config, arguments: Arguments) -> None:
     placement, split = Placement.on(config.devices, config.mesh), arguments.split
     backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
     width = backbone.model.width
-    tried = {"without the prompt" if arguments.prompt else "without a prompt": np.zeros((0, width), np.float32)}
+    tried: dict[str, np.ndarray | None] = {f"without {'the' if arguments.prompt else 'a'} prompt": None}
     if arguments.prompt:
         tried = {"with the prompt": load_prompt(arguments.prompt, width, backbone.label)} | tried
     if split not in ("", "train", "validation", "test"):
@@ -109,10 +95,10 @@ def score(config: Config, arguments: Arguments) -> None:
                                  else scored_examples(name, config, split))
         examples = examples[:config.data.max_test or None]
         encoded, predicted = Encoded(task, backbone, classifier), []
+        labels = [task.labels.index(example.label) for example in examples]
         for how, prompt in tried.items():
-            data, classes = predictions(encoded, examples, prompt, classifier, placement)
-            scored = metrics.scores(task, classes, data.label)
-            predicted.append(classes)
+            predicted.append(score_examples(encoded, examples, prompt, classifier).argmax(axis=1))
+            scored = metrics.scores(task, predicted[-1], labels)
             print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 "
                   f"{100 * scored['f1']:.2f}, n = {len(examples)}")
         if arguments.prompt:

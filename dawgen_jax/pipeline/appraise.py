@@ -13,24 +13,21 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import ClassifierConfig, ConfigError, UserError, digest
+from dawgen_jax.config import ClassifierConfig, ConfigError, UserError
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import appraisal, marks
 from dawgen_jax.evaluation.appraisal import Figure, Real
 from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Mark, Rules
-from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io.files import read_json, write_file, write_json
 from dawgen_jax.io.store import finish
-from dawgen_jax.methods.trained import PROMPT
-from dawgen_jax.methods.tune import compiled_scores
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task
 from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.results.rows import versions
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import LabelCount, Sample
@@ -146,7 +143,7 @@ def appraise(given: GivenSet, real: Real, test: Sequence[Example], rules: Rules,
         skipped.append("No agreement with a prompt: give one that was tuned on the shots with --prompt.")
     else:
         unseen = list(real.reference) if real.reference is not real.shots else []
-        predicted = predicted_labels([*pairs, *unseen], task, backbone, placement, prompt)
+        predicted = predicted_labels([*pairs, *unseen], task, backbone, prompt)
         figures.append(appraisal.agreement(
             [pair.label for pair in pairs], predicted[:len(pairs)], [pair.label for pair in unseen],
             predicted[len(pairs):], classes=len(task.labels)))
@@ -175,15 +172,11 @@ def appraise_written(job: Job, data: TaskData, seed: int, folder: pathlib.Path) 
     return found.figures
 
 
-def predicted_labels(pairs: Sequence[Example], task: Task, backbone: Backbone, placement: Placement,
-                     prompt: np.ndarray) -> list[str]:
+def predicted_labels(pairs: Sequence[Example], task: Task, backbone: Backbone, prompt: np.ndarray) -> list[str]:
     """The labels that a prompt [P, H] gives pairs."""
     config = ClassifierConfig()
-    encoded = Encoded(task, backbone, config)
-    scores = compiled_scores(PROMPT, config, backbone.model, encoded.label_ids, placement, shared=True)
-    places = predict(scores, jnp.asarray(prompt)[None], backbone.theta, encoded.arrays(pairs, digest(pairs)),
-                     size=placement.rows(config.eval_batch_size), multiple=config.pad_multiple)[0]
-    return [task.labels[place] for place in places]
+    scores = score_examples(Encoded(task, backbone, config), pairs, prompt, config)
+    return [task.labels[place] for place in scores.argmax(axis=1)]
 
 
 def _findings(given: GivenSet, found: Appraisal, rules: Rules) -> dict:
