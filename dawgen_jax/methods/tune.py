@@ -28,7 +28,7 @@ from dawgen_jax.training.fit import Best, Schedule, fit
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
 
-__all__ = ["Data", "Pool", "Tuned", "begin", "compiled_scores", "draw", "pool", "tune"]
+__all__ = ["Data", "Pool", "Tuned", "begin", "compiled_scores", "compiled_step", "draw", "pool", "transform", "tune"]
 
 log = logging.getLogger(__name__)
 _SOURCE_STRIDE = 1_000_003  # sets seeds of the sources' shuffles apart
@@ -69,18 +69,19 @@ def _loss(params, theta, batch: ClassifierBatch, *, scores: Callable, smoothing:
     return weighted_mean(cross_entropy(scores(params, theta, batch), batch.label, smoothing), batch.weight)
 
 
-def _transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
+def transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
+    """Aggregation of a phase's sources and then the optimiser, at a learning rate where several are tried."""
     combine = aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope)
     return optax.chain(combine, trained.optimiser(config, phase.num_steps, rate))
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
+def compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
                    label_ids: tuple[int, ...], placement: Placement) -> Callable:
     """The step of K seeds; arms with equal phases share one program."""
     scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
     step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
-                             tx=_transform(trained, phase, config, rate))
+                             tx=transform(trained, phase, config, rate))
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2, model=model)
 
 
@@ -199,13 +200,13 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
     for number, phase in enumerate(plan):
         here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
                                            for k in range(len(seeds))]
-        tx = _transform(trained, phase, config, rate)
+        tx = transform(trained, phase, config, rate)
         pools = pool(data, phase, len(seeds))
         evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch,
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
         fitted = fit(
-            _compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
+            compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
             lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
                                                         config.pad_multiple),

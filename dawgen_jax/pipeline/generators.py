@@ -96,7 +96,7 @@ def num_steps_of(config: GeneratorConfig, num_labels: int) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placement: Placement) -> Callable:
+def compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placement: Placement) -> Callable:
     """The step of K seeds; tasks with the same number of labels share one program."""
     step = functools.partial(generator_step, config=config, model=model, num_steps=num_steps)
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1, model=model)
@@ -139,7 +139,7 @@ def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone:
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
-    step = _compiled_step(config, backbone.model, num_steps, placement)
+    step = compiled_step(config, backbone.model, num_steps, placement)
     rows = placement.rows(config.examples_per_label * len(task.labels))
     fitted = fit(
         step, state, backbone.theta, lambda number: _draw(data, seeds, number, config, rows),

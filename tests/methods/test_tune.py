@@ -108,7 +108,7 @@ def test_a_phase_is_combined_and_optimised_as_the_configuration_says(scope):
         return optax.sgd(1.0)
 
     phase = Phase((("real",), ("synthetic",)), "surgery", 7, 2, 2)
-    tx = tuning._transform(dataclasses.replace(ROW, optimiser=optimiser), phase,
+    tx = tuning.transform(dataclasses.replace(ROW, optimiser=optimiser), phase,
                            ClassifierConfig(epsilon=0.25, surgery_scope=scope), 0.125)
     assert asked == [(7, 0.125)]
     grads, params = jnp.array([[[-4.0, 1], [1, 2]], [[6, 1], [1, 1]]]), jnp.zeros((2, 2))  # only the first rows clash

@@ -28,7 +28,7 @@ def loop(config, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generators, "fit", invented)
-        patch.setattr(generators, "_compiled_step", compiled)
+        patch.setattr(generators, "compiled_step", compiled)
         patch.setattr(generators, "_weights", lambda step, state, backbone, batch: (batch, np.ones(batch.target.shape)))
         folders = generators.tune_generators(job, given, "FewGen")
     return job, given, seen, folders

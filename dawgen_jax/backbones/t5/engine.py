@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,6 +38,7 @@ class Decoder:
 
     Attributes:
       traces: how often each program was traced, by name.
+      programs: the jitted functions by name, to be lowered from shapes.
       cut: how many sources of generated samples were longer than the largest width and lost text.
       steps: how many tokens one slot could have had so far; times the slots this is what all tokens cost.
     """
@@ -87,6 +88,7 @@ class Decoder:
         self.refill = min(refill or max(1, slots // 16), self.slots)
         self.max_new_tokens, self.penalty, self.draw, self.lookahead = max_new_tokens, penalty, draw, 8 * self.slots
         self.traces: collections.Counter = collections.Counter()
+        self.programs: dict[str, Any] = {}
         self.cut = self.steps = 0
         self.banned, self.exempt = np.zeros((2, config.vocab_size), bool)
         self.banned[[config.pad_id, *banned]] = True
@@ -130,7 +132,7 @@ class Decoder:
             options["out_shardings"] = jax.tree.map(place, result)
             if arguments:
                 options["in_shardings"] = jax.tree.map(place, arguments)
-        program = jax.jit(counted, **options)
+        program = self.programs[function.__name__] = jax.jit(counted, **options)
         if "in_shardings" not in options:
             return program
         return lambda *values: program(*world.spread(values, options["in_shardings"]))
