@@ -113,10 +113,11 @@ def local_memory(device: Any, count: int) -> float:
 
 
 def meshes_of(count: int, asked: MeshConfig) -> list[MeshConfig]:
-    """The meshes to try: that which is asked for, or copies, two ways to cut parameters, and tensor parallelism."""
+    """The meshes to try: that which is asked for; or copies, parameters cut over fsdp, over tensor, over both."""
     if asked != MeshConfig():
         return [asked]
-    sizes = {(1, 1), (min(count, 16), 1), (count, 1), (1, min(count, 4)), (max(count // 4, 1), min(count, 4))}
+    most, some = math.gcd(count, 16), math.gcd(count, 4)
+    sizes = {(1, 1), (most, 1), (1, some), (most // some, some)}
     return [MeshConfig(fsdp, tensor) for fsdp, tensor in sorted(sizes)]
 
 
@@ -152,9 +153,8 @@ def useful_operations(step: str, t5: T5Config, shapes: Shapes) -> float:
         return rows * operations(t5, passes, source=shapes.source, target=generator.max_target_tokens,
                                  logits=t5.vocab_size)
     if step == DECODING:
-        tokens = config.synthesis.max_new_tokens
-        cached = operations(t5, FORWARD, source=0, target=1, keys=tokens // 2 + shapes.source, logits=t5.vocab_size)
-        return rows * cached
+        # The attention of one query is no matrix product to the compiler, so that its operations are not counted.
+        return rows * operations(t5, Passes(1, 0), source=0, target=1, logits=t5.vocab_size)
     passes = FORWARD + BACKWARD if step == PROMPT else TRAINING
     source = config.classifier.prompt_length + config.classifier.max_tokens
     return rows * operations(t5, passes, source=source, target=2, logits=shapes.labels)

@@ -44,25 +44,27 @@ TRAINING = Passes(3, 3)
 """Forward and backward with the weights' gradients."""
 
 
-def operations(config: T5Config, passes: Passes, *, source: int, target: int, keys: int = 0, logits: int = 0) -> float:
-    """Operations (two a multiplication and addition) of one example.
+def operations(config: T5Config, passes: Passes, *, source: int, target: int, logits: int = 0) -> float:
+    """Operations (two a multiplication and addition) of one example, each product in its cheaper order.
 
     Args:
       config: the shape.
       passes: of the step; nothing that is computed again is counted.
       source: encoder positions, prompt rows included; 0 decodes over keys and values that are there.
       target: decoder positions that are computed.
-      keys: positions that a decoder position attends to, if not ``target``.
       logits: rows of the head that a decoder position is multiplied with.
 
     >>> shape = T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=12, num_layers=1, num_decoder_layers=1, num_heads=2)
-    >>> operations(shape, FORWARD, source=1, target=0) - 2 * 2 * 8  # its one score and its weighted value
-    1344.0
+    >>> operations(shape, FORWARD, source=1, target=0) - 2 * 2 * 8  # one score and one weighted value
+    1088.0
     """
     width, inner, layers = config.d_model, config.num_heads * config.d_kv, config.num_decoder_layers
     forward = (3 if config.gated else 2) * width * config.d_ff
     weights = config.num_layers * source * (4 * width * inner + forward)  # encoder
-    weights += layers * (source * 2 * width * inner + target * (6 * width * inner + forward))  # decoder
-    weights += target * width * logits
-    attention = config.num_layers * source * source + layers * target * ((keys or target) + source)
-    return 2.0 * (passes.weights * weights + passes.attention * 2 * inner * attention)
+    weights += layers * target * (6 * width * inner + forward) + target * width * logits  # decoder
+    attention = 2 * inner * (config.num_layers * source * source + layers * target * target)
+    # Keys and values of the encoder's output, or queries and what they mix through the same kernels where those are few.
+    few = target * (config.d_kv + source) < source * config.d_kv
+    weights += layers * 2 * width * inner * (target if few else source)
+    attention += layers * 2 * target * source * (config.num_heads * width if few else inner)
+    return 2.0 * (passes.weights * weights + passes.attention * attention)
