@@ -20,6 +20,7 @@ Exits with status 2 where a step fits no mesh.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -33,7 +34,7 @@ from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, Pa
 from dawgen_jax.config import Config, ConfigError, MeshConfig, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
-from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes
+from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
 from dawgen_jax.training.costs import Cost, analyse
 from train import cli
 
@@ -84,19 +85,17 @@ def topology_devices(name: str) -> list:
     Raises:
       UserError: it is none, or the TPU compiler is not installed.
     """
-    for variable, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_MIN_LOG_LEVEL", "3"), ("TPU_STDERR_LOG_LEVEL", "3"),
-                            ("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_ACCELERATOR_TYPE", "v5litepod-4")):
-        os.environ.setdefault(variable, value)
-    import importlib.util
-
-    import jax
-    from jax.experimental import topologies
-
     if not re.fullmatch(r"\w+:\d+x\d+(x\d+)?", name) or name.partition(":")[0] not in CHIPS:
         raise UserError(f"--topology {name[:60]}: must be a kind of {', '.join(CHIPS)} and its extents, for instance "
                         "v5e:4x4.")
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(f"--topology {name}: the TPU compiler is not installed; pip install 'dawgen-jax[tpu]'.")
+    for variable, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_MIN_LOG_LEVEL", "3"), ("TPU_STDERR_LOG_LEVEL", "3"),
+                            ("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_ACCELERATOR_TYPE", "v5litepod-4")):
+        os.environ.setdefault(variable, value)  # nobody is asked which TPU this machine is
+    import jax
+    from jax.experimental import topologies
+
     jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # no device here can load what was compiled
     try:
@@ -182,6 +181,8 @@ def attempt(step: str, t5: T5Config, shapes: Shapes, devices: Sequence, mesh: Me
             raise
         used = re.search(r"Used ([\d.]+[KMGT]) of", str(error))
         return Tried(sizes, None, f"the compiler needs {used[1] if used else 'more'}", math.inf, 0.0)
+    if step == DECODING:  # which reads a part of what stays
+        cost.arguments = held + cost.reused
     why = f"needs {cost.memory / GIB:.1f} GiB" if cost.memory > gib * GIB else ""
     return Tried(sizes, cost, why, cost.cycles / chip.clock, cost.exchanged / chip.links)
 
@@ -235,8 +236,8 @@ def main(argv: list[str]) -> None:
     label = arguments.backbone or config.classifier.backbone.label
     print(f"\n{label} ({backbones['classifier'].dtype}) on {where}, {gib:.4g} GiB a chip; {shapes.labels} labels, "
           f"{len(config.seeds)} seeds ({shapes.seeds} of the classifier together)\n\n"
-          "| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | useful | GB moved | ms | MB sent "
-          "|\n|---|---|---|---|---|---|---|---|")
+          "| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | useful | GB moved | ms "
+          "| MB sent |\n|---|---|---|---|---|---|---|---|")
     failed = []
     for step in arguments.steps:
         t5 = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]

@@ -85,7 +85,7 @@ def lower(program: str, model: Model, theta: Any, shapes: Shapes, placement: Pla
       placement: of devices that need not be there.
 
     Returns:
-      (bytes of state and parameters that stay on each device, a function that lowers the program).
+      (bytes of state and parameters that stay on each device while it runs, a function that lowers the program).
     """
     build = {GENERATOR: _generator, DECODING: _decoding, PROMPT: _prompt, FINE_TUNING: _fine_tuning}[program]
     state, frozen, lowered = build(model, theta, shapes, placement)
@@ -141,7 +141,7 @@ def _decoding(model: Model, theta: Any, shapes: Shapes, placement: Placement):
         layers = jax.eval_shape(decoder.programs["unstack"], theta)
         return decoder.programs["advance"].lower(slots, layers, _array(jnp.int32))
 
-    return (), theta, lowered
+    return {"theta": theta}, theta, lowered  # stacked, and a copy with its layers apart
 
 
 def _classifier_batch(config: Config, placement: Placement, seeds: int, sources: int, rows: int) -> ClassifierBatch:

@@ -79,6 +79,7 @@ class Cost:
       cycles: the compiler's estimate, 0 where it gives none (elsewhere than on TPUs).
       unknown_loops: loops whose rounds the text does not say; they count once.
       arguments, results, temporary, code: bytes of memory; results that are written over arguments are not counted.
+      reused: bytes of arguments that results are written over.
       reported: what XLA's own cost analysis says, loops counted once.
     """
 
@@ -92,6 +93,7 @@ class Cost:
     results: float = 0.0
     temporary: float = 0.0
     code: float = 0.0
+    reused: float = 0.0
     reported: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -115,6 +117,7 @@ def analyse(compiled: jax.stages.Compiled) -> Cost:
     memory = compiled.memory_analysis()
     cost.arguments, cost.temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     cost.results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    cost.reused = memory.alias_size_in_bytes
     cost.code = memory.generated_code_size_in_bytes
     reported = compiled.cost_analysis() or {}
     names = {"flops": "flops", "bytes": "bytes accessed", "seconds": "optimal_seconds"}
@@ -256,7 +259,7 @@ def _traffic(line: Instruction, known: dict, computations: dict) -> float:
         if each.opcode == "parameter" and read[int(each.rest)]:
             read[int(each.rest)] = min(read[int(each.rest)], _used(each.name, inside))
     (root,) = (each for each in inside.values() if each.root)
-    parts = [_behind(name, inside) for name in root.operands] if root.opcode == "tuple" else [_behind(root.name, inside)]
+    parts = [_behind(name, inside) for name in (root.operands if root.opcode == "tuple" else [root.name])]
     written = sum(0.0 if shape.on_chip else shape.bytes if part.opcode != "dynamic-update-slice"
                   else inside[part.operands[1]].size for part, shape in zip(parts, line.shapes, strict=False))
     return sum(read) + written

@@ -63,7 +63,7 @@ def operations(config: T5Config, passes: Passes, *, source: int, target: int, lo
     weights = config.num_layers * source * (4 * width * inner + forward)  # encoder
     weights += layers * target * (6 * width * inner + forward) + target * width * logits  # decoder
     attention = 2 * inner * (config.num_layers * source * source + layers * target * target)
-    # Keys and values of the encoder's output, or queries and what they mix through the same kernels where those are few.
+    # Keys and values of the encoder's output, or few queries and what they mix through the same kernels.
     few = target * (config.d_kv + source) < source * config.d_kv
     weights += layers * 2 * width * inner * (target if few else source)
     attention += layers * 2 * target * source * (config.num_heads * width if few else inner)
