@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ import numpy as np
 
 from benchmarks import peers
 from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, operations
 from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
@@ -59,15 +61,23 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
     return config
 
 
-def runnable(step: str, config: Config):
-    """A compiled step over made-up arrays: (its cost, a function that runs it once, the operations that are useful)."""
+def runnable(step: str, config: Config, t5: T5Config = peers.MINI):
+    """A compiled step over random arrays: (its cost, a function that runs it once, the operations that are useful)."""
     shapes, placement = Shapes.of(config, find_task(config.tasks[0])), Placement.on(config.devices)
-    _, lower = programs.lower(step, T5(peers.MINI, mask_id=159), model.abstract(peers.MINI), shapes, placement)
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, t5.dtype), model.abstract(t5))
+    _, lower = programs.lower(step, T5(t5, mask_id=t5.vocab_size - 1), theta, shapes, placement)
     compiled = lower().compile()
+    keys = itertools.count()
 
     def made(info):
-        value = jnp.full(info.shape, 0.01 if jnp.issubdtype(info.dtype, jnp.floating) else 1, info.dtype)
-        return value
+        key, kind = jax.random.key(next(keys)), info.dtype
+        if jnp.issubdtype(kind, jax.dtypes.prng_key):
+            return jax.random.split(key, info.shape)
+        if jnp.issubdtype(kind, jnp.bool_):
+            return jnp.ones(info.shape, kind)
+        if jnp.issubdtype(kind, jnp.integer):  # tokens, labels and slots alike
+            return jax.random.randint(key, info.shape, 0, 2, kind)
+        return jax.jit(lambda: (0.02 * jax.random.normal(key, info.shape)).astype(kind))()
 
     (state, theta, batch), _ = jax.tree.map(made, compiled.args_info)
     state, theta, batch = jax.device_put((state, theta, batch), compiled.input_shardings[0])
@@ -77,7 +87,7 @@ def runnable(step: str, config: Config):
         held[0], metrics = compiled(held[0], theta, batch)
         return metrics
 
-    return analyse(compiled), run, useful_operations(step, peers.MINI, shapes)
+    return analyse(compiled), run, useful_operations(step, t5, shapes)
 
 
 def steps(runs: int) -> dict:
