@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     configs = [cli.load_config(path) for path in argv] + [Config()] * (2 - len(argv))
     table = Table()
     for column in ("field", *argv, *["the default"] * (2 - len(argv)), "origin of the default"):
-        table.add_column(plain(column))
+        table.add_column(plain(column), overflow="fold", no_wrap=column == "field")  # no name is cut
     for row in differences(*configs):
         table.add_row(*map(plain, row))
     Console().print(table)

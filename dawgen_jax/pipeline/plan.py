@@ -142,7 +142,8 @@ def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
     seconds = sum(line.seconds * (1 - line.finished / line.cells) for line in planned)
     if math.isfinite(seconds) and finished < cells:
-        lines.append(f"  about {seconds / 60:.0f} minutes of tuning, by the cells that are finished")
+        minutes = _number(max(1, round(seconds / 60)), "minute")
+        lines.append(f"  about {minutes} of tuning, by the cells that are finished")
     return lines
 
 

@@ -35,11 +35,11 @@ class Table:
 
 
 def to_rich(table: Table) -> RichTable:
-    """The table for the terminal, its notes as a caption."""
+    """The table for the terminal, its notes as a caption; where it is too wide, words are broken and none is cut."""
     rich = RichTable(title=plain(table.title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD,
                      caption=plain("\n".join(table.notes), "table.caption"), caption_justify="left")
     for position, column in enumerate(table.columns):
-        rich.add_column(plain(column), justify="left" if position < table.text_columns else "right")
+        rich.add_column(plain(column), justify="left" if position < table.text_columns else "right", overflow="fold")
     for row in table.rows:
         rich.add_row(*map(plain, row))
     return rich

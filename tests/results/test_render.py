@@ -34,6 +34,13 @@ def test_control_characters_and_emoji_codes_are_shown_and_line_breaks_kept():
         assert not any(character in written for character in "\x1b\x07\x9b\r\u202e\ud800")
 
 
+def test_a_table_that_is_too_wide_for_the_terminal_loses_no_letter():
+    out = io.StringIO()
+    Console(file=out, width=16).print(to_rich(Table("t", ("method", "accuracy"), (("Prompting", "-16.00"),))))
+    assert "…" not in out.getvalue()
+    assert sorted("".join(out.getvalue().split()).replace("─", "")) == sorted("tmethodaccuracyPrompting-16.00")
+
+
 def test_latex():
     assert to_latex(TEX).splitlines() == [
         r"\begin{table}", r"\centering", r"\caption{\textbackslash{}input\{x\} 100\% \#1}", r"\begin{tabular}{lr}",

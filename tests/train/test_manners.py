@@ -141,6 +141,19 @@ def test_the_outline_has_a_line_a_stage():
     assert "3 arms, 6 cells (0 finished)" in lines[4] and len(lines) == 5
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(3.0, "about 1 minute of"), (200.0, "about 3 minutes of")])
+def test_the_outline_counts_minutes(seconds, said):
+    config = Config(arms=("Prompt Tuning",), seeds=(1,))
+    (line,) = plan(config, pipeline.units_of(config))
+    assert said in outline(config, [line._replace(seconds=seconds)])[-1]
+
+
+def test_no_field_of_a_difference_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    module("diff").main(["mini", "paper"])
+    assert " synthesis.samples_per_label " in capsys.readouterr().out
+
+
 WITHOUT_TORCH = """
 import importlib.util
 find = importlib.util.find_spec
