@@ -3,8 +3,8 @@
     python -m train.run configs/tutorial.py
 
 Expected: numbers that teach nothing but what each stage reads and writes. Cost: about two minutes on 2 CPU cores, most
-of them the compiler's. ``Departure:`` configs/mini.py, which says how it departs from the paper, with a tenth of the
-updates and a sixth of the samples and test pairs; all texts are padded to one width, so that a step is compiled once.
+of them the compiler's. ``Departure:`` configs/mini.py, which says how it departs from the paper, with a sixth of the
+updates, samples and test pairs; all texts are padded to one width, so that a step is compiled once.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ def get_config() -> Config:
         seeds=(13,),
         arms=("Prompting (zero-shot)", "Prompt Tuning", "DawGen: (Real, Syn) + GS"),
         data=dataclasses.replace(config.data, max_test=100),
-        generator=dataclasses.replace(config.generator, num_steps=30),
+        generator=dataclasses.replace(config.generator, num_steps=40),
         synthesis=dataclasses.replace(config.synthesis, samples_per_label=24, score=True),
-        classifier=dataclasses.replace(config.classifier, real_steps=40, num_steps=40, pad_multiple=24),
+        classifier=dataclasses.replace(config.classifier, real_steps=60, num_steps=60, pad_multiple=24),
         devices=1,
     )

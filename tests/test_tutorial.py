@@ -6,13 +6,17 @@ import glob
 import importlib
 import io
 import logging
+import os
 import pathlib
 import re
 import shlex
 
 import datasets
+import jax
+import nbformat
 import pytest
 from markdown_it import MarkdownIt
+from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial"
@@ -74,3 +78,32 @@ def test_a_page_does_what_it_says(page, place):
                     exec(compile(body, f"{page.name} (python block)", "exec"), place)
             printed, ran = output.getvalue(), ran + 1
     assert ran
+
+
+SETTINGS = ("jax_num_cpu_devices", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
+            "jax_default_matmul_precision")
+"""Of tests/conftest.py; under these the notebook finds the programs that the pages had compiled."""
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch):
+    notebook = nbformat.read(ROOT / "docs" / "from_csv_to_classifier.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)  # as it is committed
+    for name in SETTINGS:
+        monkeypatch.setenv(name.upper(), str(getattr(jax.config, name)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    printed = []
+    for cell in cells:
+        assert {output.get("name") for output in cell.outputs} <= {"stdout"}, cell.outputs
+        printed.append("".join(output.text for output in cell.outputs))
+    assert "24 pairs to tune on, 24 for dev" in printed[1]
+    quality, methods, predicted, kept, accuracy = printed[-5:]
+    assert "distinct-2: " in quality and re.search(r"labels that are right: \d+ of 72$", quality)
+    assert methods == "Prompt Tuning and (Real, Syn) + GS\n"
+    assert len(re.findall(r"-> (entailment|neutral|contradiction) \['0\.\d\d', '0\.\d\d', '0\.\d\d'\]", predicted)) == 2
+    assert kept.splitlines() == ["README.md adapter_config.json adapter_model.safetensors", "predicts the same: True"]
+    values = re.fullmatch(r"zero-shot +(\S+)\nreal pairs alone +(\S+)\nreal and synthetic pairs +(\S+)\n", accuracy)
+    assert all(0 <= float(value) <= 1 for value in values.groups())
