@@ -209,8 +209,9 @@ def _row(step: str, tried: Tried, best: bool, useful: float, chips: int) -> str:
     cost, gib = tried.cost, [tried.cost.arguments / GIB, tried.cost.results / GIB, tried.cost.temporary / GIB]
     memory = f"{cost.memory / GIB:.2f} = " + " + ".join(f"{part:.2f}" for part in gib)
     times = f"{1e3 * tried.seconds:.3g} + {1e3 * tried.exchange:.3g}" if cost.cycles else "–"
+    share = f"{100 * useful / (chips * cost.flops):.1f} %" if cost.flops else "–"  # a row a chip: no matrix product
     return (f"| {step} | {name} | {f'does not fit: {memory}' if tried.why else memory} | {cost.flops / 1e12:.3g} | "
-            f"{100 * useful / (chips * cost.flops):.1f} % | {cost.bytes / 1e9:.3g} | {times} | {_sent(cost)} |")
+            f"{share} | {cost.bytes / 1e9:.3g} | {times} | {_sent(cost)} |")
 
 
 def main(argv: list[str]) -> None:

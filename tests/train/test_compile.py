@@ -115,6 +115,13 @@ def test_one_mesh_is_tried_where_it_is_asked_for(small, capsys):
     assert table.count("| decoding |") == 1
 
 
+def test_a_program_without_matrix_products_has_no_share():
+    (tried,) = attempts(PROMPT, [MeshConfig()])
+    without = tried._replace(cost=dataclasses.replace(tried.cost, flops=0.0))
+    assert "%" in program._row(PROMPT, tried, False, 1.0, 8)
+    assert "| 0 | – |" in program._row(PROMPT, without, False, 1.0, 8)
+
+
 def test_a_step_that_does_not_fit_ends_the_program(small, capsys):
     with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB a chip: the prompt step "
                                         r"\(parameters and state alone are 0\.0 GiB\); take more chips") as error:
