@@ -30,7 +30,7 @@ def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",
                "copies")
     return Table("Synthetic sets", columns, tuple(lines), (
-        "Hundredths: mean ± standard deviation (number of sets).",
+        "Per cent: mean ± standard deviation (number of sets).",
         "n: samples in a set, from the fewest to the most; distinct-2 and distance compare at equal n only.",), 3)
 
 

@@ -14,6 +14,9 @@ from dawgen_jax.io.terminal import plain, printable
 
 __all__ = ["Table", "html_page", "to_html", "to_latex", "to_markdown", "to_rich"]
 
+_NARROW = 3
+"""Columns that a phone has room for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -97,17 +100,26 @@ def to_latex(table: Table) -> str:
 def to_html(table: Table, kind: str = "text") -> str:
     """The table as HTML with its title as caption and its notes as paragraphs, everything escaped.
 
+    In a wide table every cell carries its column's heading (``data-column``), so that a style sheet can set the cells
+    of a row one under the other where the screen is narrow.
+
     Args:
       table: what to show.
       kind: class of the element, for a style sheet.
     """
+    wide = len(table.columns) > _NARROW
+
     def mark(position: int) -> str:
         return ' class="name"' if position < table.text_columns else ""
 
+    def told(position: int) -> str:
+        return f' data-column="{html.escape(table.columns[position])}"' if wide else ""
+
     head = "".join(f'<th scope="col"{mark(position)}>{html.escape(column)}</th>'
                    for position, column in enumerate(table.columns))
-    body = "".join("<tr>" + "".join(f"<td{mark(position)}>{html.escape(cell)}</td>"
+    body = "".join("<tr>" + "".join(f"<td{mark(position)}{told(position)}>{html.escape(cell)}</td>"
                                     for position, cell in enumerate(row)) + "</tr>" for row in table.rows)
+    kind += " wide" if wide else ""
     caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
     return (f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'

@@ -24,7 +24,15 @@ from dawgen_jax.results.tables import result_tables
 __all__ = ["mistakes", "results"]
 
 _TERMS = (
+    ("Prompting (zero-shot)", "Prompting (zero-shot)", "nothing is trained; the bare template is scored"),
+    ("In-Context", "In-Context", "nothing is trained; labelled examples stand in front of each test example"),
+    ("FT", "FT, PFT", "all weights are trained: with a new head (FT), or in the template of prompts (prompt-based "
+     "FT, PFT)"),
     ("Prompt Tuning", "Prompt Tuning", "a soft prompt tuned on the few real examples alone"),
+    ("PPT", "PPT", "the prompt was first trained on pairs of sentences from plain documents"),
+    ("SPoT", "SPoT", "the prompt was first trained on the whole training set of another task"),
+    ("OPTIMA", "OPTIMA", "as SPoT, and on unlabelled pairs of this task, so that both tasks look alike to it"),
+    ("LoRA", "LoRA", "low-rank updates of the backbone's weights are trained, not a prompt"),
     ("FewGen:", "FewGen", "the synthetic data was written by the earlier generator, whose token weights come from "
      "the tokens' losses"),
     ("DawGen:", "DawGen", "the synthetic data was written by the paper's generator, whose token weights come from "
