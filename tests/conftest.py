@@ -32,9 +32,14 @@ TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if TORCH else ["*/torch_*.py", "*/pin.py"]  # the doctest collector imports helpers too
 
 
-def lacks_import(report) -> bool:
-    """Whether a skip is ``pytest.importorskip``'s."""
-    return "could not import" in str(report.longrepr)
+NO_BROWSER = "no chromium or google-chrome here"
+"""Why tests of pages are skipped where there is none; they are not counted."""
+
+
+def counts(report) -> bool:
+    """Whether a skip counts: not one for the lack of PyTorch, where there is none, or of a browser."""
+    reason = str(report.longrepr)
+    return NO_BROWSER not in reason and (TORCH or "could not import" not in reason)
 
 
 def pytest_collection_modifyitems(items):
@@ -48,7 +53,7 @@ def pytest_sessionfinish(session):
     if hasattr(session.config, "workerinput"):  # one of several processes: the first counts for all
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = sum(TORCH or not lacks_import(report) for report in reporter.stats.get("skipped", []))
+    skipped = sum(map(counts, reporter.stats.get("skipped", [])))
     allowed = 0 if (SHARED / "data").is_dir() else SKIPS_WITHOUT_SHARED
     chosen = [word for word in session.config.invocation_params.args if not re.fullmatch(r"-n\d*|\d+", word)]
     if not chosen and skipped != allowed:

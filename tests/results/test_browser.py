@@ -1,0 +1,76 @@
+"""The report in a real browser, at the width of a desk and of a phone: whole, quiet, and no text of the data acts."""
+
+import pytest
+
+from dawgen_jax.results.report import write_report
+from tests.conftest import NO_BROWSER
+from tests.results import browser
+from tests.results.invented import write_run
+
+pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason=NO_BROWSER)
+
+HOSTILE = ("</style></title></script><script>window.acted = 1</script><img src=x onerror='window.acted = 1'>"
+           "<svg onload='window.acted = 1'>\" onmouseover=\"window.acted = 1\" autofocus onfocus='window.acted = 1' & "
+           + 200 * "w")
+WIDTHS = (1280, 390)
+SECTIONS = ["Results", "Wrong examples", "Synthetic data", "Prompt tuning", "Generator tuning", "Token weights", "Time",
+            "Settings"]
+# Elements that reach out of the window, but for those in a box that scrolls or is cut by intent.
+OUTSIDE = """[...document.querySelectorAll('main *')].filter(one => !one.closest('.scroll, pre, svg')
+  && one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1)
+  .map(one => one.outerHTML.slice(0, 80))"""
+CUT = """[...document.querySelectorAll('.scroll')].filter(one => one.querySelector('.wide') && one.checkVisibility()
+  && one.scrollWidth > one.clientWidth).length"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, make_row):
+    root = tmp_path_factory.mktemp("browser")
+    opened = browser.Browser(root / "profile")
+    opened.file = write_report(write_run(root / "run", make_row, HOSTILE))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_report_is_whole_and_loads_nothing(page, width):
+    page.open(page.file, width)
+    assert page.evaluate("innerWidth") == width
+    assert page.evaluate("[...document.querySelectorAll('section h2')].filter(one => one.offsetHeight)"
+                         ".map(one => one.textContent)") == SECTIONS
+    requests = [told["request"]["url"] for told in page.told("Network.requestWillBeSent")]
+    assert requests == [page.file.resolve().as_uri()]
+    assert page.told("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown") == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_reaches_out_of_the_window(page, width):
+    page.open(page.file, width)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(OUTSIDE) == []
+    assert page.evaluate("document.querySelectorAll('.wide').length") >= 3
+    assert width > 390 or page.evaluate(CUT) == 0  # on a phone a wide table is a list
+    # No plot is crushed.
+    assert page.evaluate("Math.min(...[...document.querySelectorAll('figure svg')].map(one => one.clientWidth))") > 240
+
+
+def test_text_of_the_data_is_text(page):
+    page.open(page.file, WIDTHS[0])
+    page.evaluate("document.querySelectorAll('label, summary, span, td').forEach(one => { one.click();"
+                  " one.dispatchEvent(new MouseEvent('mouseover', {bubbles: true})) })")
+    assert page.evaluate("window.acted") is None
+    assert page.evaluate("document.querySelectorAll('script, img, [onload], [onmouseover], [onfocus]').length") == 0
+    assert page.evaluate("document.title") == f"mini {HOSTILE}"
+    assert page.told("Log.entryAdded", "Runtime.exceptionThrown") == []  # nothing was even tried
+
+
+def test_pairs_are_paged_without_a_script(page):
+    page.open(page.file, WIDTHS[1])
+    shown = """[...document.querySelectorAll('.pager .pager .page')].filter(one => one.checkVisibility())
+      .map(one => one.querySelector('li').value)"""
+    before = page.evaluate(shown)
+    page.evaluate("[...document.querySelectorAll('label')].find(one => one.textContent == '11–20').click()")
+    after = page.evaluate(shown)
+    assert len(after) == len(before) == 2 and [one != other for one, other in zip(before, after, strict=True)] == [
+        True, False]
