@@ -13,6 +13,7 @@ import jax
 import pytest
 
 import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+from tests.results.browser import EXECUTABLE
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Programs are compiled once a machine: most of the suite's time is compilation.
@@ -32,14 +33,13 @@ TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if TORCH else ["*/torch_*.py", "*/pin.py"]  # the doctest collector imports helpers too
 
 
-NO_BROWSER = "no chromium or google-chrome here"
-"""Why tests of pages are skipped where there is none; they are not counted."""
+SKIPS_WITHOUT_BROWSER = 6
+"""Skipped tests of pages where there is no Chromium (tests/results/browser.py)."""
 
 
 def counts(report) -> bool:
-    """Whether a skip counts: not one for the lack of PyTorch, where there is none, or of a browser."""
-    reason = str(report.longrepr)
-    return NO_BROWSER not in reason and (TORCH or "could not import" not in reason)
+    """Whether a skip counts: not one for the lack of PyTorch, where there is none."""
+    return TORCH or "could not import" not in str(report.longrepr)
 
 
 def pytest_collection_modifyitems(items):
@@ -55,6 +55,7 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = sum(map(counts, reporter.stats.get("skipped", [])))
     allowed = 0 if (SHARED / "data").is_dir() else SKIPS_WITHOUT_SHARED
+    allowed += 0 if EXECUTABLE else SKIPS_WITHOUT_BROWSER
     chosen = [word for word in session.config.invocation_params.args if not re.fullmatch(r"-n\d*|\d+", word)]
     if not chosen and skipped != allowed:
         reporter.write_line(f"{skipped} tests were skipped, but {allowed} are recorded in tests/conftest.py.", red=True)

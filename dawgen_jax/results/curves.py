@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 __all__ = ["BINS", "PALETTE", "WINDOW", "Curve", "binned", "draw", "noisy", "smoothed"]
@@ -84,7 +85,8 @@ def draw(series: Mapping[int, Sequence[Curve]], label: str, *, smooth: bool = Fa
     Args:
       series: position of the series in the legend -> its runs.
       label: what a screen reader says.
-      smooth: draw moving averages of line and band, and the mean itself faintly behind them.
+      smooth: draw moving averages of line and band, and the mean itself faintly behind them, cut off where it leaves
+        their scale.
 
     Returns:
       An <svg> element.
@@ -94,8 +96,8 @@ def draw(series: Mapping[int, Sequence[Curve]], label: str, *, smooth: bool = Fa
     for index, runs in series.items():
         step, mean, least, greatest = binned(runs)
         colour, dashes = _series_colour(index), "-" if index < PALETTE else (0, (4, 2))
-        if smooth:
-            axes.plot(step, mean, color=colour, linewidth=0.7, alpha=0.35)
+        if smooth:  # a single spike of the faint line does not set the scale
+            axes.add_artist(Line2D(step, mean, color=colour, linewidth=0.7, alpha=0.35))
             mean, least, greatest = smoothed(np.stack([mean, least, greatest]))
         if len(runs) > 1:
             axes.fill_between(step, least, greatest, color=colour, alpha=0.13, linewidth=0)

@@ -3,11 +3,10 @@
 import pytest
 
 from dawgen_jax.results.report import write_report
-from tests.conftest import NO_BROWSER
 from tests.results import browser
 from tests.results.invented import write_run
 
-pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason=NO_BROWSER)
+pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason="no chromium or google-chrome here")
 
 HOSTILE = ("</style></title></script><script>window.acted = 1</script><img src=x onerror='window.acted = 1'>"
            "<svg onload='window.acted = 1'>\" onmouseover=\"window.acted = 1\" autofocus onfocus='window.acted = 1' & "
@@ -21,6 +20,12 @@ OUTSIDE = """[...document.querySelectorAll('main *')].filter(one => !one.closest
   .map(one => one.outerHTML.slice(0, 80))"""
 CUT = """[...document.querySelectorAll('.scroll')].filter(one => one.querySelector('.wide') && one.checkVisibility()
   && one.scrollWidth > one.clientWidth).length"""
+
+
+# For each group of panels: whether the plots of each of its rows end on one line.
+ALIGNED = """[...document.querySelectorAll('.panels')].map(one =>
+  new Set([...one.querySelectorAll('svg')].map(plot => Math.round(plot.getBoundingClientRect().bottom))).size
+  == Math.ceil(one.children.length / getComputedStyle(one).gridTemplateColumns.split(' ').length))"""
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +56,9 @@ def test_nothing_reaches_out_of_the_window(page, width):
     assert page.evaluate(OUTSIDE) == []
     assert page.evaluate("document.querySelectorAll('.wide').length") >= 3
     assert width > 390 or page.evaluate(CUT) == 0  # on a phone a wide table is a list
-    # No plot is crushed.
+    # No plot is crushed, and a caption of two lines shifts none.
     assert page.evaluate("Math.min(...[...document.querySelectorAll('figure svg')].map(one => one.clientWidth))") > 240
+    assert set(page.evaluate(ALIGNED)) == {True}
 
 
 def test_text_of_the_data_is_text(page):

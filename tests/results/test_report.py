@@ -109,15 +109,15 @@ def test_pairs_are_paged_by_radio_buttons_alone(run):
 
 def test_a_large_set_of_long_sentences_stays_small(tmp_path):
     sets = []
-    for backbone in ("a", "b", "c", "d"):
+    for backbone in ("a", "b"):
         sets.append(write_set(tmp_path, backbone, "DawGen", 13, backbone=backbone))
         write(tmp_path / "synthetic" / backbone / "train.jsonl", [
             {"sentence1": "w" * 5000, "sentence2": f"{i} " * 300, "label": f"label {i % 5}", "index": i}
-            for i in range(500)
+            for i in range(250)
         ], lines=True)
     write_rows(tmp_path / "synthetic.jsonl", sets)
     path = write_report(tmp_path)
-    assert path.stat().st_size < 2_000_000 and "label 4 (100)" in text_of(path)
+    assert path.stat().st_size < 2_000_000 and "label 4 (50)" in text_of(path)
 
 
 def test_single_sentences_and_tasks_of_ones_own(tmp_path, make_row):
@@ -277,6 +277,13 @@ def test_smoothing_is_a_centred_mean_that_shrinks_at_the_ends():
     plain, smooth = (curves.draw({0: [run]}, "loss", smooth=smooth) for smooth in (False, True))
     assert smooth.count("stroke-opacity: 0.35") == 1 and "stroke-opacity: 0.35" not in plain  # the values behind
     assert curves.noisy([[run]]) and not curves.noisy([[(range(10), range(10))]])
+
+
+def test_a_spike_does_not_set_the_scale():
+    values = np.tile([0.0, 1.0], 30)
+    values[5] = 90.0  # at most 15.3 in the moving average
+    svg = curves.draw({0: [(range(60), values)]}, "loss", smooth=True)
+    assert re.findall("<text[^>]*>([^<]*)", svg)[5:] == ["0", "5", "10", "15"]
 
 
 def test_panels_take_their_colours_from_the_page():

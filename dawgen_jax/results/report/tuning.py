@@ -49,7 +49,7 @@ _TOGETHER = 8
 _NOTE = ('<p class="note">Over updates. A line is the mean over the seeds (their number in brackets), its band reaches '
          f"from the least to the greatest seed. Where a caption says 'smoothed', the strong line and its band are a "
          f"centred moving average over {curves.WINDOW} of {curves.BINS} stretches of the run; the faint line behind is "
-         "the mean of each stretch.</p>")
+         "the mean of each stretch, cut off at spikes.</p>")
 
 
 def _panels(series: Mapping[str, Sequence[Sequence[dict]]], known: Mapping[str, str]) -> str:
