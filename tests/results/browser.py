@@ -33,7 +33,8 @@ class Browser:
         files = [*((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)),
                  *((os.POSIX_SPAWN_DUP2, end, to) for to, end in enumerate(ends, 3))]
         words = [EXECUTABLE, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                 "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
+                 "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}",
+                 "--remote-debugging-pipe", "about:blank"]
         self._process = os.posix_spawn(EXECUTABLE, words, os.environ, file_actions=files)
         for end in (reads, writes, *ends):
             os.close(end)

@@ -117,7 +117,7 @@ def test_a_large_set_of_long_sentences_stays_small(tmp_path):
         ], lines=True)
     write_rows(tmp_path / "synthetic.jsonl", sets)
     path = write_report(tmp_path)
-    assert path.stat().st_size < 2_000_000 and "label 4 (50)" in text_of(path)
+    assert path.stat().st_size < 1_000_000 and "label 4 (50)" in text_of(path)
 
 
 def test_single_sentences_and_tasks_of_ones_own(tmp_path, make_row):
