@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.plan import outline, plan
+from dawgen_jax.pipeline.plan import outline, plan, time_left
 from dawgen_jax.results.rows import read_rows
 from train import cli
 
@@ -19,13 +19,21 @@ log = logging.getLogger("dawgen_jax.run")
 def main(argv: list[str]) -> None:
     """Run all stages of a config in its run directory."""
     config, out = cli.parse(argv, __doc__)
-    units = pipeline.units_of(config)
-    path = out / "results.jsonl"
-    for line in outline(config, plan(config, units, read_rows(path) if path.exists() else [])):
+    units, path = pipeline.units_of(config), out / "results.jsonl"
+    planned = plan(config, units, read_rows(path) if path.exists() else [])
+    for line in outline(config, planned):
         log.info("%s", line)
-    log.info("Results go to %s. The first update of each stage waits for the compiler, which may take minutes.", out)
+    if any(line.finished < line.cells for line in planned):
+        log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)
+    else:
+        log.info("All of it is finished in %s; its tables and report are made again.", out)
+
+    def tell_time() -> None:
+        if left := time_left(plan(config, units, read_rows(path))):
+            log.info("%s", left)
+
     job = Job.start(config, out)
-    pipeline.print_tables(job, pipeline.run(job, units), Console())
+    pipeline.print_tables(job, pipeline.run(job, units, tell_time), Console())
 
 
 if __name__ == "__main__":

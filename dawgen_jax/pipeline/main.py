@@ -138,8 +138,13 @@ class Work:
         return folders, [cell.synthetic.folder for cell in cells if cell.synthetic and cell.synthetic.folder]
 
 
-def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
+def run(job: Job, units: Sequence[Unit] | None = None, told: Callable[[], None] = lambda: None) -> list[Row]:
     """Run units (all of the configuration's by default); what is finished in the run directory is reused.
+
+    Args:
+      job: config and run directory.
+      units: of :func:`units_of`.
+      told: called in the leading process after each unit, when its rows are written.
 
     Returns:
       All rows of the run directory.
@@ -159,6 +164,7 @@ def run(job: Job, units: Sequence[Unit] | None = None) -> list[Row]:
             failures.append(world.led(functools.partial(_failed, job, unit, error)))
         else:
             world.led(functools.partial(_publish, job, folders, sets))
+            world.led(told)
             mine += folders
     if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
         world.led(lambda: _publish(job, [*_by_age(job.root / "cells"), *mine], []))

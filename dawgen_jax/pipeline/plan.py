@@ -24,7 +24,7 @@ from dawgen_jax.pipeline.inputs import backbone_folder, find_task
 from dawgen_jax.pipeline.main import Unit, generators_of
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan"]
+__all__ = ["Planned", "outline", "plan", "time_left"]
 
 
 class Planned(NamedTuple):
@@ -140,11 +140,21 @@ def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
                   f"{sum(line.updates * line.cells for line in planned):,} updates")
     lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
-    seconds = sum(line.seconds * (1 - line.finished / line.cells) for line in planned)
-    if math.isfinite(seconds) and finished < cells:
-        minutes = _number(max(1, round(seconds / 60)), "minute")
-        lines.append(f"  about {minutes} of tuning, by the cells that are finished")
+    if finished < cells:
+        lines.append(f"  {time_left(planned) or 'how long that takes is told when a first arm is tuned'}")
     return lines
+
+
+def time_left(planned: Sequence[Planned]) -> str:
+    """How long the cells that are not finished take, for people; empty where none is left, or none was measured."""
+    left = [line for line in planned if line.finished < line.cells]
+    seconds = sum(line.seconds * (1 - line.finished / line.cells) for line in left)
+    if not left or not math.isfinite(seconds):
+        return ""
+    ready = {line.unit.arm.generator for line in planned if line.finished}
+    more = {line.unit.arm.generator for line in left} - ready - {"", RELEASED}
+    apart = "; generators and synthetic sets come on top" if more else ""
+    return f"about {_number(max(1, round(seconds / 60)), 'minute')} left, by the cells that are finished{apart}"
 
 
 def _number(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import logging
+import math
 import os
 import pathlib
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from dawgen_jax.config import BackboneConfig, Config, UserError
 from dawgen_jax.pipeline import main as pipeline
-from dawgen_jax.pipeline.plan import outline, plan
+from dawgen_jax.pipeline.plan import outline, plan, time_left
 from tests.pipeline.conftest import small_config, write_backbone
 from tests.pipeline.grids import write_config
 from train import __main__ as command
@@ -97,7 +98,7 @@ def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     write_backbone(root / "random0", 0)
     config = small_config([BackboneConfig(str(root / "random0"))])
-    write_config(root / "small.py", dataclasses.replace(config, arms=("Prompting (zero-shot)", "Prompt Tuning")))
+    write_config(root / "small.py", dataclasses.replace(config, arms=("Prompt Tuning", "Prompting (zero-shot)")))
     return root / "small.py"
 
 
@@ -123,13 +124,21 @@ def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, 
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "mini-snli: 1 stage, 1 seed (13)"
     assert lines[1].startswith("  1. tune and score on random0: 2 arms, 2 cells (0 finished)")
-    assert str(tmp_path) in lines[2] and "compiler" in lines[2]
-    assert any(line.startswith("run Prompt Tuning: done in ") for line in lines)
+    assert "is told when a first arm is tuned" in lines[2]
+    assert str(tmp_path) in lines[3] and "compiler" in lines[3]
+    (done,) = (place for place, line in enumerate(lines) if line.startswith("run Prompt Tuning: done in "))
+    assert lines[done + 1] == "about 1 minute left, by the cells that are finished"
     assert "compiling" in capsys.readouterr().err
     caplog.clear()
     run.main([str(small), "--out", str(tmp_path), "--seed", "13", "--quiet"])
     shown = capsys.readouterr()
     assert (caplog.records, shown.err) == ([], "") and "Prompt Tuning" in shown.out
+    caplog.clear()
+    logging.getLogger("dawgen_jax").setLevel(logging.INFO)  # --quiet has set another
+    run.main([str(small), "--out", str(tmp_path), "--seed", "13"])
+    lines = [record.getMessage() for record in caplog.records]
+    assert "2 cells (2 finished)" in lines[1] and "All of it is finished" in lines[2]
+    assert not any("compiler" in line or " left" in line or "told" in line for line in lines)
 
 
 def test_the_outline_has_a_line_a_stage():
@@ -138,14 +147,16 @@ def test_the_outline_has_a_line_a_stage():
     assert lines[0] == "mini-snli: 4 stages, 2 seeds (1, 2)"
     assert lines[1].startswith("  1. tune generators on mini-t5 (DawGen): 480 updates, 2 seeds")
     assert "5000 pairs a label and seed" in lines[2] and "(spot)" in lines[3].lower()
-    assert "3 arms, 6 cells (0 finished)" in lines[4] and len(lines) == 5
+    assert "3 arms, 6 cells (0 finished)" in lines[4] and len(lines) == 6
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3.0, "about 1 minute of"), (200.0, "about 3 minutes of")])
-def test_the_outline_counts_minutes(seconds, said):
-    config = Config(arms=("Prompt Tuning",), seeds=(1,))
+@pytest.mark.parametrize(("seconds", "finished", "said"), [
+    (3.0, 0, "about 1 minute left, by the cells that are finished; generators and synthetic sets come on top"),
+    (400.0, 1, "about 3 minutes left, by the cells that are finished"), (400.0, 2, ""), (math.nan, 0, "")])
+def test_the_time_left_is_told_from_measured_cells(seconds, finished, said):
+    config = Config(arms=("DawGen: (Real, Syn)",), seeds=(1, 2))
     (line,) = plan(config, pipeline.units_of(config))
-    assert said in outline(config, [line._replace(seconds=seconds)])[-1]
+    assert time_left([line._replace(seconds=seconds, finished=finished)]) == said
 
 
 def test_no_field_of_a_difference_is_cut(capsys, monkeypatch):
