@@ -42,9 +42,9 @@ def _p(value: float) -> str:
 
 def _line(claim: str, compared: str, test: PairedTest, p_holm: float) -> tuple[str, ...]:
     ends = [f"{100 * end:+.2f}" for end in test.interval]
-    return (claim, compared, f"{100 * test.mean_a:.2f}", f"{100 * test.mean_b:.2f}", f"{100 * test.difference:+.2f}",
-            "–" if test.n < 2 else f"[{', '.join(ends)}]", str(test.n), f"{test.ahead[0]} of {test.ahead[1]}",
-            _p(test.p_t), _p(test.p_permutation), _p(p_holm), test.verdict(p_holm),
+    return (claim, compared, test.verdict(p_holm), f"{100 * test.mean_a:.2f}", f"{100 * test.mean_b:.2f}",
+            f"{100 * test.difference:+.2f}", "–" if test.n < 2 else f"[{', '.join(ends)}]", str(test.n),
+            f"{test.ahead[0]} of {test.ahead[1]}", _p(test.p_t), _p(test.p_permutation), _p(p_holm),
             "–" if test.n_power is None else str(test.n_power))
 
 
@@ -104,12 +104,13 @@ def _table(title: str, tests: Iterable[_Test], left_out: Sequence[str] = ()) -> 
     tests = [test for test in tests if test[2].n]
     corrected = holm([test.p_permutation for _, _, test in tests])
     lines = tuple(_line(*test, p) for test, p in zip(tests, corrected, strict=True))
-    columns = ("claim", "compared (a vs. b)", "a", "b", "a - b", "95% CI", "pairs", "tasks ahead", "p (t)",
-               "p (signs)", "p (Holm)", "verdict", "pairs for 80% power")
-    notes = ["Per cent, paired over (task, seed). p (Holm) is p (signs) corrected for the lines of this table. "
+    columns = ("claim", "compared (a vs. b)", "verdict", "a", "b", "a - b", "95% CI", "pairs", "tasks ahead", "p (t)",
+               "p (signs)", "p (Holm)", "pairs needed")
+    notes = ["Per cent, paired over (task, seed). p (t) is that of a paired t test, p (signs) that of changing the "
+             "signs of the differences, p (Holm) the latter corrected for the lines of this table. "
              f"Verdict: 'holds' where the difference is above 0 and p (Holm) < {LEVEL}, 'does not hold' where it is "
              f"below 0 and p (Holm) < {LEVEL}, else 'undecided'. "
-             "The last column is for a t test at the observed effect size."]
+             "Pairs needed: for a t test with a power of 80% at the observed effect size."]
     if any(test.n < 6 for _, _, test in tests):
         notes.append("Fewer than 6 pairs cannot reach that level whatever they show.")
-    return Table(title, columns, lines, (*notes, *left_out), text_columns=2)
+    return Table(title, columns, lines, (*notes, *left_out), text_columns=3)

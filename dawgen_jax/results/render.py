@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 
 from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table as RichTable
 
 from dawgen_jax.io.terminal import plain, printable
@@ -16,6 +18,10 @@ __all__ = ["Table", "html_page", "to_html", "to_latex", "to_markdown", "to_rich"
 
 _NARROW = 3
 """Columns that a phone has room for."""
+_READABLE = 18
+"""Characters that a line of a text column must have room for, in a terminal."""
+_ENDLESS = 100_000
+"""A width of the terminal at which nothing is broken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +43,50 @@ class Table:
     text_columns: int = 1
 
 
-def to_rich(table: Table) -> RichTable:
-    """The table for the terminal, its notes as a caption; where it is too wide, words are broken and none is cut."""
-    rich = RichTable(title=plain(table.title, "table.title"), title_justify="left", box=box.SIMPLE_HEAD,
-                     caption=plain("\n".join(table.notes), "table.caption"), caption_justify="left")
+@dataclasses.dataclass(frozen=True)
+class _Fitting:
+    """A table for a terminal of any width."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table, grid = self.table, _grid(self.table)
+        needed = console.measure(grid, options=options.update_width(_ENDLESS)).minimum
+        yield plain(table.title, "table.title")
+        yield grid if needed <= options.max_width or len(table.columns) <= _NARROW else _listed(table)
+        yield from (plain(note, "table.caption") for note in (*table.notes, ""))
+
+
+def _grid(table: Table) -> RichTable:
+    rich = RichTable(box=box.SIMPLE_HEAD)
     for position, column in enumerate(table.columns):
-        rich.add_column(plain(column), justify="left" if position < table.text_columns else "right", overflow="fold")
+        text = position < table.text_columns
+        longest = max((len(row[position]) for row in table.rows), default=0)
+        rich.add_column(plain(column), justify="left" if text else "right", overflow="fold",
+                        min_width=min(longest, _READABLE) if text and len(table.columns) > _NARROW else None)
     for row in table.rows:
         rich.add_row(*map(plain, row))
     return rich
+
+
+def _listed(table: Table) -> Group:
+    """Each row as its texts in one line and, under it, its figures behind their headings."""
+    parts: list[RenderableType] = [""]
+    for row in table.rows:
+        cells = [" ".join(cell.split()) for cell in row]
+        headings = [" ".join(column.split()) for column in table.columns]
+        figures = [f"{heading}: {cell}" for heading, cell in zip(headings, cells, strict=True)]
+        parts += [Padding(plain(" | ".join(filter(None, cells[:table.text_columns])), "bold"), (0, 0, 0, 2)),
+                  Padding(plain("; ".join(figures[table.text_columns:])), (0, 0, 1, 4))]
+    return Group(*parts)
+
+
+def to_rich(table: Table) -> RenderableType:
+    """The table for the terminal, its notes under it.
+
+    Where a table of many columns does not fit without breaking words, it is a list of its rows; no letter is cut.
+    """
+    return _Fitting(table)
 
 
 def _plain_markdown(text: str) -> str:

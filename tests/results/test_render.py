@@ -3,6 +3,7 @@
 import html.parser
 import io
 
+import pytest
 from rich.console import Console
 
 from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
@@ -39,6 +40,18 @@ def test_a_table_that_is_too_wide_for_the_terminal_loses_no_letter():
     Console(file=out, width=16).print(to_rich(Table("t", ("method", "accuracy"), (("Prompting", "-16.00"),))))
     assert "…" not in out.getvalue()
     assert sorted("".join(out.getvalue().split()).replace("─", "")) == sorted("tmethodaccuracyPrompting-16.00")
+
+
+@pytest.mark.parametrize(("width", "listed"), [(80, True), (100, True), (140, False)])
+def test_a_table_of_many_columns_is_a_list_where_words_would_be_broken(width, listed):
+    table = Table("t", ("claim", "verdict", *(f"figure\n{i}" for i in range(10))),
+                  (("synthetic data lifts prompt tuning", "", *("-16.00" for _ in range(10))),), ("note",), 2)
+    out = io.StringIO()
+    Console(file=out, width=width).print(to_rich(table))
+    shown = " ".join(out.getvalue().split())
+    assert ("synthetic data lifts prompt tuning figure 0: -16.00; figure 1: -16.00;" in shown) is listed
+    assert shown.endswith("note") and shown.count("-16.00") == 10 and all(
+        word in out.getvalue() for word in table.rows[0][0].split())
 
 
 def test_latex():
