@@ -2,7 +2,7 @@
 
 Names of the Python API are imported from here; each loads its module when it is first asked for:
 
->>> from dawgen_jax import Classifier, Example, Generator, Task, find_task, gradient_surgery, load_backbone
+>>> from dawgen_jax import Classifier, Example, Generator, Task, appraise, find_task, gradient_surgery, load_backbone
 """
 
 import importlib
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from dawgen_jax.compiler import warn_of_fault
 
 if TYPE_CHECKING:
-    from dawgen_jax.api import Classifier, Generator, Predictions, load_backbone
+    from dawgen_jax.api import Classifier, Generator, Predictions, appraise, load_backbone
     from dawgen_jax.config import Config, UserError
     from dawgen_jax.data.pools import Example
     from dawgen_jax.pipeline.inputs import find_task
     from dawgen_jax.surgery.aggregator import gradient_surgery
     from dawgen_jax.tasks import Task
 
-__all__ = ["Classifier", "Config", "Example", "Generator", "Predictions", "Task", "UserError", "find_task",
-           "gradient_surgery", "load_backbone"]
+__all__ = ["Classifier", "Config", "Example", "Generator", "Predictions", "Task", "UserError", "appraise",
+           "find_task", "gradient_surgery", "load_backbone"]
 __version__ = "0.1.0"
 
 _HOMES = {"Classifier": "api", "Config": "config", "Example": "data.pools", "Generator": "api", "Predictions": "api",
-          "Task": "tasks", "UserError": "config", "find_task": "pipeline.inputs",
+          "Task": "tasks", "UserError": "config", "appraise": "api", "find_task": "pipeline.inputs",
           "gradient_surgery": "surgery.aggregator", "load_backbone": "api"}
 
 

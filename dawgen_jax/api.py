@@ -1,10 +1,11 @@
 """The method from Python, step by step, as the paper tells it.
 
 A backbone is loaded; a generator's label prompts are tuned on a few labelled pairs (L_wGen, L_disc, L_dist); it writes
-a synthetic set; a classifier's prompt is tuned on real and synthetic pairs with gradient surgery; it predicts.
+a synthetic set, which is judged; a classifier's prompt is tuned on real and synthetic pairs with gradient surgery; it
+predicts.
 
 >>> import tempfile
->>> from dawgen_jax import Classifier, Generator, find_task, load_backbone
+>>> from dawgen_jax import Classifier, Generator, appraise, find_task, load_backbone
 >>> from dawgen_jax.config import ClassifierConfig, GeneratorConfig, SynthesisConfig
 >>> task, backbone = find_task("mini-snli"), load_backbone("mini-t5", devices=1)
 >>> real = [("a boy runs .", "a boy moves .", "entailment"), ("a girl sings .", "a girl makes noise .", "entailment"),
@@ -15,6 +16,8 @@ a synthetic set; a classifier's prompt is tuned on real and synthetic pairs with
 >>> synthetic = generator.synthesize(["a man sleeps .", "a woman walks ."], config=settings)
 >>> [pair.label for pair in synthetic]
 ['entailment', 'neutral', 'contradiction', 'entailment', 'neutral', 'contradiction']
+>>> [figure.name for figure in appraise(task, synthetic, real)][:4]  # each with a value, that of real pairs, a verdict
+['distinct-1', 'distinct-2', 'self-BLEU', 'Vendi score']
 >>> settings = ClassifierConfig(prompt_length=4, num_steps=2, batch_size=2, eval_every=2)
 >>> classifier = Classifier.tune(backbone, task, real, dev=real, synthetic=synthetic, config=settings)
 >>> predicted = classifier.predict([("a man sleeps .", "no man sleeps ."), ("a woman walks .", "a woman moves .")])
@@ -49,7 +52,9 @@ from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, UserError, digest
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.pools import Example
-from dawgen_jax.evaluation import metrics
+from dawgen_jax.evaluation import appraisal, metrics
+from dawgen_jax.evaluation.appraisal import Figure
+from dawgen_jax.evaluation.marks import Rules, mark
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Method
@@ -63,10 +68,11 @@ from dawgen_jax.pipeline.generators import tune_label_prompts
 from dawgen_jax.pipeline.inputs import Encoded
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.pipeline.sets import generate_set
+from dawgen_jax.synthesis.filtering import Sample
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["Classifier", "Generator", "Predictions", "load_backbone"]
+__all__ = ["Classifier", "Generator", "Predictions", "appraise", "load_backbone"]
 
 Text = str | Sequence[str]
 """A text, or the two sentences of a pair."""
@@ -154,6 +160,34 @@ class Generator:
                 self.label_prompts, generator=self.config, config=config, repeats=single,
                 placement=Placement.of(self.backbone.theta), folder=pathlib.Path(folder), title=self.task.name)
         return [sample.example for sample in selection.samples]
+
+
+def appraise(task: Task, synthetic: Sequence[Sequence[str]], real: Sequence[Sequence[str]], *,
+             heldout: Sequence[Sequence[str]] = (), test: Sequence[Sequence[str]] = (), seed: int = 0) -> list[Figure]:
+    """Judge a synthetic set: diversity, lengths, balance, copies, memorised shots, near duplicates, leaks.
+
+    ``python -m train.quality`` tells more of a set in files: margins, and what a backbone's features say.
+
+    Args:
+      task: whose labels they have.
+      synthetic: labelled pairs of :meth:`Generator.synthesize`, or single texts.
+      real: the ones that the generator was tuned on.
+      heldout: real ones that it has not seen, which the set is then compared with.
+      test: those that classifiers will be scored on, looked for in the set.
+      seed: of draws from larger sets.
+
+    Returns:
+      Figures with name, value, the same of real pairs, unit, verdict (a sentence) and warning (look here).
+
+    Raises:
+      UserError: an example does not fit the task, or there is none.
+    """
+    made, shots = _examples(task, synthetic, "synthetic", every=False), _examples(task, real, "real", every=False)
+    unseen, tested = (_examples(task, rows, name, every=False) if rows else []
+                      for rows, name in ((heldout, "heldout"), (test, "test")))
+    samples, rules = [Sample(example, place) for place, example in enumerate(made)], Rules()
+    return appraisal.appraise(samples, task.labels, appraisal.Real(shots, unseen), near=rules.near, seed=seed,
+                              marks=mark(samples, task.labels, shots, tested, rules), tested=bool(tested))
 
 
 class Predictions(NamedTuple):

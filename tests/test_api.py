@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dawgen_jax
-from dawgen_jax import Classifier, Generator, UserError, find_task, load_backbone
+from dawgen_jax import Classifier, Generator, UserError, appraise, find_task, load_backbone
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import can_be_stored, read_classifier
 from dawgen_jax.pipeline import inputs, main
@@ -164,6 +164,20 @@ def test_a_mistake_is_one_sentence(call, message, classifier):
 def test_zero_shot_by_hand(backbone, given, run):
     made = Classifier(backbone, given.task)
     assert made.score(given.test) == Classifier.load(cell(run, "zero-shot"), backbone).score(given.test)
+
+
+def test_a_set_is_judged_by_one_call():
+    task = find_task("mini-snli")
+    real = [("a boy runs .", "a boy moves .", "entailment"), ("a girl sings .", "no girl sings .", "contradiction")]
+    made = [("a man sleeps .", "a man sleeps .", "entailment"), ("a woman walks .", "no girl sings .", "neutral")]
+    figures = {figure.name: figure for figure in appraise(task, made, real, test=made[:1])}
+    assert (figures["copies of sentence 1"].value, figures["leaks of the test set"].value) == (0.5, 0.5)
+    assert figures["rarest label"].value == 0 and figures["near copies of shots"].value == 0.5
+    assert "leaks of the test set" not in {figure.name for figure in appraise(task, made, real)}
+    with pytest.raises(UserError, match=r"heldout, example 1: .* does not end with a label of mini-snli"):
+        appraise(task, made, real, heldout=[("a", "b", "c")])
+    with pytest.raises(UserError, match="synthetic: no example of any class"):
+        appraise(task, [], real)
 
 
 def test_every_name_is_there_and_importing_is_silent_and_loads_no_jax():

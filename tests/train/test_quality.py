@@ -1,4 +1,4 @@
-"""``python -m train.quality`` on an invented set, with the embedded backbone; the end of ``train.synthesize``."""
+"""``python -m train.quality`` on an invented set, with the embedded backbone."""
 
 import io
 import json
@@ -17,9 +17,6 @@ from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selector
 from dawgen_jax.training.placement import Placement
-from tests.pipeline.conftest import small_config, write_backbone
-from tests.pipeline.grids import write_config
-from train import synthesize
 from train.quality import Arguments, judge
 
 TASK = TASKS["mini-rte"]
@@ -123,16 +120,3 @@ def test_features_are_mean_states_whatever_the_batch():
         ids = np.array([backbone.tokenizer(sentence).input_ids])
         states = backbone.model.input_states(backbone.theta, backbone.model.embed(backbone.theta, ids), ids >= 0)
         np.testing.assert_allclose(row, np.asarray(states)[0].mean(axis=0), rtol=1e-4, atol=1e-5)
-
-
-def test_synthesize_judges_what_it_wrote(tmp_path, capsys, monkeypatch):
-    write_backbone(tmp_path / "random", 0)
-    config = small_config([BackboneConfig(str(tmp_path / "random"))])
-    write_config(tmp_path / "small.py", config)
-    monkeypatch.setenv("COLUMNS", "160")
-    synthesize.main([str(tmp_path / "small.py"), "--out", str(tmp_path / "run"), "--seeds", "13", "--arms",
-                     "FewGen: (Real, Syn)"])
-    folder, = (tmp_path / "run" / "synthetic").glob("[!.]*-*")
-    assert f"Quality of {folder.name}" in capsys.readouterr().out
-    found = json.loads((tmp_path / "run" / "quality" / f"{folder.name}.json").read_text())
-    assert found["n"] == 18 and {"distinct-2", "leaks of the test set"} <= {row["name"] for row in found["figures"]}
