@@ -45,6 +45,7 @@ def test_everything_is_in_the_wheel(wheel):
     assert here <= names
     assert {"dawgen_jax/py.typed", "configs/mini.py", "train/run.py",
             "dawgen_jax/miniworld/backbones/mini-t5/model.safetensors"} <= here
+    assert "Project-URL: Paper, https://arxiv.org/abs/2410.10865" in metadata
     assert "dawgen = train.__main__:command" in entries
     assert {name.split("/")[0] for name in names} == {"dawgen_jax", "train", "configs", facts.split("/")[0]}
     assert "License-Expression: Apache-2.0" in metadata and "License-File: LICENSE" in metadata
