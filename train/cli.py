@@ -141,7 +141,8 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     file = CONFIGS / f"{path}.py" if path in shipped_configs() else pathlib.Path(path)
     if not file.is_file():
         if file.is_dir():
-            raise UserError(f"{path}: is a folder; name a config file in it.")
+            raise UserError(f"{path}: is a folder, not a config; give one first, for instance mini, and folders behind "
+                            "it (--help says with which options).")
         raise UserError(f"{path}: no such config file, and the shipped ones are {', '.join(shipped_configs())}.")
     root = str(file.resolve().parent.parent)  # of configs/, whatever the working directory
     sys.path.insert(0, root)

@@ -76,7 +76,11 @@ def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]
         raise UserError(f"--file {file}: is read for an own task, and Config.tasks names none; start from "
                         "configs/own_task.py, or give --split.")
     own = config.own if config.own.data else dataclasses.replace(config.own, data=file)
-    task = read_own_task(own)
+    try:
+        task = read_own_task(own)
+    except UserError as error:
+        raise error if config.own.data else UserError(
+            f"{error} The task was read from --file {file}; name the file that it was tuned on with --data.") from None
     return task, file, read_labelled(own, task, file)
 
 

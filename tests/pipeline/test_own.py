@@ -171,6 +171,12 @@ def test_evaluate_scores_a_file_and_needs_no_other(finished, config_file, data, 
     assert f"own test, with the prompt: accuracy {100 * row.value:.2f}" in shown and "n = 6" in shown
 
 
+def test_a_file_of_one_class_asks_for_the_task_of_the_prompt(tmp_path):
+    (tmp_path / "one.csv").write_text("text,label\na boy runs .,x\nno boy runs .,x\n")
+    with pytest.raises(UserError, match=r"one class \(x\).* name the file that it was tuned on with --data"):
+        evaluate.filed_examples(cli.load_config("own_task"), str(tmp_path / "one.csv"))
+
+
 def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
     (tmp_path / "RTE").mkdir()
     (tmp_path / "RTE" / "validation.jsonl").write_text(

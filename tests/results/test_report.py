@@ -144,6 +144,15 @@ def test_single_sentences_and_tasks_of_ones_own(tmp_path, make_row):
     assert "copy of sentence 1" not in text and "mini tasks" not in text
 
 
+def test_marks_of_an_arm_are_explained(tmp_path, make_row):
+    write_rows(tmp_path / "results.jsonl", [make_row("(Real, Syn)", variant="cut+pool"),
+                                            make_row("Real -> Syn", variant="stages")])
+    text = text_of(write_report(tmp_path))
+    for part in ("#cutsynthetic sentences that did not end", "#poolthe generator continued",
+                 "#stagesone set to its best"):
+        assert part in text, part
+
+
 def test_strips_have_lines_at_chance_and_at_the_full_data(tmp_path, make_row):
     counts = {"a": 400, "b": 300, "c": 300}
     write_rows(tmp_path / "results.jsonl", [

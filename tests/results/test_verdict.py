@@ -38,6 +38,13 @@ def test_few_seeds_are_said_to_decide_nothing(arm):
     assert others == ["For scale: chance 33.33%."]
 
 
+def test_zero_shot_above_all_that_was_tuned_is_told_first(arm, make_row):
+    rows = [*arm("Prompt Tuning", 0.4), *arm("(Real, Syn) + GS", 0.5)]
+    for value, told in ((0.49, False), (0.55, True)):
+        _, (headline, *_) = only([*rows, make_row("Prompting (zero-shot)", value, 0, class_counts=COUNTS)])
+        assert headline.endswith(" But no tuned arm is above zero-shot prompting, 55.00%.") is told
+
+
 def test_enough_pairs_decide_for_and_against(arm):
     rows = [*arm("Prompt Tuning", 0.4, 8), *arm("(Real, Syn) + GS", 0.5, 8, step=0.02)]
     _, (headline, decision, *_) = only(rows)

@@ -116,6 +116,8 @@ def test_a_shipped_config_goes_by_its_name_and_a_file_of_that_name_is_named_as_a
     pathlib.Path("mini.py").write_text("from dawgen_jax.config import Config\ndef get_config():\n"
                                        "    return Config(name='mine')\n")
     assert cli.load_config("mini").name == "mini" and cli.load_config("mini.py").name == "mine"
+    with pytest.raises(UserError, match=r"is a folder, not a config; give one first, for instance mini, and folders"):
+        cli.load_config(str(tmp_path))
 
 
 def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, caplog, capsys, loud):

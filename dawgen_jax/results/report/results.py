@@ -47,6 +47,11 @@ _TERMS = (
     ("Syn -> Real", "Real -> Syn, Syn -> Real", "both sets in turn in every epoch"),
     ("Syn only", "Syn only", "tuned on synthetic data alone; the real dev set still selects the best step"),
     ("#same-T", "#same-T", "as many updates as the arms with synthetic data have"),
+    *((f"{mark}cut", "#cut", "synthetic sentences that did not end within their budget are kept, cut there")
+      for mark in "#+"),
+    *((f"{mark}pool", "#pool", "the generator continued first sentences of the task's own pool, not of a corpus")
+      for mark in "#+"),
+    ("#stages", "#stages", "one set to its best step on dev, then the other with a fresh optimiser"),
     ("@full", "@full", "on the whole training pool instead of the few shots"),
 )
 _MISTAKES = 6

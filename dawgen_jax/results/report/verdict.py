@@ -152,6 +152,9 @@ def _verdict(rows: Sequence[Row], shots: int | str, names: Mapping[tuple, str], 
         start = f"{best.name} is best:" if best.decided else f"Undecided. {best.name} has the highest mean,"
         told = [f"{start} {reached} {where}, {_points(best.test.difference)} points above {reference} "
                 f"({_points(best.test.mean_b)}%)."]
+    untuned = [row for row in rows if row.method == ZERO_SHOT and row.task in tasks]
+    if {row.task for row in untuned} == set(tasks) and _average(untuned) >= max(best.test.mean_a, best.test.mean_b):
+        told[0] += f" But no tuned arm is above zero-shot prompting, {_points(_average(untuned))}%."
     told.append(_decision(best, len(compared)))
     if best.row.trainable_parameters != base[0].trainable_parameters:
         told.append(f"{best.name} trains {best.row.trainable_parameters:,} parameters, {name} "
