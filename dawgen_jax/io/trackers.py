@@ -100,7 +100,7 @@ class Trackers:
 
     def open(self, name: str, settings: Mapping[str, Any], first: int) -> dict[str, Run]:
         """The run of that name, which goes on at step ``first``, in every tracker."""
-        opened = {}
+        opened: dict[str, Run] = {}
         for tracker, module in list(self._modules.items()):
             try:
                 opened[tracker] = _TRACKERS[tracker][2](module, self._root, name, settings, first)
@@ -135,11 +135,12 @@ class TrackedRun:
         self._runs = {}
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
-        for tracker, run in list((self._runs or {}).items()):
+        runs = self._runs or {}
+        for tracker, run in list(runs.items()):
             try:
                 getattr(run, method)(*args, **kwargs)
             except Exception as error:
-                del self._runs[tracker]
+                del runs[tracker]
                 self._trackers.leave(tracker, error)
 
     def _figures(self, line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
