@@ -120,7 +120,7 @@ def read_labelled(own: OwnTask, task: Task, path: str) -> list[Example]:
     Raises:
       UserError: the file is missing or broken, or has a label that the task has not.
     """
-    rows, names = pools.rows_of(path, (), (own.label,) if own.label else LABEL)
+    rows, names = pools.rows_of(path, (), (own.label,) if own.label else LABEL, quotes=False)
     labelled, columns = _labelled(own, path, _Table(rows, names), ())
     if len(columns) != len(task.fields):
         raise UserError(f"{path}: holds {_kind(columns)}, but {task.name} is a task of "
@@ -136,7 +136,7 @@ def _splits(own: OwnTask) -> dict[str, _Table]:
     labels, path = (own.label,) if own.label else LABEL, pathlib.Path(own.data)
 
     def table(file: pathlib.Path | str) -> _Table:
-        return _Table(*pools.rows_of(file, (), labels))
+        return _Table(*pools.rows_of(file, (), labels, quotes=False))
 
     if own.data.startswith("hub:") or (path.is_dir() and not pools.split_file(path, "train")):
         place, loaded = pools.hub_splits(own.name, own.data) if own.data.startswith("hub:") else _folder(path)

@@ -22,8 +22,8 @@ from dawgen_jax.io.terminal import printable
 from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR
 
-__all__ = ["Example", "Pools", "hub_splits", "load_pools", "read_examples", "read_texts", "rows_of", "text_of",
-           "texts_of"]
+__all__ = ["Example", "Pools", "hub_splits", "load_pools", "located_examples", "read_examples", "read_texts", "rows_of",
+           "text_of", "texts_of"]
 
 log = logging.getLogger(__name__)
 TEXT = ("text", "sentence", "review", "content")
@@ -127,8 +127,13 @@ def read_examples(path: str | pathlib.Path, task: Task) -> list[Example]:
     Raises:
       UserError: the file is missing or of another kind, or a line is broken; the message names file and line.
     """
+    return [example for _, example in located_examples(path, task)]
+
+
+def located_examples(path: str | pathlib.Path, task: Task) -> Iterator[tuple[str, Example]]:
+    """What :func:`read_examples` reads, each with its place: 'file:line'."""
     rows, names = rows_of(path)
-    return _examples(rows, task, names)
+    return _located(rows, task, names)
 
 
 def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -147,13 +152,16 @@ def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()
 
 
 def rows_of(path: str | pathlib.Path, columns: Collection[str] = SENTENCE1 + SENTENCE2 + TEXT + LABEL,
-            labels: tuple[str, ...] = LABEL) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
+            labels: tuple[str, ...] = LABEL, *, quotes: bool = True
+            ) -> tuple[Iterator[tuple[str, dict]], tuple[str, ...]]:
     """The rows of a file: place ('file:line') and fields; and what integer labels stand for there, where it says so.
 
     Args:
       path: as for :func:`read_examples`.
       columns: those of a .parquet file that are read; empty for all.
       labels: names that its label's column may have.
+      quotes: take values of a .tsv file that look as a program quotes them (in quotes, those inside doubled) for text,
+        as GLUE's own QQP has them; otherwise they are refused.
 
     Raises:
       UserError: as :func:`read_examples`.
@@ -164,18 +172,16 @@ def rows_of(path: str | pathlib.Path, columns: Collection[str] = SENTENCE1 + SEN
         raise UserError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}.")
     if kind == ".parquet":
         return _parquet_rows(path, columns, labels)
-    numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path)
+    numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path, quotes)
     return ((f"{path}:{line}", row) for line, row in numbered), ()
 
 
-def _examples(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ...] = ()) -> list[Example]:
+def _located(rows: Iterator[tuple[str, dict]], task: Task, names: tuple[str, ...]) -> Iterator[tuple[str, Example]]:
     """The labelled ones of ``rows`` (place, fields); ``names`` are what integer labels stand for in the source."""
-    examples = []
     for place, row in rows:
         label = _field(place, row, LABEL, lambda field, place=place, row=row: _label(place, row[field], task, names))
         if label is not None:
-            examples.append(Example(*["", *_texts(place, row, _columns(task))][-2:], label))
-    return examples
+            yield place, Example(*["", *_texts(place, row, _columns(task))][-2:], label)
 
 
 def _columns(task: Task) -> tuple[tuple[str, ...], ...]:
@@ -232,17 +238,17 @@ def _not_empty(examples: list[Example], place: str, split: str, task: Task, need
 
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-"""A whole value in quotes, as programs write it that quote."""
+"""A whole value in quotes, as programs write it that quote; text may be so too (2 % of MRPC's pairs)."""
 
 
-def _separated(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
+def _separated(path: pathlib.Path, quotes: bool) -> Iterator[tuple[int, dict]]:
     """(line number, fields) of comma-separated values with quotes, or of tab-separated ones without (GLUE's habit)."""
     lines = (text for _, text in text_lines(path))
     tabs = ".tsv" in path.suffixes
     reader = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
                         strict=True)
     header: list[str] | None = None
-    quoted = rows = 0
+    rows, quoted = 0, []  # the lines of rows with a value in quotes
     try:
         for values in reader:
             if header is None:
@@ -254,16 +260,22 @@ def _separated(path: pathlib.Path) -> Iterator[tuple[int, dict]]:
                 if len(values) != len(header):
                     raise UserError(f"{path}:{reader.line_num}: {len(values)} values, but the header names "
                                     f"{len(header)}; mend the line.")
-                rows, quoted = rows + 1, quoted + (tabs and any(map(_QUOTED.fullmatch, values)))
+                in_quotes = [value for value in values if tabs and _QUOTED.fullmatch(value)]
+                if not quotes and any('""' in value[1:-1] for value in in_quotes):
+                    raise UserError(f"{path}:{reader.line_num}: a value is in quotes and has doubled ones inside, but "
+                                    ".tsv files are read without quoting; save the file as .csv, or drop the quotes.")
+                rows += 1
+                if in_quotes:
+                    quoted.append(reader.line_num)
                 yield reader.line_num, dict(zip(header, values, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}; mend the line (a stray quote, perhaps).") from None
-    if quoted == rows > 1:
-        raise UserError(f"{path}: every row has values in quotes, which .tsv files are read without; drop the quotes, "
-                        "or save the file as .csv.")
+    if 2 * len(quoted) > rows > 1:
+        raise UserError(f"{path}:{quoted[0]}: {len(quoted)} of {rows} rows have a value in quotes, but .tsv files are "
+                        "read without quoting; save the file as .csv, or drop the quotes.")
     if quoted:
-        log.warning("%s: %d of %d rows have a value in quotes, which belong to the text in a .tsv file; save it as "
-                    ".csv if they do not.", path, quoted, rows)
+        log.warning("%s:%d: %d of %d rows have a value in quotes, which belong to the text in a .tsv file; save it as "
+                    ".csv if they do not.", path, quoted[0], len(quoted), rows)
 
 
 def _parquet_rows(path: pathlib.Path, columns: Collection[str], labels: tuple[str, ...]
@@ -348,4 +360,5 @@ def _load_hub(task: Task, root: str, needed: Collection[str]) -> Pools:
 def _hub_examples(rows: Any, place: str, task: Task) -> list[Example]:
     field = next((name for name in LABEL if name in rows.column_names), LABEL[0])
     names = tuple(getattr(rows.features.get(field), "names", None) or ())
-    return _examples(((f"{place}, row {number}", row) for number, row in enumerate(rows, 1)), task, names)
+    numbered = ((f"{place}, row {number}", row) for number, row in enumerate(rows, 1))
+    return [example for _, example in _located(numbered, task, names)]

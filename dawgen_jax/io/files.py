@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import uuid
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dawgen_jax.config import UserError
-from dawgen_jax.io.strict_json import parse_json
+from dawgen_jax.io.strict_json import json_text, parse_json
 
 __all__ = ["aside", "read_json", "replacing", "storage_fault", "write_file", "write_json"]
 
@@ -59,8 +58,8 @@ def write_file(path: pathlib.Path, content: str | bytes) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Replace a file at once by the JSON of ``value``."""
-    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Replace a file at once by the JSON of ``value``, as :func:`~.strict_json.json_text` writes it."""
+    write_file(path, json_text(value, indent=1) + "\n")
 
 
 def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +9,7 @@ from dawgen_jax.config import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.lines import json_lines
-from dawgen_jax.io.strict_json import is_number
+from dawgen_jax.io.strict_json import is_number, json_text
 from dawgen_jax.io.trackers import TrackedRun
 
 __all__ = ["MetricsLog", "read_metrics", "text"]
@@ -28,7 +27,7 @@ class MetricsLog:
         if not world.leads():
             return
         with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.write(text(lines))
         if self._shown:
             self._shown.record(lines)
 
@@ -75,4 +74,4 @@ def read_metrics(path: pathlib.Path, *, torn_ok: bool = False) -> list[dict]:
 
 def text(lines: Iterable[dict]) -> str:
     """JSON lines."""
-    return "".join(json.dumps(line) + "\n" for line in lines)
+    return "".join(json_text(line) + "\n" for line in lines)

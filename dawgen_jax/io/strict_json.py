@@ -9,7 +9,7 @@ from typing import Any
 
 from dawgen_jax.config import shown
 
-__all__ = ["is_number", "parse_json"]
+__all__ = ["is_number", "json_text", "parse_json"]
 
 _DEEPEST = 64
 _LARGEST = 10**300
@@ -44,21 +44,50 @@ def _depth(value: Any) -> int:
     return depth
 
 
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON; write a finite one, or null")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(shown(text))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """The JSON of a value; a number that is not finite, such as a measure that is not defined, is null.
+
+    >>> json_text({"a": [1, float("nan")]})
+    '{"a": [1, null]}'
+    """
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
 def parse_json(text: str) -> Any:
     r"""The value of a JSON text.
 
     Raises:
-      ValueError: it is not JSON, an object has a name twice, a string holds half of a surrogate pair (which no UTF-8
-        file can hold), a number has thousands of digits, or values are nested more than 64 deep.
+      ValueError: it is not JSON, a number is not finite (Python's reader takes NaN, Infinity and 1e999), an object has
+        a name twice, a string holds half of a surrogate pair (which no UTF-8 file can hold), a number has thousands of
+        digits, or values are nested more than 64 deep.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
     >>> parse_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
     ValueError: the name 'a' stands twice in one object
+    >>> parse_json('[NaN]')
+    Traceback (most recent call last):
+    ValueError: NaN is no number of JSON; write a finite one, or null
     """
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_float)
     except RecursionError:
         raise ValueError(f"values are nested more than {_DEEPEST} deep") from None
     except ValueError as error:

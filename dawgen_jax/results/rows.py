@@ -12,7 +12,6 @@ import dataclasses
 import difflib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 from dawgen_jax.config import UserError, digest, shown
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
-from dawgen_jax.io.strict_json import is_number
+from dawgen_jax.io.strict_json import is_number, json_text
 from dawgen_jax.results.published import GENERATORS, METHODS, ZERO_SHOT
 
 __all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
@@ -221,17 +220,6 @@ def _from_dict(values: Any, kind: type[AnyRow], where: str) -> AnyRow:
         raise UserError(f"{where}: {error}") from None
 
 
-def _dump(value: Any, indent: int | None = None) -> str:
-    def plain(value: Any) -> Any:  # JSON has no NaN: a measure that is not defined is null
-        if isinstance(value, dict):
-            return {name: plain(part) for name, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
 def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: bool = True) -> list[AnyRow]:
     """The rows of a .jsonl file, one JSON object a line.
 
@@ -257,7 +245,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: boo
 
 def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
     """Replaces a .jsonl file as a whole by ``merge(rows)``; the same rows in any order give the same bytes."""
-    write_file(Path(path), "".join(_dump(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
+    write_file(Path(path), "".join(json_text(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
 
 
 def read_cell(path: str | os.PathLike) -> list[Row]:
@@ -274,4 +262,4 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     """Writes one cell's rows to its result.json, whole or not at all."""
-    write_file(Path(path), _dump([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")
+    write_file(Path(path), json_text([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

@@ -8,6 +8,7 @@ import pytest
 from dawgen_jax.config import DataConfig, UserError
 from dawgen_jax.data.fewshot import READY, RESAMPLED, draw_split, few_shot, read_split
 from dawgen_jax.data.pools import Example, load_pools
+from dawgen_jax.miniworld import examples as miniworld
 from dawgen_jax.tasks import SEVEN
 
 RTE, SICK = SEVEN["RTE"], SEVEN["SICK"]
@@ -96,16 +97,49 @@ def test_complete_pools_give_lm_bffs_files(shared, task, seed):
             assert [e for e in mine if e.label == label] == [e for e in theirs if e.label == label]
 
 
-def test_pairs_both_to_tune_and_to_select_on_are_warned_of(tmp_path, caplog):
-    pool = pool_of(RTE, 8)
+@pytest.mark.parametrize("task", [RTE, SICK], ids=["RTE", "SICK"])
+def test_repeats_in_a_pool_are_passed_over_in_the_order_of_the_shuffle(task):
+    pool = pool_of(task, 30)
+    pool += pool[:12]
+    for seed in range(20):
+        train, dev = few_shot(pool, task, 4, seed)
+        assert len({*train, *dev}) == 8 * len(task.labels)
+        more = few_shot(pool, task, 5, seed)
+        assert [*train[:4], *dev[:4]] == [*more[0][:5], *more[1][:3]]  # of one order, whatever k is
+    if task is RTE:
+        shuffled = [pool[i] for i in np.random.RandomState(13).permutation(42) if pool[i].label == "entailment"]
+        assert [half[i] for half in few_shot(pool, RTE, 2, 13) for i in (0, 1)] == list(dict.fromkeys(shuffled))[:4]
+    with pytest.raises(UserError, match=rf"class '{task.labels[0]}' of {task.name} has 4 examples \(and 8 repeats\), "
+                                        r"but data.k = 3 needs 6"):
+        few_shot(pool_of(task, 4 * len(task.labels)) * 3, task, 3, 13)
+
+
+@pytest.mark.parametrize("name", ["mini-snli", "mini-rte"])
+def test_pools_of_the_mini_world_have_no_repeats(name):
+    pool = miniworld.pools(name).train
+    assert len(set(pool)) == len(pool)
+
+
+def test_texts_both_to_tune_and_to_select_on_are_refused_under_one_label_and_warned_of_under_two(tmp_path, caplog):
+    pool, data = pool_of(RTE, 8), DataConfig(k=1, kshot=str(tmp_path))
     draw_split(RTE, DataConfig(k=2), pool, 13)
+    write_split(tmp_path / "RTE" / "1-13", pool[:2], "train")
+    write_split(tmp_path / "RTE" / "1-13", pool[2:4], "dev")
+    draw_split(RTE, data, [], 13)
     assert not caplog.text
-    draw_split(RTE, DataConfig(k=2), [pool[i % 2] for i in range(8)], 13)
-    assert "RTE, seed 13: 4 of the 4 pairs to select on are among those to tune on" in caplog.text
-    caplog.clear()
-    for name in ("train", "dev"):
-        write_split(tmp_path / "RTE" / "1-13", pool[:2] if name == "train" else [pool[0], pool[3]], name)
-    draw_split(RTE, DataConfig(k=1, kshot=str(tmp_path)), pool, 13)
-    assert "1 of the 2 pairs to select on" in caplog.text
+    other = pool[0]._replace(label="not_entailment")
+    write_split(tmp_path / "RTE" / "1-13", [pool[2], other], "dev")
+    draw_split(RTE, data, [], 13)
+    assert ("RTE, seed 13: 1 of the 2 examples to select on have the texts of one to tune on under another label"
+            in caplog.text)
+    write_split(tmp_path / "RTE" / "1-13", [pool[3], pool[0]], "dev")
+    with pytest.raises(UserError, match=r"dev\.jsonl:2: is the example of .*train\.jsonl:1, and none may be both"):
+        draw_split(RTE, data, [], 13)
+    write_split(tmp_path / "RTE" / "2-13", [pool[0], pool[0], pool[1], pool[3]], "train")  # as it was published
+    write_split(tmp_path / "RTE" / "2-13", pool[4:], "dev")
+    assert read_split(tmp_path, RTE, 2, 13)[0].count(pool[0]) == 2
+
+
+def test_a_folder_of_splits_with_a_name_that_none_can_have():
     with pytest.raises(UserError, match="no such folder"):
-        draw_split(RTE, DataConfig(kshot="a" * 300), pool, 13)
+        draw_split(RTE, DataConfig(kshot="a" * 300), [], 13)

@@ -176,6 +176,18 @@ def test_a_template_may_name_the_columns_and_defaults_are_filled_in():
         own_task(OwnTask(template="{other} <mask>"), ("x", "y"), ("review",))
 
 
+def test_tabs_with_quotes_of_a_spreadsheet_are_refused_where_only_some_rows_have_them(tmp_path):
+    text = "id\treview\tlabel\n" + reviews(6).replace(",", "\t")
+    plain = OwnTask(data=write(tmp_path, text, "own.tsv"))
+    task = read_own_task(plain)
+    quoted = write(tmp_path, text.replace("text 3 of good", '"say ""no"" to it"'), "quoted.tsv")
+    for read in (lambda: read_own(OwnTask(data=quoted), 0), lambda: read_labelled(plain, task, quoted)):
+        with pytest.raises(UserError, match=r"quoted\.tsv:8: a value is in quotes and has doubled ones inside, but"):
+            read()
+    text = text.replace("text 3 of good", '"no" is "no"')  # quotes of a text, not of a program
+    assert read_own_task(OwnTask(data=write(tmp_path, text, "own.tsv"))) == task
+
+
 def test_another_file_of_the_task(tmp_path, single):
     own = OwnTask(data=single)
     task = read_own_task(own)

@@ -115,7 +115,10 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
     ("a.jsonl", '{"sentence1": "a", "premise": "c", "sentence2": "b", "label": 0}\n',
      "'sentence1' and 'premise' disagree"),
     ("a.csv", "sentence1,sentence2,label,label\na,b,0,1\n", r"a\.csv:1: the header names 'label' twice"),
-    ("a.tsv", 'sentence1\tsentence2\tlabel\n"a"\t"b"\t0\n"c"\t"d"\t1\n', r"a\.tsv: every row has values in quotes"),
+    ("a.tsv", 'sentence1\tsentence2\tlabel\n"a"\t"b"\t0\n"c"\t"d"\t1\n', 
+     r"a\.tsv:2: 2 of 2 rows have a value in quotes, but \.tsv files are read without quoting; save the file as \.csv"),
+    ("a.tsv", 'sentence1\tsentence2\tlabel\nx\ty\t1\n"a"\tb\t0\n"c ""d"""\td\t1\n',
+     r"a\.tsv:3: 2 of 3 rows have a value in quotes"),
     ("a.pkl", "", r"a\.pkl: unknown kind of file; known are \.jsonl"),
 ])
 def test_mistakes_name_file_and_line(tmp_path, name, content, message):
@@ -241,7 +244,11 @@ def test_fields_that_agree_and_quotes_that_belong_to_the_text(tmp_path, caplog):
     assert read_examples(tmp_path / "a.jsonl", MNLI) == [Example("a", "b", "entailment")]
     (tmp_path / "a.tsv").write_text('sentence1\tsentence2\tlabel\n"a"\tb\t0\n"a" c\tb\t0\n')
     assert [example.sentence1 for example in read_examples(tmp_path / "a.tsv", MNLI)] == ['"a"', '"a" c']
-    assert "a.tsv: 1 of 2 rows have a value in quotes" in caplog.text
+    assert "a.tsv:2: 1 of 2 rows have a value in quotes" in caplog.text
+    caplog.clear()
+    (tmp_path / "a.tsv").write_text('sentence1\tsentence2\tlabel\na\tb\t0\n"a ""b"" c"\tb\t0\n')  # as in GLUE's QQP
+    assert read_examples(tmp_path / "a.tsv", MNLI)[1].sentence1 == '"a ""b"" c"'
+    assert "a.tsv:3: 1 of 2 rows have a value in quotes" in caplog.text
 
 
 @pytest.mark.parametrize("notes", [

@@ -1,11 +1,12 @@
 """Lines and JSON lines: numbers in errors, compression, byte order marks, broken files."""
 
 import gzip
+import math
 
 import pytest
 
 from dawgen_jax.config import UserError
-from dawgen_jax.io.files import read_json
+from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.io.metrics_log import MetricsLog
 
@@ -77,6 +78,9 @@ def test_missing_file(tmp_path):
     ('{"a": 1, "b": {"c": 1, "c": 2}}', "the name 'c' stands twice in one object"),
     ('{"a": "\\ud800"}', "a string holds half of a surrogate pair"),
     ('{"a": ' + "1" * 5000 + "}", "a number has thousands of digits"),
+    ('{"a": NaN}', "NaN is no number of JSON; write a finite one, or null"),
+    ('{"a": [-Infinity]}', "-Infinity is no number of JSON; write a finite one, or null"),
+    ('{"a": -1e999}', "'-1e999' is no number of JSON; write a finite one, or null"),
     ('{"a": ' + "[" * 70 + "]" * 70 + "}", "values are nested more than 64 deep"),
 ])
 def test_json_that_two_programs_could_read_differently(tmp_path, text, reason):
@@ -93,8 +97,16 @@ def test_whole_pairs_and_brackets_in_text_are_taken(tmp_path):
     assert list(json_lines(tmp_path / "a.jsonl")) == [(1, {"a": "\U0001f600", "b": "[" * 100})]
 
 
+def test_what_is_not_finite_is_written_as_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [math.nan, 1.5], "b": (math.inf,)})
+    assert read_json(tmp_path / "a.json") == {"a": [None, 1.5], "b": [None]}
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.record([{"step": 1, "loss": [math.nan, 2.0]}])
+    assert log.of_seed(1) == [{"step": 1, "loss": 2.0}] and log.of_seed(0) == [{"step": 1, "loss": None}]
+
+
 def test_metrics_without_a_step_are_named(tmp_path):
-    for line in ('{"loss": 1}', '{"step": "1"}', '{"step": null}', '{"step": NaN}'):
+    for line in ('{"loss": 1}', '{"step": "1"}', '{"step": null}'):
         (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n")
         with pytest.raises(UserError, match=r"metrics\.jsonl:2: no line of figures with a number as 'step'"):
             MetricsLog(tmp_path / "metrics.jsonl").forget(1)
