@@ -15,7 +15,8 @@ import sys
 import time
 import traceback
 
-from tests.fuzz.properties import PROPERTIES, run
+from tests.fuzz.properties import PROPERTIES
+from tests.fuzz.runner import run
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         slow = PROPERTIES[name].examples < 100
         examples = max(arguments.examples // 10 if slow else arguments.examples, 1)
         try:
-            counts = run(name, examples, derandomize=arguments.fixed)
+            counts = run(PROPERTIES[name], examples, derandomize=arguments.fixed)
         except Exception:
             traceback.print_exc()
             failed.append(name)

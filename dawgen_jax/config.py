@@ -280,6 +280,8 @@ class OwnTask:
         _check(self, "name", allowed and self.name[0].isalnum(), "letters, digits and - _ . + (it names folders)")
         _check(self, "columns", len(self.columns) <= 2 and len(set(self.columns)) == len(self.columns),
                "the column of a text, or the two different ones of a pair")
+        _check(self, "labels", all(len(label) <= 100 and label.isprintable() for label in self.labels),
+               "names of at most 100 printable characters")
         _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
         _positive(self, "repetition_penalty")
 

@@ -192,11 +192,13 @@ def _labelled(own: OwnTask, place: str, table: _Table, columns: tuple[str, ...]
     for place, row in itertools.chain([first], rows):
         for column in (*columns, label):
             if column not in row:
-                raise UserError(f"{place}: no field '{column}' (fields there: {', '.join(map(str, row))}); add it, or "
+                raise UserError(f"{place}: no field {shown(column)} (fields there: {pools.listed(row)}); add it, or "
                                 "name the columns in own.columns and own.label.")
         texts = tuple(pools.text_of(place, row[column], column) for column in columns)
         if not texts[-1]:
             raise UserError(f"{place}: field '{columns[-1]}' is empty; fill it in or drop the row.")
+        if not isinstance(row[label], str | int | float | None):
+            raise UserError(f"{place}: field '{label}' is {shown(row[label])}; it must be text or a number.")
         found.append((place, texts, row[label]))
     return found, columns
 
@@ -204,8 +206,8 @@ def _labelled(own: OwnTask, place: str, table: _Table, columns: tuple[str, ...]
 def _label_column(own: OwnTask, place: str, names: Sequence[str]) -> str:
     wanted = [name for name in ((own.label,) if own.label else LABEL) if name in names]
     if not wanted:
-        missing = f"no column '{own.label}'" if own.label else "no column 'label'"
-        raise UserError(f"{place}: {missing} (columns there: {', '.join(names)}); name the label's in own.label "
+        missing = f"no column {shown(own.label)}" if own.label else "no column 'label'"
+        raise UserError(f"{place}: {missing} (columns there: {pools.listed(names)}); name the label's in own.label "
                         "(--own.label NAME).")
     return wanted[0]
 
@@ -221,8 +223,8 @@ def _text_columns(place: str, names: Sequence[str], label: str) -> tuple[str, ..
         return (texts[0],)
     others = [name for name in others if name.lower() not in _NUMBERS]
     if len(others) not in (1, 2):
-        raise UserError(f"{place}: which columns hold the texts is not clear (columns there: {', '.join(names)}); name "
-                        "the text's, or the pair's two, in own.columns (--own.columns NAME [NAME]).")
+        raise UserError(f"{place}: which columns hold the texts is not clear (columns there: {pools.listed(names)}); "
+                        "name the text's, or the pair's two, in own.columns (--own.columns NAME [NAME]).")
     return tuple(others)
 
 
@@ -245,12 +247,15 @@ def _spelled(value: Any, names: Sequence[str]) -> str:
 def _labels(own: OwnTask, labelled: _Labelled, names: tuple[str, ...]) -> tuple[str, ...]:
     """The class names found in the train split: as its own list has them, else sorted (numbers by value)."""
     found = {_spelled(value, names) for _, _, value in labelled} - {""}
+    if odd := [label for label in sorted(found) if len(label) > 100 or not label.isprintable()]:
+        raise UserError(f"own.data = '{own.data}': label {shown(odd[0])} is no name of a class, which has at most 100 "
+                        "printable characters; name the label's column in own.label, or mend the label.")
     if len({label.casefold() for label in found}) < len(found):
-        raise UserError(f"own.data = '{own.data}': labels differ by nothing but case ({', '.join(sorted(found))}); "
+        raise UserError(f"own.data = '{own.data}': labels differ by nothing but case ({pools.listed(sorted(found))}); "
                         "spell each class in one way.")
     if len(found) < 2:
         raise UserError(f"own.data = '{own.data}': {'one class' if found else 'no class'} ("
-                        f"{', '.join(found) or 'no row has a label'}); a task has two or more.")
+                        f"{pools.listed(found) or 'no row has a label'}); a task has two or more.")
     if len(found) > 100:
         raise UserError(f"own.data = '{own.data}': {len(found)} different labels; name another column in own.label, or "
                         "the classes in own.labels.")
@@ -266,7 +271,7 @@ def _examples(task: Task, labelled: _Labelled, names: Sequence[str]) -> list[Exa
         label = _spelled(value, names)
         if label and label.casefold() not in spelling:
             raise UserError(f"{place}: label {shown(value)} is not a class of {task.name}; the classes are "
-                            f"{', '.join(task.labels)}: rename it there, or set own.labels.")
+                            f"{pools.listed(task.labels)}: rename it there, or set own.labels.")
         if label:
             examples.append(Example(*["", *texts][-2:], spelling[label.casefold()]))
     return examples
@@ -284,7 +289,8 @@ def _distinct(examples: Mapping[str, list[Example]]) -> tuple[dict[str, list[Exa
         warnings.append(f"{dropped} repeated row(s) are left out, so that no example is both tuned and tested on.")
     texts = Counter(example[:2] for example in seen)
     if twice := [example for example, count in texts.items() if count > 1]:
-        warnings.append(f"{len(twice)} text(s) have two labels, for instance {' / '.join(filter(None, twice[0]))!r}.")
+        one = shown(" / ".join(filter(None, twice[0])))
+        warnings.append(f"{len(twice)} text(s) have two labels, for instance {one}.")
     return kept, tuple(warnings)
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dawgen_jax.config import UserError, shown
@@ -22,8 +22,8 @@ from dawgen_jax.io.terminal import printable
 from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR
 
-__all__ = ["Example", "Pools", "hub_splits", "load_pools", "located_examples", "read_examples", "read_texts", "rows_of",
-           "text_of", "texts_of"]
+__all__ = ["Example", "Pools", "hub_splits", "listed", "load_pools", "located_examples", "named_splits",
+           "read_examples", "read_texts", "rows_of", "split_file", "text_of", "texts_of"]
 
 log = logging.getLogger(__name__)
 TEXT = ("text", "sentence", "review", "content")
@@ -197,15 +197,24 @@ def _field(place: str, row: dict, fields: Sequence[str], read: Callable[[str], A
     """What ``read`` makes of the field that is there; where there are several, they must agree."""
     there = [field for field in fields if field in row]
     if not there:
-        known = printable(", ".join(map(str, row)))[:200]
         other = f"it may also be named {', '.join(fields[1:])}" if fields[1:] else "name one of them"
-        raise UserError(f"{place}: no field '{fields[0]}' (fields there: {known}); {other}.")
+        raise UserError(f"{place}: no field '{fields[0]}' (fields there: {listed(row)}); {other}.")
     values = [read(field) for field in there]
     for field, value in zip(there, values, strict=True):
         if value != values[0]:
             raise UserError(f"{place}: fields '{there[0]}' and '{field}' disagree ({shown(values[0])} and "
                             f"{shown(value)}); keep one of them.")
     return values[0]
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names that stand in a file, as an error lists them: cut where they are long.
+
+    >>> listed(["text", "label"])
+    'text, label'
+    """
+    text = printable(", ".join(map(str, names)))
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def text_of(place: str, value: Any, field: str) -> str:

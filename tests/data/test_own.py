@@ -124,6 +124,25 @@ def test_what_is_not_clear_is_told_with_its_place(tmp_path, text, own, message):
         read_own(OwnTask(data=write(tmp_path, text), **own), 0)
 
 
+def test_long_names_and_labels_of_other_kinds_are_told_in_a_short_sentence(tmp_path):
+    long = "x" * 100_000
+    for text, own in ((f"{long},text\na,b\n", {}), (f"{long},b,c,label\na,b,c,d\n", {}),
+                      ("text,label\na,b\n", {"label": long}), (f"text,label\na,{long}\n", {}),
+                      (f"text,label\na,{long}\na,{long.upper()}\n", {}),
+                      ("text,label\na,b\na,c\n", {"labels": ("b", "x" * 50)})):
+        with pytest.raises(UserError) as caught:
+            read_own(OwnTask(data=write(tmp_path, text), **own), 0)
+        assert len(str(caught.value)) < 700
+    for name in ("9" * 5000, "b\0", "\x1b[31mb"):
+        with pytest.raises(UserError, match="is no name of a class, which has at most 100 printable characters"):
+            read_own(OwnTask(data=write(tmp_path, HEADER + reviews(4, ("a", name)))), 0)
+    for label in ([1], {"a": "b"}, []):
+        rows = [{"text": f"x {i}", "label": value} for i, value in enumerate(["a", "b", label] * 4)]
+        path = write(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "own.jsonl")
+        with pytest.raises(UserError, match=r"own\.jsonl:3: field 'label' is .*; it must be text or a number"):
+            read_own(OwnTask(data=path), 0)
+
+
 def test_no_data_and_data_that_no_task_reads():
     with pytest.raises(UserError, match=r"own\.data is empty: name the file .*--data FILE\.csv"):
         read_own_task(OwnTask())

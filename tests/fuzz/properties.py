@@ -1,8 +1,4 @@
-"""The properties: what reads an input takes it, and then it is sane, or refuses it in one sentence.
-
-``Property.read`` is given an input and an empty folder to put it in; whatever else appears there but in its folder
-'out' is a fault, as is an error that is no :class:`UserError`, and a sentence with a line break.
-"""
+"""The properties: what reads an input takes it, and then it is sane, or refuses it in one sentence."""
 
 import contextlib
 import dataclasses
@@ -10,14 +6,11 @@ import functools
 import io
 import json
 import math
-import os
 import pathlib
 import tempfile
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import hypothesis
+import jax
 import numpy as np
 from hypothesis import strategies as st
 from rich.console import Console
@@ -26,12 +19,12 @@ from safetensors.numpy import save
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import convert
+from dawgen_jax.backbones.t5.model import abstract
 from dawgen_jax.config import Config, DataConfig, UserError, digest, fields_of
 from dawgen_jax.data.corpora import first_sentences
 from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
 from dawgen_jax.io.metrics_log import read_metrics
-from dawgen_jax.io.terminal import printable
 from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights, read_writer
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
@@ -42,38 +35,23 @@ from dawgen_jax.results.tables import result_tables
 from dawgen_jax.synthesis.files import read_counts, read_set
 from dawgen_jax.tasks import SEVEN
 from tests import tiny
-from tests.fuzz import strategies
+from tests.fuzz import own, strategies
+from tests.fuzz.runner import IN, Property, put
 from tests.fuzz.strategies import DAMAGE, VALUES, changed, lines
 from train import cli
 from train.evaluate import load_prompt
 
 TASK = dataclasses.replace(SEVEN["RTE"], source_words=(0, 0))
-IN = pathlib.Path("in")
-
-
-class Property(NamedTuple):
-    """What is generated, what reads it, and how often in the test suite."""
-
-    inputs: st.SearchStrategy
-    read: Callable[[Any], None]
-    examples: int
-
-
-def _put(name: str, content: bytes) -> pathlib.Path:
-    path = IN / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 def _data(given: tuple[str, bytes]) -> None:
-    for example in read_examples(_put(*given), TASK):
+    for example in read_examples(put(*given), TASK):
         assert all(isinstance(text, str) for text in example) and example.label in TASK.labels
         "".join(example).encode()
 
 
 def _text(given: tuple[str, bytes]) -> None:
-    path = _put(*given)
+    path = put(*given)
     for document in read_documents(path).texts:
         assert all(sentence.strip() for sentence in document)
     assert all(sentence.split() for sentence in first_sentences(TASK, DataConfig(corpus=str(path))))
@@ -96,12 +74,12 @@ def _config_file(given: tuple[dict, Any]) -> None:
     words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
     text = f"from dawgen_jax.config import Config\n\n\ndef get_config():\n    return Config({words})\n"
     content = text.encode(errors="replace").replace(b"inf", b"1e999").replace(b"nan", b"(1e999 - 1e999)")
-    config = cli.load_config(str(_put("config.py", damage(content))))
+    config = cli.load_config(str(put("config.py", damage(content))))
     assert isinstance(config, Config) and all(0 <= seed < 2**31 for seed in config.seeds)
 
 
 def _override(given: tuple[str, str]) -> None:
-    _put("config.py", b"from dawgen_jax.config import Config\ndef get_config():\n    return Config()\n")
+    put("config.py", b"from dawgen_jax.config import Config\ndef get_config():\n    return Config()\n")
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -139,13 +117,13 @@ def _again(rows: list) -> None:
 
 
 def _rows(given: tuple[list[dict], Any]) -> None:
-    rows = read_rows(_put("results.jsonl", given[1](lines(given[0]))))
+    rows = read_rows(put("results.jsonl", given[1](lines(given[0]))))
     _show(rows, [])
     _again(rows)
 
 
 def _sets(given: tuple[list[dict], Any]) -> None:
-    rows = read_rows(_put("synthetic.jsonl", given[1](lines(given[0]))), SyntheticRow)
+    rows = read_rows(put("synthetic.jsonl", given[1](lines(given[0]))), SyntheticRow)
     _show([], rows)
     _again(rows)
 
@@ -156,8 +134,8 @@ COUNT = {"wanted": 5, "made": 6, "accepted": 5, "kept": 5, "cut": 0, "surplus": 
 
 def _samples(given: tuple[list[dict], dict, Any]) -> None:
     samples, count, damage = given
-    _put("train.jsonl", damage(lines(samples)))
-    _put("counts.json", json.dumps({"entailment": count}).encode())
+    put("train.jsonl", damage(lines(samples)))
+    put("counts.json", json.dumps({"entailment": count}).encode())
     for sample in read_set(IN):
         assert all(isinstance(text, str) for text in sample.example) and type(sample.index) is int
         assert isinstance(sample.cut, bool) and all(map(math.isfinite, sample.scores))
@@ -165,7 +143,7 @@ def _samples(given: tuple[list[dict], dict, Any]) -> None:
 
 
 def _prompt(content: bytes) -> None:
-    path = _put("prompt.safetensors", content)
+    path = put("prompt.safetensors", content)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in prompts.load(path).values())
     assert load_prompt(str(path), 4, "a backbone").shape[1] == 4
 
@@ -173,8 +151,9 @@ def _prompt(content: bytes) -> None:
 @functools.cache
 def _checkpoint() -> tuple[dict, dict[str, np.ndarray]]:
     """config.json and tensors of a tiny T5."""
+    theta = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), abstract(tiny.T5))
     with tempfile.TemporaryDirectory() as folder:
-        convert.save(folder, tiny.T5, tiny.theta())
+        convert.save(folder, tiny.T5, theta)
         with safe_open(f"{folder}/model.safetensors", "np") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
         return json.loads(pathlib.Path(folder, "config.json").read_text()), weights
@@ -198,7 +177,7 @@ def _checkpoints(draw) -> dict[str, bytes]:
 
 def _load(files: dict[str, bytes]) -> None:
     for name, content in files.items():
-        _put(name, content)
+        put(name, content)
     config, theta = convert.load(IN)
     assert theta["embedding"].shape == (config.vocab_size, config.d_model) and np.isfinite(theta["embedding"]).all()
 
@@ -228,7 +207,7 @@ def _artefact(draw) -> tuple[str, bytes]:
 
 
 def _artefacts(given: tuple[str, bytes]) -> None:
-    path = _put(*given)
+    path = put(*given)
     readers = {"timings.json": read_timings, "meta.json": read_writer, "token_weights.json": read_token_weights,
                "metrics.jsonl": read_metrics, "train.jsonl": lambda path: read_set(path.parent),
                "wrong_examples.json": read_mistakes,
@@ -237,13 +216,13 @@ def _artefacts(given: tuple[str, bytes]) -> None:
 
 
 def _report(given: tuple[str, bytes]) -> None:
-    _put("results.jsonl", lines([ROW | {"config_hash": "h"}]))
-    _put("cells/c-1/result.json", json.dumps([ROW | {"config_hash": "h"}]).encode())
+    put("results.jsonl", lines([ROW | {"config_hash": "h"}]))
+    put("cells/c-1/result.json", json.dumps([ROW | {"config_hash": "h"}]).encode())
     for name in ("synthetic.jsonl", "synthetic/s-1/quality.jsonl"):
-        _put(name, lines([SET]))
-    _put("synthetic/s-1/meta.json", b'{"generator_artefact": "g-1"}')
-    _put("generators/g-1/token_weights.json", json.dumps([WEIGHTS]).encode())
-    _put(*given)
+        put(name, lines([SET]))
+    put("synthetic/s-1/meta.json", b'{"generator_artefact": "g-1"}')
+    put("generators/g-1/token_weights.json", json.dumps([WEIGHTS]).encode())
+    put(*given)
     IN.rename("out")
     assert write_report("out").read_text(encoding="utf-8").endswith("</html>\n")
 
@@ -267,33 +246,5 @@ PROPERTIES = {
     "checkpoints": Property(_checkpoints(), _load, 120),
     "artefacts": Property(_artefact(), _artefacts, 250),
     "report": Property(_artefact(), _report, 25),
+    **own.PROPERTIES,
 }
-
-
-def examine(read: Callable[[Any], None], given: Any) -> str:
-    """Whether an input is 'accepted' or 'refused'; any other outcome is an AssertionError or the error itself."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        try:
-            read(given)
-            outcome = "accepted"
-        except UserError as error:
-            told, outcome = printable(error), "refused"  # as a program prints it
-            assert told.endswith(".") and len(told) < 2000, told
-        written = [entry for entry in os.listdir() if entry not in ("in", "out")]
-        assert not written, f"written elsewhere: {written}"
-    return outcome
-
-
-def run(name: str, examples: int, *, derandomize: bool = True) -> Counter:
-    """Run a property and count the outcomes."""
-    inputs, read, _ = PROPERTIES[name]
-    counts: Counter = Counter()
-
-    @hypothesis.settings(max_examples=examples, deadline=None, database=None, derandomize=derandomize,
-                         suppress_health_check=list(hypothesis.HealthCheck))
-    @hypothesis.given(inputs)
-    def check(given):
-        counts[examine(read, given)] += 1
-
-    check()
-    return counts

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.fuzz.properties import PROPERTIES, run
+from tests.fuzz.properties import PROPERTIES
+from tests.fuzz.runner import run
 
 
 def test_there_are_two_thousand_inputs():
@@ -11,5 +12,5 @@ def test_there_are_two_thousand_inputs():
 
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_an_input_is_sane_or_refused_in_one_sentence(name):
-    counts = run(name, PROPERTIES[name].examples)
+    counts = run(PROPERTIES[name], PROPERTIES[name].examples)
     assert counts.total() >= PROPERTIES[name].examples and counts["accepted"] and counts["refused"]
