@@ -9,7 +9,7 @@ instance google/flan-t5-large); by default it is the one that a cell or an adapt
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,6 +19,7 @@ from dawgen_jax.io.files import read_json
 from dawgen_jax.io.prompt_files import adapter_base
 from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
+from dawgen_jax.io.typed import typed
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.results.rows import read_cell
 from dawgen_jax.tasks import SEVEN
@@ -37,6 +38,17 @@ class Arguments:
     """Name or path of the frozen model."""
 
 
+def _meta(path: pathlib.Path) -> dict[str, Any]:
+    """What a generator's meta.json says; empty where there is none."""
+    meta = read_json(path, missing_ok=True) or {}
+    try:
+        typed(tuple[str, ...], meta.get("labels", []), "labels")
+        typed(str, meta.get("generator_backbone", ""), "generator_backbone")
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; mend or remove the file.") from None
+    return meta
+
+
 def export(arguments: Arguments) -> None:
     """Write the folder, whole or not at all.
 
@@ -46,12 +58,14 @@ def export(arguments: Arguments) -> None:
     stored, out = arguments.prompt, arguments.out
     arrays, home = prompts.load(stored), stored if stored.is_dir() else stored.parent
     prompt = arrays.get("prompt")
-    if prompt is None or prompt.ndim not in (2, 3):
+    infix = arrays.get("infix", prompt)
+    if prompt is None or prompt.ndim not in (2, 3) or 0 in prompt.shape or infix.ndim != prompt.ndim or (
+            prompt.ndim == 3 and len(infix) != len(prompt)):
         raise UserError(f"{stored}: holds no prompt [P, H] and no label prompts [L, P, H] (but: "
                         f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}); give a prompt file.")
     ours = stored.is_dir() or stored.suffix == ".safetensors"
     row = read_cell(home / "result.json")[0] if ours and (home / "result.json").is_file() else None
-    meta = (read_json(home / "meta.json", missing_ok=True) if ours else None) or {}
+    meta = _meta(home / "meta.json") if ours else {}
     first = next(iter(sorted((home / "peft").glob("*/"))), home) if prompt.ndim == 3 else home / "peft"
     base = (arguments.base or adapter_base(first) or adapter_base(home) or (row.backbone if row else "")
             or meta.get("generator_backbone", ""))

@@ -31,6 +31,8 @@ def text_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[t
     path = pathlib.Path(path)
     number = 0
     try:
+        if path.suffix == ".gz" and not path.stat().st_size:  # which Python takes for the archive of an empty file
+            raise EOFError("it is empty")
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
                 decoder = codecs.getincrementaldecoder("utf-8-sig" if number == 1 else "utf-8")()

@@ -7,6 +7,9 @@ import types
 import typing
 from typing import Any
 
+from dawgen_jax.config import shown
+from dawgen_jax.io.strict_json import is_number
+
 __all__ = ["typed"]
 
 
@@ -44,11 +47,12 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
         if len(kinds) == len(value):
             return tuple(typed(one, part, f"{place}[{i}]") for i, (one, part) in enumerate(zip(kinds, value,
                                                                                                strict=True)))
-    elif kind is float and type(value) in (int, float):
+    elif kind is float and is_number(value):
         return float(value)
     elif type(value) is kind:
         return value
-    raise ValueError(f"{place or 'the value'} is {value!r}, not {kind.__name__ if isinstance(kind, type) else kind}")
+    wanted = kind.__name__ if isinstance(kind, type) else kind
+    raise ValueError(f"{place or 'the value'} is {shown(value)}, not {wanted}")
 
 
 def _dataclass(kind: type, value: dict, place: str) -> Any:
@@ -57,5 +61,6 @@ def _dataclass(kind: type, value: dict, place: str) -> Any:
     required = {name for name, field in fields.items()
                 if field.default is field.default_factory is dataclasses.MISSING}
     for name in sorted((value.keys() - fields.keys()) | (required - value.keys())):
-        raise ValueError(f"{front}{name} is {'unknown' if name in value else 'missing'}")
+        told = front + name if len(name) < 80 else shown(name)
+        raise ValueError(f"{told} is {'unknown' if name in value else 'missing'}")
     return kind(**{name: typed(kinds[name], part, front + name) for name, part in value.items()})

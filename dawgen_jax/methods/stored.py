@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dawgen_jax import prompts
-from dawgen_jax.config import ClassifierConfig, UserError
+from dawgen_jax.config import ClassifierConfig, UserError, shown
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.base import Method
@@ -79,11 +79,14 @@ def read_classifier(folder: str | os.PathLike) -> Stored:
                         "(RUN/cells/...) whose method tunes a prompt or low-rank updates.")
     facts = read_json(path)
     try:
-        method = METHODS[typed(str, facts.get("method"), "method")]
+        name = typed(str, facts.get("method"), "method")
+        if name not in METHODS:
+            raise ValueError(f"{shown(name)} is no method")
+        method = METHODS[name]
         stored = Stored(typed(Task, facts.get("task"), "task"), method,
                         typed(ClassifierConfig, facts.get("classifier"), "classifier"),
                         typed(str, facts.get("backbone_digest"), "backbone_digest"))
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not a stored classifier ({error}); save it again.") from None
     if method.trains is None or not can_be_stored(method):
         return stored

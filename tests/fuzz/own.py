@@ -156,6 +156,6 @@ def _checked(given: tuple[tuple[str, bytes], dict[str, Any]]) -> None:
 
 
 PROPERTIES = {
-    "own tasks": Property(st.tuples(tables(), DECLARED, st.sampled_from([0, 0, 0, 1, 2, 16])), _table, 500),
-    "checked tasks": Property(st.tuples(tables(), DECLARED), _checked, 100),
+    "own tasks": Property(st.tuples(tables(), DECLARED, st.sampled_from([0, 0, 0, 1, 2, 16])), _table, 450),
+    "checked tasks": Property(st.tuples(tables(), DECLARED), _checked, 60),
 }

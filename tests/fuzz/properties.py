@@ -35,7 +35,7 @@ from dawgen_jax.results.tables import result_tables
 from dawgen_jax.synthesis.files import read_counts, read_set
 from dawgen_jax.tasks import SEVEN
 from tests import tiny
-from tests.fuzz import own, strategies
+from tests.fuzz import own, stored, strategies
 from tests.fuzz.runner import IN, Property, put
 from tests.fuzz.strategies import DAMAGE, VALUES, changed, lines
 from train import cli
@@ -149,7 +149,7 @@ def _prompt(content: bytes) -> None:
 
 
 @functools.cache
-def _checkpoint() -> tuple[dict, dict[str, np.ndarray]]:
+def checkpoint() -> tuple[dict, dict[str, np.ndarray]]:
     """config.json and tensors of a tiny T5."""
     theta = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), abstract(tiny.T5))
     with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def _checkpoint() -> tuple[dict, dict[str, np.ndarray]]:
 
 @st.composite
 def _checkpoints(draw) -> dict[str, bytes]:
-    config, weights = _checkpoint()
+    config, weights = checkpoint()
     if draw(st.booleans()):
         name = draw(st.sampled_from(sorted(weights)))
         weights = weights | {name: draw(strategies.tensors(weights[name].shape))}
@@ -232,19 +232,20 @@ def _few(row: dict) -> st.SearchStrategy:
 
 
 PROPERTIES = {
-    "data files": Property(strategies.data_files(), _data, 600),
+    "data files": Property(strategies.data_files(), _data, 400),
     "text files": Property(strategies.TEXT_FILES, _text, 150),
     "fields": Property(st.tuples(st.sampled_from(FIELDS), VALUES | st.integers(0, 99) | st.floats(0, 1) | st.lists(
-        strategies.SCALARS, max_size=3).map(tuple)), _field, 400),
+        strategies.SCALARS, max_size=3).map(tuple)), _field, 300),
     "config files": Property(st.tuples(changed({}, ("name", "tasks", "seeds", "arms", "data", "devices", "other")),
                                        DAMAGE), _config_file, 150),
     "overrides": Property(st.tuples(st.sampled_from(FIELDS), strategies.ODD_TEXT.filter(str.strip)), _override, 25),
-    "results.jsonl": Property(_few(ROW), _rows, 200),
-    "synthetic.jsonl": Property(_few(SET), _sets, 150),
-    "samples": Property(st.tuples(st.lists(changed(SAMPLE), max_size=3), changed(COUNT), DAMAGE), _samples, 200),
-    "prompts": Property(strategies.prompt_files(), _prompt, 200),
+    "results.jsonl": Property(_few(ROW), _rows, 150),
+    "synthetic.jsonl": Property(_few(SET), _sets, 100),
+    "samples": Property(st.tuples(st.lists(changed(SAMPLE), max_size=3), changed(COUNT), DAMAGE), _samples, 150),
+    "prompts": Property(strategies.prompt_files(), _prompt, 150),
     "checkpoints": Property(_checkpoints(), _load, 120),
-    "artefacts": Property(_artefact(), _artefacts, 250),
+    "artefacts": Property(_artefact(), _artefacts, 200),
     "report": Property(_artefact(), _report, 25),
     **own.PROPERTIES,
+    **stored.PROPERTIES,
 }

@@ -49,6 +49,9 @@ def test_corrupt_gzip(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(UserError, match=r"a.txt.gz:\d+: cannot be read"):
         list(text_lines(path))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"a.txt.gz:1: cannot be read \(it is empty\)"):
+        list(text_lines(path))
     path.write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"a.txt.gz:1: cannot be read"):
         list(text_lines(path))

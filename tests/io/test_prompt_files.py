@@ -7,8 +7,6 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from dawgen_jax.config import UserError
@@ -126,34 +124,3 @@ def test_without_pytorch_its_files_are_refused_with_the_way_out(tmp_path, monkey
     (tmp_path / "p.pt").write_bytes(b"")
     with pytest.raises(UserError, match=r"p.pt: is PyTorch's format.*pip install torch, or save the prompt as .npy"):
         load(tmp_path / "p.pt")
-
-
-@pytest.fixture(scope="module")
-def wholes(tmp_path_factory):
-    """The bytes of a good file of each kind."""
-    folder = tmp_path_factory.mktemp("whole")
-    save(folder / "p.safetensors", {"prompt": PROMPT})
-    files = [folder / "p.safetensors", numpy_save(folder / "p.npy", PROMPT), torch_save(folder / "p.pt", tensor())]
-    adapter(folder / "peft")
-    return [(path.name, path.read_bytes()) for path in [*files, folder / "peft" / "adapter_config.json"]]
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_in_a_sentence(data, wholes, tmp_path):
-    name, content = data.draw(st.sampled_from(wholes))
-    damaged = bytearray(content[:data.draw(st.integers(0, len(content)))])
-    for _ in range(data.draw(st.integers(0, 3)) if damaged else 0):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    if name == "adapter_config.json":
-        path = adapter(tmp_path / "peft")
-        (path / name).write_bytes(damaged)
-    else:
-        path = tmp_path / name
-        path.write_bytes(damaged)
-    try:
-        arrays = load(path)
-    except UserError as error:
-        assert str(error).startswith(str(path)) and "\n" not in str(error)
-    else:
-        assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in arrays.values())
