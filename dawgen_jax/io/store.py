@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dawgen_jax.config import digest
+from dawgen_jax.config import UserError, digest
 from dawgen_jax.io import world
 from dawgen_jax.io.files import aside
 
@@ -63,9 +63,20 @@ def exists(path: pathlib.Path) -> bool:
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:
-    """The folder of an artefact's unfinished work; made where it does not exist."""
+    """The folder of an artefact's unfinished work; made where it does not exist.
+
+    Raises:
+      UserError: a symbolic link has its name, through which the work would be written elsewhere.
+    """
     unfinished = folder.with_name(f".{folder.name}.partial")
-    world.led(functools.partial(unfinished.mkdir, parents=True, exist_ok=True))
+
+    def make() -> None:
+        if unfinished.is_symlink():
+            raise UserError(f"{unfinished}: is a symbolic link, and unfinished work is kept in the run directory "
+                            "alone; remove the link.")
+        unfinished.mkdir(parents=True, exist_ok=True)
+
+    world.led(make)
     return unfinished
 
 

@@ -103,6 +103,35 @@ def test_long_names_are_cut_and_told_apart(tmp_path):
     assert folders[0].is_dir()
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "", "/etc/passwd", "a/../../b", "\\..\\x", "a\0b", "~", "$HOME",
+                                  "\u2025/x", "\uff0e\uff0e/x", "\n", "-rf"])
+def test_no_name_leads_out_of_the_run_directory(tmp_path, name):
+    folder = artefact(tmp_path, "cells", name, "k")
+    assert folder.resolve().parent == tmp_path / "cells" and folder.name.endswith("-k")
+    with claim(folder):
+        write_file(partial(folder) / "a", "")
+        finish(folder, lambda fresh: write_file(fresh / "a", ""))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cells"] and (folder / "a").is_file()
+
+
+def test_unfinished_work_is_not_written_through_a_symbolic_link(tmp_path):
+    folder, elsewhere = artefact(tmp_path / "run", "cells", "a", "0"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    folder.parent.mkdir(parents=True)
+    folder.with_name(f".{folder.name}.partial").symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"\.a-0\.partial: is a symbolic link, and unfinished work is kept in the run"):
+        partial(folder)
+    discard(folder)
+    finish(folder, lambda fresh: write_file(fresh / "x", ""))
+    assert [entry.name for entry in elsewhere.iterdir()] == ["kept"]
+    target = tmp_path / "target"
+    target.write_text("whole")
+    (tmp_path / "link").symlink_to(target)
+    write_file(tmp_path / "link", "new")  # the link is replaced, not what it leads to
+    assert target.read_text() == "whole" and not (tmp_path / "link").is_symlink()
+
+
 FULL = """
 import resource, sys
 import numpy as np

@@ -2,8 +2,11 @@
 
 import html.parser
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
@@ -78,3 +81,39 @@ def test_html():
     assert not {"script", "b", "i"} & set(page.tags)
     for text in ("<script>", "[bold]t[/bold] | <b>", "*x*\ny <i>&", "_note_ [link]"):
         assert f"{text}|" in page.text
+
+
+PIECES = st.lists(st.sampled_from([
+    "\\", "{", "}", "$", "&", "#", "^", "_", "~", "%", "[1ex]", "*", "\n", "\\input{/etc/passwd}", "\\write18{ls}",
+    "^^5c", "<script>", "</td></table>", "<!--", "-->", "&lt;", "\"", "'", " onload=", "javascript:", "`", "|", "](x)", "\r",
+    "\0", "\x1b[2J", "\u2028", "\ud800", "ü", "a"]), max_size=6).map(lambda pieces: "a" + "".join(pieces))
+OURS = [r"\\(begin|end)\{(table|tabular)\}", r"\\shortstack\[[lr]\]\{", r"\\caption\{",
+        r"\\(centering|toprule|midrule|bottomrule|par|smallskip|footnotesize)\b",
+        r"\\text(backslash|asciicircum|asciitilde|less|greater|bar)\{\}", r"\\[{}$&#_%]", r"\{[\[\]*]\}"]
+"""What LaTeX is given of commands and escapes."""
+
+
+def tags_of(page):
+    """Its elements and their attributes, in order."""
+    found = []
+
+    class Page(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.extend([tag, *(name for name, _ in attrs)])
+
+    Page().feed(page)
+    return found
+
+
+@given(PIECES, PIECES, PIECES, PIECES)
+def test_whatever_a_text_is_made_of_it_stays_a_text(title, column, cell, note):
+    table = Table(title, (column, "b"), ((cell, "1"),), (note,))
+    written = to_latex(table)
+    braces = re.sub(r"\\[{}]", "", written)
+    assert braces.count("{") == braces.count("}")
+    for known in OURS:
+        written = re.sub(known, "", written)
+    assert not set(re.sub(r" \\\\(?! *[\[*])", "", written)) & set("\\$#_%^~[]*")  # ends of lines take no option
+    plain = Table("t", ("c", "b"), (("a", "1"),), ("n",))
+    assert tags_of(to_html(table)) == tags_of(to_html(plain))
+    assert len(to_markdown(table).splitlines()) == len(to_markdown(plain).splitlines())
