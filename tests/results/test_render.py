@@ -85,8 +85,9 @@ def test_html():
 
 PIECES = st.lists(st.sampled_from([
     "\\", "{", "}", "$", "&", "#", "^", "_", "~", "%", "[1ex]", "*", "\n", "\\input{/etc/passwd}", "\\write18{ls}",
-    "^^5c", "<script>", "</td></table>", "<!--", "-->", "&lt;", "\"", "'", " onload=", "javascript:", "`", "|", "](x)", "\r",
-    "\0", "\x1b[2J", "\u2028", "\ud800", "ü", "a"]), max_size=6).map(lambda pieces: "a" + "".join(pieces))
+    "^^5c", "<script>", "</td></table>", "<!--", "-->", "&lt;", "\"", "'", " onload=", "javascript:", "`", "|",
+    "](x)", "\r", "\0", "\x1b[2J", "\u2028", "\ud800", "ü", "a"]), max_size=6).map(
+        lambda pieces: "a" + "".join(pieces))
 OURS = [r"\\(begin|end)\{(table|tabular)\}", r"\\shortstack\[[lr]\]\{", r"\\caption\{",
         r"\\(centering|toprule|midrule|bottomrule|par|smallskip|footnotesize)\b",
         r"\\text(backslash|asciicircum|asciitilde|less|greater|bar)\{\}", r"\\[{}$&#_%]", r"\{[\[\]*]\}"]
