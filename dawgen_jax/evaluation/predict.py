@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from dawgen_jax.config import UserError
 from dawgen_jax.data.batches import ClassifierBatch, pad_rows, trim
 
 __all__ = ["class_scores", "length_batches", "predict"]
@@ -36,13 +37,21 @@ def class_scores(score: Callable, params, theta, data: ClassifierBatch, *, size:
 
     Returns:
       float [K, N, L], in the order of ``data``.
+
+    Raises:
+      UserError: a score is not finite, of which no class is the highest.
     """
     scored: list[np.ndarray] = []
     order: list[np.ndarray] = []
     for chosen, batch in length_batches(data, size, multiple):
         scored.append(np.asarray(score(params, theta, batch))[:, :len(chosen)])
         order.append(chosen)
-    return np.concatenate(scored, axis=1)[:, np.argsort(np.concatenate(order))]
+    scores = np.concatenate(scored, axis=1)[:, np.argsort(np.concatenate(order))]
+    if odd := int((~np.isfinite(scores)).any(axis=(0, 2)).sum()):
+        raise UserError(f"{odd} of {scores.shape[1]} examples have class scores that are not finite: numbers of the "
+                        "backbone, or of what was tuned, are too large for its compute dtype; check the checkpoint, or "
+                        "tune again at a lower rate.")
+    return scores
 
 
 def predict(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:

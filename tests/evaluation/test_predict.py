@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from dawgen_jax.config import ClassifierConfig, ConfigError
+from dawgen_jax.config import ClassifierConfig, ConfigError, UserError
 from dawgen_jax.data import batches
 from dawgen_jax.evaluation import predict as evaluation
 from dawgen_jax.methods import verbalizer
@@ -26,6 +26,20 @@ def test_predictions_do_not_depend_on_batches_or_devices():
                                 shared=True)
         got = evaluation.predict(score, prompts, theta, data, size=size, multiple=8)
         np.testing.assert_array_equal(got, whole)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused_instead_of_taken_for_the_first_class(odd):
+    data = tiny.classifier_set(5, 3)
+
+    def score(params, theta, batch):
+        scores = np.zeros((len(params), len(batch.label), 3), np.float32)
+        scores[0, 1, 2] = theta
+        return scores
+
+    assert evaluation.predict(score, np.zeros(2), 1.0, data, size=4, multiple=8)[0].sum() == 2  # padding is not looked at
+    with pytest.raises(UserError, match="1 of 5 examples have class scores that are not finite: numbers of the back"):
+        evaluation.predict(score, np.zeros(2), odd, data, size=5, multiple=8)
 
 
 def test_length_batches_cover_every_row_once_and_pad_with_weight_0():
