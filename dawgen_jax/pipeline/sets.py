@@ -23,7 +23,7 @@ from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
-from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, UserError, digest, fields_of
+from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, UserError, digest, fields_of, shown
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.evaluation import quality
@@ -135,8 +135,17 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
         samples = files.read_set(folder)
         sets.append(SyntheticSet(
             folder, [sample.example for sample in samples], files.content_digest(samples),
-            read_json(folder / "meta.json")["generator_backbone"], variants))
+            _writer(folder / "meta.json"), variants))
     return sets
+
+
+def _writer(path: pathlib.Path) -> str:
+    """The name of the backbone that wrote a set, as its meta.json has it."""
+    name = read_json(path).get("generator_backbone")
+    if not isinstance(name, str):
+        raise UserError(f"{path}: 'generator_backbone' is {shown(name)}, not a name; remove its folder, and its stage "
+                        "runs again.")
+    return name
 
 
 def embed_rows(theta, label_prompts: dict, rows, *, model: Model):

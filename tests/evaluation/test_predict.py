@@ -37,7 +37,8 @@ def test_scores_that_are_not_finite_are_refused_instead_of_taken_for_the_first_c
         scores[0, 1, 2] = theta
         return scores
 
-    assert evaluation.predict(score, np.zeros(2), 1.0, data, size=4, multiple=8)[0].sum() == 2  # padding is not looked at
+    # The second row of the last batch is padding, and is not looked at.
+    assert evaluation.predict(score, np.zeros(2), 1.0, data, size=4, multiple=8)[0].sum() == 2
     with pytest.raises(UserError, match="1 of 5 examples have class scores that are not finite: numbers of the back"):
         evaluation.predict(score, np.zeros(2), odd, data, size=5, multiple=8)
 

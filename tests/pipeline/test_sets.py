@@ -9,6 +9,7 @@ import pytest
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Generated, Rows
 from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.config import UserError
 from dawgen_jax.pipeline import inputs, sets
 from dawgen_jax.pipeline.generators import start_prompts
 from dawgen_jax.pipeline.job import Job
@@ -48,6 +49,15 @@ def test_scores_are_stored_and_cut_sources_counted(settings, tmp_path, caplog):
     assert "scores" in json.loads((folder / "train.jsonl").read_text().splitlines()[0])
     cut = json.loads((folder / "meta.json").read_text())["first_sentences_cut"]
     assert cut >= 6 and f"{cut} of {cut} first sentences were cut to generator.max_source_tokens = 2." in caplog.text
+
+
+def test_a_set_that_does_not_say_who_wrote_it_is_named(settings, tmp_path):
+    meta = write(settings, tmp_path, "run") / "meta.json"
+    facts = json.loads(meta.read_text())
+    for wrong in ({}, facts | {"generator_backbone": ["t5"]}):
+        meta.write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=r"meta\.json: 'generator_backbone' is (None|\['t5'\]), not a name; remove"):
+            write(settings, tmp_path, "run")
 
 
 def test_a_restart_with_another_shard_size_keeps_what_is_finished(settings, tmp_path, monkeypatch):
