@@ -77,7 +77,7 @@ def read_classifier(folder: str | os.PathLike) -> Stored:
         missing = "holds no classifier.json" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {missing}; give the folder of a saved classifier, or that of a cell "
                         "(RUN/cells/...) whose method tunes a prompt or low-rank updates.")
-    facts = read_json(path)
+    facts = read_json(path, advice="save the classifier again")
     try:
         name = typed(str, facts.get("method"), "method")
         if name not in METHODS:
