@@ -2,7 +2,8 @@
 
 ``RUN/KIND/NAME-HASH/`` is finished; ``RUN/KIND/.NAME-HASH.partial/`` is unfinished work that a restart goes on with.
 The hash covers what the stage read, so that a change of an unrelated field reuses the artefact. Where several processes
-run one program, the leader's hand is the only one that touches the directory, and the others see what it sees.
+run one program, the leader's hand is the only one that touches the directory (parts of a shard apart, which are joined
+by it), and the others see what it sees.
 
 Several processes may work in one run directory. A process that makes an artefact holds its *claim*, a lock on the file
 ``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way: no claim is stale. Who

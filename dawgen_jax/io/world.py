@@ -1,9 +1,10 @@
 """The processes that run one program together: how they meet, who leads, what they agree on, arrays that span them.
 
 Every process runs the same program on the same inputs, and JAX runs its compiled steps over the devices of all. What is
-on the host happens once: process 0 leads, alone prints and writes into the run directory (which all must see), and what
-may differ between processes (is this file there?) is told by the leader, :func:`led`. One process is a world of its
-own, and leads it; nothing here costs it anything.
+on the host happens once: process 0 leads, alone prints and writes into the run directory (which all must see; what is
+generated apart, each writes itself), and what may differ between processes (is this file there?) is told by the leader,
+:func:`led`, or by each to all, :func:`gathered`. One process is a world of its own, and leads it; nothing here costs it
+anything.
 
 JAX itself finds the others on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; elsewhere it is told.
 """
@@ -24,8 +25,8 @@ import numpy as np
 
 from dawgen_jax.config import UserError
 
-__all__ = ["Processes", "Stopped", "count", "host", "initialize", "leads", "led", "listening", "place", "spread",
-           "stopping", "tell_to_stop", "topology"]
+__all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "leads", "led", "listening", "number",
+           "place", "spread", "stopping", "tell_to_stop", "topology"]
 
 HEARTBEAT = 30
 """Seconds after which a process that is gone ends the others, at the latest (a broken connection ends them at once)."""
@@ -114,9 +115,14 @@ def count() -> int:
     return _joined().num_processes
 
 
+def number() -> int:
+    """The number of this process, from 0."""
+    return _joined().process_id
+
+
 def leads() -> bool:
     """Whether this is process 0, which prints and writes."""
-    return _joined().process_id == 0
+    return number() == 0
 
 
 def led(function: Callable[[], Any]) -> Any:
@@ -153,6 +159,31 @@ def led(function: Callable[[], Any]) -> Any:
         _state["leading"] = False
     store.key_value_set(key, json.dumps({"value": value}))
     return value
+
+
+def gathered(function: Callable[[], Any]) -> list[Any]:
+    """What ``function()`` gives on every process, by their numbers; each calls it, and all wait for all.
+
+    Args:
+      function: gives what JSON holds, and little of it; what it writes is there when the processes go on.
+
+    Raises:
+      UserError: that of the first process that raised one, on all of them.
+    """
+    if count() == 1:
+        return [function()]
+    key, store = f"dawgen/{next(_turns)}", _joined().client
+    try:
+        answer = {"value": function()}
+    except UserError as error:  # of another kind: this process ends, and thereby the others
+        answer = {"error": str(error)}
+    store.key_value_set(f"{key}/{number()}", json.dumps(answer))
+    answers = led(lambda: [json.loads(store.blocking_key_value_get(f"{key}/{process}", 10**9))
+                           for process in range(count())])
+    for answer in answers:
+        if "error" in answer:
+            raise UserError(answer["error"])
+    return [answer["value"] for answer in answers]
 
 
 def place(array: Any, sharding: Any) -> Any:

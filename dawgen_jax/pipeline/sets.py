@@ -12,7 +12,7 @@ import functools
 import logging
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +40,7 @@ from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.tasks import SEVEN, Task
-from dawgen_jax.training.placement import Placement
+from dawgen_jax.training.placement import Placement, Team
 
 __all__ = ["SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
 
@@ -155,11 +155,12 @@ def embed_rows(theta, label_prompts: dict, rows, *, model: Model):
 
 
 @functools.lru_cache(maxsize=4)
-def _decoder(model: Model, placement: Placement, slots: int, widths: tuple[int, ...], max_new_tokens: int,
+def _decoder(model: Model, team: Team, slots: int, widths: tuple[int, ...], max_new_tokens: int,
              banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
     """One compiled decoder for all sets with the same shapes."""
-    return model.decoder(functools.partial(embed_rows, model=model), slots=slots, widths=widths, mesh=placement.mesh,
-                         max_new_tokens=max_new_tokens, banned=banned, penalty=penalty, draw=draw)
+    return model.decoder(functools.partial(embed_rows, model=model), slots=slots, widths=widths, teams=team.count,
+                         mesh=team.placement.mesh, max_new_tokens=max_new_tokens, banned=banned, penalty=penalty,
+                         draw=draw)
 
 
 def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_prompts: dict, *,
@@ -186,7 +187,8 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
       UserError: a label has no accepted sample.
     """
     label_prompts, selector = jax.tree.map(jnp.asarray, label_prompts), Selector(task, config, repeats=repeats)
-    infix, number, start = label_prompts["infix"].shape[1], 0, 0
+    infix, number, start, team = label_prompts["infix"].shape[1], 0, 0, placement.team()
+    backbone = backbone._replace(theta=team.placement.narrowed(backbone.theta))
     with progress(config.samples_per_label * len(task.labels), f"{title}, accepted") as bar:
         while start < len(corpus) and not selector.enough():
             if start >= _HOPELESS and not all(selector.accepted().values()):
@@ -199,9 +201,11 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
                 raise world.Stopped
             if not exists(files.shard_path(folder, number)):
                 rows = source_arrays(backbone.tokenizer, sentences, infix, generator)
-                made = _shard(task, backbone, label_prompts, labels, sentences, rows, start, generator, config,
-                              placement)
-                world.led(functools.partial(files.write_shard, folder, number, made))
+                make = functools.partial(_samples, task, backbone, label_prompts, labels, sentences, rows, start,
+                                         generator, config, team)
+                world.gathered(functools.partial(_write_shard, folder, number, team, make))
+                if team.count > 1:
+                    world.led(functools.partial(files.join_parts, folder, number, team.count, task))
             made = files.read_shard(folder, number)
             if not made:
                 raise UserError(f"{files.shard_path(folder, number)}: is empty; remove the file, and it is made again.")
@@ -274,12 +278,21 @@ def _figures(row: SyntheticRow) -> dict[str, object]:
     return {name: value for name, value in flat.items() if value is not None}
 
 
-def _shard(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str], sentences: Sequence[str], rows,
-           start: int, generator: GeneratorConfig, config: SynthesisConfig, placement: Placement) -> list[Sample]:
-    """The samples of a range of first sentences, in the order of (index, label)."""
+def _write_shard(folder: pathlib.Path, number: int, team: Team, make: Callable[[], list[Sample]]) -> None:
+    """Make a shard, or this team's part of it; one process of the team writes it."""
+    made = make()
+    if team.placement.writes and team.count > 1:
+        files.write_part(folder, number, team.number, made)
+    elif team.placement.writes:
+        files.write_shard(folder, number, made)
+
+
+def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str], sentences: Sequence[str], rows,
+             start: int, generator: GeneratorConfig, config: SynthesisConfig, team: Team) -> list[Sample]:
+    """The team's share of the samples of a range of first sentences, in the order of (index, label)."""
     penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
     width = -(-(generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
-    decoder = _decoder(backbone.model, placement, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
+    decoder = _decoder(backbone.model, team, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
                        config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
                        any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
     positions = [task.labels.index(label) for label in labels]
@@ -287,7 +300,7 @@ def _shard(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence
 
     def work() -> Iterator[Work]:
         for offset in range(len(sentences)):
-            for label in positions:
+            for label in (label for label in positions if team.shares(label, start + offset)):
                 sampling = Sampling(config.temperature, config.top_k, config.top_p, penalties[label],
                                     config.min_new_tokens, config.max_new_tokens)
                 row = slice(0, lengths[offset])

@@ -1,8 +1,9 @@
 """Files of a synthetic set: shards as it is made, then JSON lines, parquet, counts and a dataset card.
 
 A shard holds all samples of a range of first sentences, rejected ones too, so that a restart reads finished shards
-instead of generating again and selects the same set. Every file is written aside and renamed: one that exists is
-whole. The same samples give the same bytes.
+instead of generating again and selects the same set. Where teams of processes make it together, each writes a part of
+its own, and the parts are then joined to the file that one process would have written. Every file is written aside and
+renamed: one that exists is whole. The same samples give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR, TEXT
 
-__all__ = ["content_digest", "read_counts", "read_set", "read_shard", "shard_path", "write_set", "write_shard"]
+__all__ = ["content_digest", "join_parts", "part_path", "read_counts", "read_set", "read_shard", "shard_path",
+           "write_part", "write_set", "write_shard"]
 
 
 def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
@@ -33,9 +35,29 @@ def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
     return pathlib.Path(folder) / f"shard-{number:05d}.jsonl"
 
 
+def part_path(folder: str | os.PathLike, number: int, team: int) -> pathlib.Path:
+    """The file of what a team of processes made of shard ``number``."""
+    return shard_path(folder, number).with_suffix(f".part{team}.jsonl")
+
+
 def write_shard(folder: str | os.PathLike, number: int, samples: Iterable[Sample]) -> None:
     """Writes a finished shard."""
     write_file(shard_path(folder, number), _json_text(samples))
+
+
+def write_part(folder: str | os.PathLike, number: int, team: int, samples: Iterable[Sample]) -> None:
+    """Writes what a team made of a shard; what a killed run has left in its place is overwritten."""
+    write_file(part_path(folder, number, team), _json_text(samples))
+
+
+def join_parts(folder: str | os.PathLike, number: int, teams: int, task: Task) -> None:
+    """Writes a finished shard, in the order of (index, label), from the parts of all teams, which are removed."""
+    parts = [part_path(folder, number, team) for team in range(teams)]
+    position = {label: i for i, label in enumerate(task.labels)}
+    samples = [sample for part in parts for sample in _read(part)]
+    write_shard(folder, number, sorted(samples, key=lambda one: (one.index, position[one.example.label])))
+    for part in parts:
+        part.unlink()
 
 
 def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:

@@ -11,8 +11,9 @@ low-rank factors, heads, metrics) is whole on every device. Several processes co
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from dawgen_jax.backbones.base import AXES, BATCH_AXES, Model
 from dawgen_jax.config import ConfigError, MeshConfig
 from dawgen_jax.io import world
 
-__all__ = ["Placement", "Program", "make_mesh"]
+__all__ = ["Placement", "Program", "Team", "apart", "make_mesh"]
 
 _FLAT = MeshConfig()
 
@@ -53,6 +54,23 @@ def make_mesh(devices: int = 0, shape: MeshConfig = _FLAT, *, among=None,
         raise ConfigError(f"Config.devices = {devices}: leaves a process without a device; start fewer of them.")
     return jax.make_mesh((len(chosen) // model, shape.fsdp, shape.tensor), AXES, axis_types=(axis_type,) * len(AXES),
                          devices=chosen)
+
+
+def apart(owners: Sequence[set[int]]) -> list[list[int]]:
+    """Positions, grouped so that no process owns a part of two groups; one group where these would not be of one size.
+
+    Args:
+      owners: the processes at each position.
+
+    >>> apart([{0}, {1}, {0}, {1}]), apart([{0, 1}, {2, 3}]), apart([{0}, {0, 1}, {1}]), apart([{0}, {0}, {1}])
+    ([[0, 2], [1, 3]], [[0], [1]], [[0, 1, 2]], [[0, 1, 2]])
+    """
+    groups: list[list[int]] = []
+    for position, processes in enumerate(owners):
+        joined = [group for group in groups if any(owners[one] & processes for one in group)]
+        groups = [group for group in groups if group not in joined] + [[*itertools.chain(*joined), position]]
+    groups = sorted(sorted(group) for group in groups)
+    return groups if len({len(group) for group in groups}) == 1 else [list(range(len(owners)))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +104,35 @@ class Placement:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes files; all others only read them."""
-        return world.leads()
+        """Whether this process writes files, the first of the mesh; all others only read them."""
+        return world.number() == min(device.process_index for device in self.mesh.devices.flat)
+
+    def team(self) -> Team:
+        """The smallest part of the mesh, cut along 'data', that holds all devices of its processes, one of them this.
+
+        It needs no other team for what is independent over 'data', as decoding is. Parameters that are cut over
+        processes make one team of these.
+        """
+        slices = self.mesh.devices
+        groups = apart([{device.process_index for device in one.flat} for one in slices])
+        if len(groups) == 1:
+            return Team(0, 1, self)
+        number = next(number for number, group in enumerate(groups)
+                      if any(device.process_index == world.number() for device in slices[group].flat))
+        mesh = Mesh(slices[groups[number]], self.mesh.axis_names, axis_types=self.mesh.axis_types)
+        return Team(number, len(groups), Placement(mesh))
+
+    def narrowed(self, tree: Any) -> Any:
+        """A tree that is placed on a mesh that this one is cut from, on this one: the same buffers, none copied."""
+        def narrow(leaf: jax.Array) -> jax.Array:
+            if leaf.sharding.mesh == self.mesh:
+                return leaf
+            sharding = NamedSharding(self.mesh, leaf.sharding.spec)
+            here = {shard.device: shard.data for shard in leaf.addressable_shards}
+            return jax.make_array_from_single_device_arrays(
+                leaf.shape, sharding, [here[device] for device in sharding.addressable_devices])
+
+        return jax.tree.map(narrow, tree)
 
     def split(self, axis: int) -> NamedSharding:
         """The sharding of a batch whose examples are on ``axis`` (leading axes hold sources or seeds)."""
@@ -155,6 +200,24 @@ class Placement:
     def compile_score(self, score: Callable, *, batch_axis: int, model: Model | None = None) -> Program:
         """Compile ``score(params, theta, batch) -> values``; nothing is donated and the values come back whole."""
         return Program(score, self, batch_axis, model, donates=False)
+
+
+class Team(NamedTuple):
+    """Processes that compute together what needs no others.
+
+    Attributes:
+      number: of this process's team, from 0.
+      count: how many there are, of equally many devices.
+      placement: on the devices of this one.
+    """
+
+    number: int
+    count: int
+    placement: Placement
+
+    def shares(self, label: int, index: int) -> bool:
+        """Whether a sample is this team's to generate; the labels, of unlike lengths, are dealt evenly to all teams."""
+        return (label + index) % self.count == self.number
 
 
 class Program:

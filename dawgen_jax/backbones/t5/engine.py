@@ -57,6 +57,7 @@ class Decoder:
         penalty: bool = True,
         draw: bool = True,
         mesh: Mesh | None = None,
+        teams: int = 1,
     ):
         """
         Args:
@@ -73,6 +74,8 @@ class Decoder:
           draw: False compiles greedy decoding only; a sample with a temperature is then refused.
           mesh: slots are spread over its axes 'data' and 'fsdp', heads of their caches over 'tensor', parameters
             as :mod:`dawgen_jax.backbones.t5.partition` says.
+          teams: decoders, each on a mesh of its own, that share the work; ``slots`` are those of all. Each device meets
+            the shapes that one decoder on all devices would give it: the text is the same to the bit.
 
         Raises:
           ConfigError: a number out of range, or no token left to choose.
@@ -82,9 +85,9 @@ class Decoder:
                 raise ConfigError(f"{name} = {value}: must be 1 or more to generate anything.")
         axes = {} if mesh is None else mesh.shape
         spread = tuple(axis for axis in BATCH_AXES if axis in axes)
-        self._devices = math.prod(axes[axis] for axis in spread)
+        self._teams, self._devices = teams, teams * math.prod(axes[axis] for axis in spread)
         self.config, self.embed_fn, self.widths = config, embed_fn, tuple(sorted(set(widths)))
-        self.slots = -(-slots // self._devices) * self._devices
+        self.slots = self._share(slots)
         self.refill = min(refill or max(1, slots // 16), self.slots)
         self.max_new_tokens, self.penalty, self.draw, self.lookahead = max_new_tokens, penalty, draw, 8 * self.slots
         self.traces: collections.Counter = collections.Counter()
@@ -117,6 +120,10 @@ class Decoder:
         self._score = self._compile(
             place, decode.score, (theta, whole, split, split, split), split, config=config, embed_fn=embed_fn
         )
+
+    def _share(self, count: int) -> int:
+        """This decoder's part of ``count`` rows of all teams, which their devices share evenly."""
+        return -(-count // self._devices) * self._devices // self._teams
 
     def _compile(self, place, function, arguments, result, **bound):
         """``function``, jitted and its traces counted; slots, where they are an argument, are donated."""
@@ -175,7 +182,7 @@ class Decoder:
           For each pair float32 [L, U'], over the sample's tokens and, where it finished, its end of sequence.
         """
         pairs = iter(pairs)
-        count = -(-max(1, self.slots // labels) // self._devices) * self._devices
+        count = self._share(max(1, self._teams * self.slots // labels))
         while chunk := list(itertools.islice(pairs, count)):
             sources = [self._checked(work) for work, _ in chunk]
             # A short chunk is filled up with copies, to keep the shapes.
@@ -197,8 +204,7 @@ class Decoder:
 
     def group(self, width: int) -> int:
         """How many sources of ``width`` are encoded together."""
-        count = min(-(-_GROUP_TOKENS // width), self.slots)
-        return -(-count // self._devices) * self._devices
+        return self._share(min(-(-_GROUP_TOKENS // width), self._teams * self.slots))
 
     def _checked(self, work: Work) -> Work:
         """``work`` with a source that fits; its text is cut at its end, before soft rows and the last token."""
