@@ -1,0 +1,51 @@
+"""A process of those that write a synthetic set together: ``writer.py CONFIG OUT PORT COUNT NUMBER [END]``.
+
+It prints a JSON line for each file of samples that it writes: [name, [[label, index], ...]]. With END it is gone once it
+has written a file of that name.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import runpy
+import sys
+
+import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+from dawgen_jax.config import UserError
+from dawgen_jax.io import world
+
+
+def main(config: str, out: str, port: str, count: str, number: str, end: str = "") -> None:
+    world.initialize(world.Processes(f"127.0.0.1:{port}", int(count), int(number), timeout=100))
+    from dawgen_jax.pipeline import inputs, sets
+    from dawgen_jax.pipeline.job import Job
+
+    def told(write, path_of, *arguments):
+        write(*arguments)
+        path = path_of(*arguments[:-1])
+        print(json.dumps([path.name, [[one.example.label, one.index] for one in arguments[-1]]]), flush=True)
+        if path.name == end:
+            os._exit(9)
+
+    for kind in ("shard", "part"):
+        write, path_of = getattr(sets.files, f"write_{kind}"), getattr(sets.files, f"{kind}_path")
+        setattr(sets.files, f"write_{kind}", functools.partial(told, write, path_of))
+    settings = runpy.run_path(config)["get_config"]()
+    given = inputs.read_task("mini-snli", settings, generates=True)
+    sets.synthesize(Job.start(settings, pathlib.Path(out)), given, "FewGen", [pathlib.Path(config).parent])
+
+    def fails() -> int:
+        if world.number() == 1:
+            raise UserError("no memory of 1.")
+        return world.number()
+
+    assert world.gathered(world.number) == list(range(int(count)))
+    try:
+        world.gathered(fails)
+    except UserError as error:
+        print(json.dumps(str(error)), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
