@@ -1,6 +1,7 @@
 """A process of those that write a synthetic set together: ``writer.py CONFIG OUT PORT COUNT NUMBER [END]``.
 
-It prints a JSON line for each file of samples that it writes: [name, [[label, index], ...]]. With END it is gone once it
+It prints a JSON line of an error that process 1 raises and of the numbers of all; and of each file of samples that it
+writes: [name, [[label, index], ...]]. With END it is gone once it
 has written a file of that name.
 """
 
@@ -33,18 +34,16 @@ def main(config: str, out: str, port: str, count: str, number: str, end: str = "
         setattr(sets.files, f"write_{kind}", functools.partial(told, write, path_of))
     settings = runpy.run_path(config)["get_config"]()
     given = inputs.read_task("mini-snli", settings, generates=True)
-    sets.synthesize(Job.start(settings, pathlib.Path(out)), given, "FewGen", [pathlib.Path(config).parent])
 
-    def fails() -> int:
+    def fails() -> None:
         if world.number() == 1:
-            raise UserError("no memory of 1.")
-        return world.number()
+            raise UserError("1 fails.")
 
-    assert world.gathered(world.number) == list(range(int(count)))
     try:
         world.gathered(fails)
     except UserError as error:
-        print(json.dumps(str(error)), flush=True)
+        print(json.dumps([str(error), world.gathered(world.number)]), flush=True)
+    sets.synthesize(Job.start(settings, pathlib.Path(out)), given, "FewGen", [pathlib.Path(config).parent])
 
 
 if __name__ == "__main__":

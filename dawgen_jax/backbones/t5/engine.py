@@ -75,7 +75,8 @@ class Decoder:
           mesh: slots are spread over its axes 'data' and 'fsdp', heads of their caches over 'tensor', parameters
             as :mod:`dawgen_jax.backbones.t5.partition` says.
           teams: decoders, each on a mesh of its own, that share the work; ``slots`` are those of all. Each device meets
-            the shapes that one decoder on all devices would give it: the text is the same to the bit.
+            the shapes that one decoder on all devices would give it, and so the same numbers to the bit (of parameters
+            that are cut, XLA may order the sums otherwise).
 
         Raises:
           ConfigError: a number out of range, or no token left to choose.
