@@ -30,6 +30,6 @@ def get_config() -> Config:
         arms=("Prompting (zero-shot)", "Prompt Tuning", "DawGen: (Real, Syn) + GS"),
         data=DataConfig(k=0, corpus="pool"),
         generator=GeneratorConfig(),
-        synthesis=SynthesisConfig(samples_per_label=200, temperature=1.0),
+        synthesis=SynthesisConfig(samples_per_label=200, temperature=1.0, score=True),
         classifier=ClassifierConfig(num_steps=1000),
     )

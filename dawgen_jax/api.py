@@ -352,7 +352,7 @@ def _examples(task: Task, rows: Sequence[Sequence[str]], name: str, *, every: bo
     examples = []
     for number, row in enumerate(rows, 1):
         place = f"{name}, example {number}"
-        if isinstance(row, str) or len(row) < 2 or row[-1] not in task.labels:
+        if not isinstance(row, Sequence) or isinstance(row, str) or len(row) < 2 or row[-1] not in task.labels:
             raise UserError(f"{place}: {row!r} does not end with a label of {task.name}; the labels are "
                             f"{', '.join(task.labels)}.")
         texts = row[-1 - len(task.fields):-1] if isinstance(row, Example) else row[:-1]

@@ -3,21 +3,25 @@
     python -m train.evaluate configs/mini.py [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
     python -m train.evaluate configs/own_task.py [--data FILE] --file FILE [--prompt CELL_OR_FILE]
 
-Both scores are printed, and how many predictions the prompt changes: one that was tuned on another backbone, or lost on
-the way, acts as none. No split but the one that is scored must be there. With --file, --data may be left out where the
-file has every class.
+Both scores are printed, and how many predictions the prompt changes: one that was lost on the way acts as none. The
+folder of a cell says itself what its prompt is for: template, label words and tokens are then the cell's, and a cell of
+another backbone is refused. No split but the one that is scored must be there. With --file, --data may be left out
+where the file has every class.
 """
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
 from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import Config, UserError
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
+from dawgen_jax.methods.stored import Stored, read_classifier
 from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, load_backbone, load_pools
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.tasks import Task
@@ -55,6 +59,22 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
     return prompt
 
 
+def load_cell(stored: str, backbone: Backbone) -> Stored | None:
+    """What the cell that a prompt lies in says of it; None where it lies in none.
+
+    Raises:
+      UserError: the cell cannot be read, or its prompt was tuned on another backbone.
+    """
+    home = pathlib.Path(stored) if pathlib.Path(stored).is_dir() else pathlib.Path(stored).parent
+    cell = next((place for place in (home, home.parent) if (place / "classifier.json").is_file()), None)
+    found = read_classifier(cell) if cell else None
+    if found and found.backbone_digest != backbone.digest:
+        raise UserError(f"--prompt {stored}: was tuned on another backbone than {backbone.config.path} in "
+                        f"{backbone.config.dtype} (its weights, tokenizer or compute dtype differ); name the one that "
+                        "it was tuned on.")
+    return found
+
+
 def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, list[Example]]:
     """A task, the split that is scored, and its examples."""
     if is_own(name, config):
@@ -89,15 +109,22 @@ def score(config: Config, arguments: Arguments) -> None:
     placement, split = Placement.on(config.devices, config.mesh), arguments.split
     backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
     width = backbone.model.width
+    cell: Stored | None = None
     tried: dict[str, np.ndarray | None] = {f"without {'the' if arguments.prompt else 'a'} prompt": None}
     if arguments.prompt:
         tried = {"with the prompt": load_prompt(arguments.prompt, width, backbone.label)} | tried
+        cell = load_cell(arguments.prompt, backbone)
     if split not in ("", "train", "validation", "test"):
         raise UserError(f"--split {split}: must be train, validation or test.")
     for name in config.tasks if not arguments.file else (config.own.name,):
         task, title, examples = (filed_examples(config, arguments.file) if arguments.file
                                  else scored_examples(name, config, split))
         examples = examples[:config.data.max_test or None]
+        if cell and cell.task.name == task.name:
+            if cell.task.labels != task.labels:
+                raise UserError(f"--prompt {arguments.prompt}: was tuned for the labels {', '.join(cell.task.labels)}, "
+                                f"but {printable(title)} has {', '.join(task.labels)}; name them with --own.labels.")
+            task, classifier = cell.task, dataclasses.replace(cell.config, backbone=classifier.backbone)
         encoded, predicted = Encoded(task, backbone, classifier), []
         labels = [task.labels.index(example.label) for example in examples]
         for how, prompt in tried.items():

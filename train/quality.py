@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from dawgen_jax import miniworld
 from dawgen_jax.config import BackboneConfig, UserError
 from dawgen_jax.data.pools import read_examples
 from dawgen_jax.evaluation.appraisal import Real
@@ -21,9 +22,10 @@ from dawgen_jax.pipeline.appraise import appraise, read_given, write_appraisal
 from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import Table, to_rich
+from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.placement import Placement
 from train import cli
-from train.evaluate import load_prompt
+from train.evaluate import load_cell, load_prompt
 
 _SHOWN = 5
 
@@ -45,7 +47,7 @@ class Arguments:
     backbone: str = ""
     """Directory or name of a backbone, for features and predictions; empty leaves these out."""
     prompt: str = ""
-    """prompt.safetensors of a prompt that was tuned on the real pairs with that backbone."""
+    """The cell of a prompt that was tuned on the real pairs with that backbone, or its prompt.safetensors."""
     seed: int = 0
     """Of draws and permutations."""
     out: Path | None = None
@@ -68,15 +70,22 @@ def judge(arguments: Arguments, console: Console) -> None:
                             for path in (arguments.real, arguments.heldout, arguments.test))
     if not shots:
         raise UserError(f"--real {arguments.real}: holds no labelled pair; name the file of the shots.")
-    backbone, placement, prompt = None, None, None
+    backbone, placement, prompt, cell = None, None, None, None
     if arguments.backbone:
         placement = Placement.on()
         backbone = load_backbone(BackboneConfig(arguments.backbone), placement)
     if arguments.prompt:
         prompt = load_prompt(arguments.prompt, backbone.model.width, backbone.label)
+        cell = load_cell(arguments.prompt, backbone)
+        if cell and set(cell.task.labels) != set(given.task.labels):
+            raise UserError(f"--prompt {arguments.prompt}: was tuned for the labels {', '.join(cell.task.labels)}, but "
+                            f"{given.path} has {', '.join(given.task.labels)}; give a prompt of that task.")
+        if not cell and given.task.name not in SEVEN | miniworld.TASKS:
+            raise UserError(f"--prompt {arguments.prompt}: does not say how it reads the texts of a task of your own; "
+                            "give the folder of its cell (RUN/cells/NAME).")
     real = Real(shots, heldout)
     found = appraise(given, real, test, arguments.rules, seed=arguments.seed, backbone=backbone, placement=placement,
-                     prompt=prompt)
+                     prompt=prompt, cell=cell)
     console.print(to_rich(appraisal_table(
         f"{given.path}: {len(given.samples)} samples against {len(real.reference)} real pairs", found.figures,
         found.skipped)))

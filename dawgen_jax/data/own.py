@@ -156,6 +156,7 @@ def _folder(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
     """The splits of a Hugging Face data set in a folder, as ``save_to_disk`` or the hub lays it out."""
     import datasets
 
+    datasets.disable_progress_bars()  # of seconds; --quiet could not reach them
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             loaded = datasets.load_from_disk(str(path))

@@ -25,6 +25,7 @@ from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Mark, Rules
 from dawgen_jax.io.files import read_json, write_file, write_json
 from dawgen_jax.io.store import finish
+from dawgen_jax.methods.stored import Stored
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.predictions import score_examples
@@ -76,6 +77,9 @@ def read_given(path: pathlib.Path, name: str = "") -> GivenSet:
       UserError: it cannot be read, its labels or scores are not the task's, or it is empty.
     """
     if path.is_dir():
+        if not (path / "counts.json").is_file():
+            raise UserError(f"{path}: is no folder of a synthetic set; give one that holds counts.json and "
+                            "train.jsonl, RUN/synthetic/NAME for instance.")
         counts = files.read_counts(path)
         meta = read_json(path / "meta.json", missing_ok=True) or {}
         samples, known = files.read_set(path), SEVEN | miniworld.TASKS
@@ -115,7 +119,7 @@ def _own(name: str, labels: tuple[str, ...], *, single: bool) -> Task:
 
 def appraise(given: GivenSet, real: Real, test: Sequence[Example], rules: Rules, *, seed: int = 0,
              backbone: Backbone | None = None, placement: Placement | None = None,
-             prompt: np.ndarray | None = None) -> Appraisal:
+             prompt: np.ndarray | None = None, cell: Stored | None = None) -> Appraisal:
     """Measure a set.
 
     Args:
@@ -127,6 +131,7 @@ def appraise(given: GivenSet, real: Real, test: Sequence[Example], rules: Rules,
       backbone: for features and predictions; None leaves these out.
       placement: devices, with a backbone.
       prompt: tuned on real pairs, [P, H]; None leaves predictions out.
+      cell: what says how the prompt is read (template, label words); by default as the set's task is.
     """
     task, skipped = given.task, []
     marked = marks.mark(given.samples, task.labels, real.shots, test, rules)
@@ -143,7 +148,8 @@ def appraise(given: GivenSet, real: Real, test: Sequence[Example], rules: Rules,
         skipped.append("No agreement with a prompt: give one that was tuned on the shots with --prompt.")
     else:
         unseen = list(real.reference) if real.reference is not real.shots else []
-        predicted = predicted_labels([*pairs, *unseen], task, backbone, prompt)
+        predicted = predicted_labels([*pairs, *unseen], cell.task if cell else task, backbone, prompt,
+                                     cell.config if cell else ClassifierConfig())
         figures.append(appraisal.agreement(
             [pair.label for pair in pairs], predicted[:len(pairs)], [pair.label for pair in unseen],
             predicted[len(pairs):], classes=len(task.labels)))
@@ -172,9 +178,9 @@ def appraise_written(job: Job, data: TaskData, seed: int, folder: pathlib.Path) 
     return found.figures
 
 
-def predicted_labels(pairs: Sequence[Example], task: Task, backbone: Backbone, prompt: np.ndarray) -> list[str]:
+def predicted_labels(pairs: Sequence[Example], task: Task, backbone: Backbone, prompt: np.ndarray,
+                     config: ClassifierConfig) -> list[str]:
     """The labels that a prompt [P, H] gives pairs."""
-    config = ClassifierConfig()
     scores = score_examples(Encoded(task, backbone, config), pairs, prompt, config)
     return [task.labels[place] for place in scores.argmax(axis=1)]
 

@@ -1,13 +1,16 @@
 """``python -m train.evaluate``: which files it takes for a prompt."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
-from dawgen_jax import prompts
+from dawgen_jax import Classifier, find_task, miniworld, prompts
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, UserError
 from dawgen_jax.pipeline import adapters
+from dawgen_jax.pipeline.inputs import load_backbone
+from dawgen_jax.training.placement import Placement
 from tests.pipeline.conftest import write_backbone
 from train.evaluate import Arguments, load_prompt, score
 
@@ -47,3 +50,22 @@ def test_a_prompt_is_scored_next_to_none_and_what_it_changes_is_said(tmp_path, c
     # The other backbone calls every pair the same, with and without it.
     assert "The prompt changes none of 40 predictions: was it tuned on this backbone" in evaluated(
         configs[0], tmp_path / "p.npy", capsys)
+
+
+def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, capsys):
+    write_backbone(tmp_path / "t5", 1)
+    task, backbone = find_task("mini-snli"), load_backbone(BackboneConfig(str(tmp_path / "t5")), Placement.on(1))
+    other = dataclasses.replace(task, label_words=task.label_words[1:] + task.label_words[:1])
+    prompt = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
+    config = ClassifierConfig(prompt_length=4, backbone=backbone.config)
+    Classifier(backbone, other, config, "Prompt Tuning", prompt).save(tmp_path / "cell")
+    asked = Config(data=DataConfig(max_test=100), devices=1, classifier=config)
+    right = Classifier.load(tmp_path / "cell").score(miniworld.pools("mini-snli").test[:100])["accuracy"]
+    assert right != Classifier(backbone, task, config, "Prompt Tuning", prompt).score(
+        miniworld.pools("mini-snli").test[:100])["accuracy"]
+    for stored in ("cell", "cell/prompt.safetensors"):
+        assert f"with the prompt: accuracy {100 * right:.2f}," in evaluated(asked, tmp_path / stored, capsys)
+    write_backbone(tmp_path / "t5-2", 2)
+    with pytest.raises(UserError, match=r"--prompt .*cell: was tuned on another backbone than .*t5-2 in float32"):
+        score(dataclasses.replace(asked, classifier=dataclasses.replace(
+            config, backbone=BackboneConfig(str(tmp_path / "t5-2")))), Arguments(str(tmp_path / "cell")))

@@ -1,5 +1,6 @@
 """``python -m train.quality`` on an invented set, with the embedded backbone."""
 
+import dataclasses
 import io
 import json
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dawgen_jax import miniworld, prompts
-from dawgen_jax.config import BackboneConfig, SynthesisConfig, UserError
+from dawgen_jax import Classifier, miniworld, prompts
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, SynthesisConfig, UserError
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Rules
@@ -120,3 +121,27 @@ def test_features_are_mean_states_whatever_the_batch():
         ids = np.array([backbone.tokenizer(sentence).input_ids])
         states = backbone.model.input_states(backbone.theta, backbone.model.embed(backbone.theta, ids), ids >= 0)
         np.testing.assert_allclose(row, np.asarray(states)[0].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_cell_reads_the_texts_of_a_set_of_ones_own_task_and_a_bare_prompt_does_not(given, tmp_path):
+    backbone = load_backbone(BackboneConfig(), Placement.on(1))
+    prompt = np.random.default_rng(0).normal(0, 9, (2, backbone.model.width)).astype(np.float32)
+    task = dataclasses.replace(TASK, name="own", template="{sentence2} <mask> {sentence1}")
+    classifier = Classifier(backbone, task, ClassifierConfig(prompt_length=2), "Prompt Tuning", prompt)
+    classifier.save(tmp_path / "cell")
+    made = [sample.example for sample in files.read_set(given / "set")]
+    predicted = classifier.predict([example[:2] for example in made]).labels
+    share = np.mean([label == example.label for label, example in zip(predicted, made, strict=True)])
+    judged(given, task="own", backbone="mini-t5", prompt=str(tmp_path / "cell"), out=tmp_path / "found")
+    figures = {figure["name"]: figure["value"]
+               for figure in json.loads((tmp_path / "found" / "quality.json").read_text())["figures"]}
+    assert figures["agreement with the prompt"] == share
+    with pytest.raises(UserError, match="does not say how it reads the texts of a task of your own; give the folder"):
+        prompts.save(tmp_path / "bare" / "prompt.safetensors", {"prompt": prompt})
+        judged(given, task="own", backbone="mini-t5", prompt=str(tmp_path / "bare" / "prompt.safetensors"))
+
+
+def test_a_run_is_no_set(given, tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match=r"run: is no folder of a synthetic set; give one that holds counts.json and"):
+        judged(given, synthetic=tmp_path / "run")
