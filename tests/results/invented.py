@@ -37,7 +37,7 @@ def write_run(root, make_row, hostile):
         write_cell(root / "cells" / name / "result.json", cell)
         lines = [{"step": step, "loss_real": math.exp(-step / 50), "prompt_norm": 3.0} for step in range(1, 201)]
         if "Syn" in method:
-            lines = [line | {"cosine": rng.normal(), "conflict": bool(rng.integers(2)), "loss_synthetic": float("nan")}
+            lines = [line | {"cosine": rng.normal(), "conflict": bool(rng.integers(2)), "loss_synthetic": None}
                      for line in lines]
         lines[-1] |= {"dev_accuracy": 0.6, "histogram": [1, 2]}
         write(root / "cells" / name / "wrong_examples.json", {

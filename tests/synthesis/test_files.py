@@ -155,7 +155,7 @@ def test_broken_counts_are_named(tmp_path):
 
 @pytest.mark.parametrize("wrong", [
     {"sentence1": 3}, {"sentence2": None}, {"label": ["a"]}, {"index": "1"}, {"index": True}, {"index": -1},
-    {"cut": "false"}, {"cut": 0}, {"scores": 3}, {"scores": ["a"]}, {"scores": [float("nan")]}, {"other": 1}])
+    {"cut": "false"}, {"cut": 0}, {"scores": 3}, {"scores": ["a"]}, {"scores": [None]}, {"other": 1}])
 def test_samples_of_the_wrong_type_are_named(tmp_path, wrong):
     write_shard(tmp_path, 0, SAMPLES[:1])
     row = json.loads(shard_path(tmp_path, 0).read_text())
