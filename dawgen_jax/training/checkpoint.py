@@ -1,7 +1,8 @@
-"""Training state on disk: one Orbax checkpoint of the newest step in a folder, replaced atomically.
+"""Training state on disk: Orbax checkpoints of the newest two steps in a folder, each there whole or not at all.
 
 Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: what a
-mesh of eight has saved, one device goes on with, and the other way round. Frozen parameters are never in it.
+mesh of eight has saved, one device goes on with, and the other way round. Frozen parameters are never in it. Training
+waits until the arrays are on the host; they go to disk while it goes on.
 
 Orbax is for state that only this project reads. What is shared (prompts, backbones, data) is safetensors, JSONL and
 parquet.
@@ -23,8 +24,13 @@ from dawgen_jax.io import world
 __all__ = ["Checkpoints"]
 
 
+_AGAIN = "remove that folder, and its stage starts again"
+_KEPT = 2
+"""Checkpoints kept, so that one that the disk has lost can be removed and the one before it gone on from."""
+
+
 class Checkpoints:
-    """The newest checkpoint of a run in a folder.
+    """The newest checkpoints of a run in a folder; on leaving the context what was saved is on disk.
 
     >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
@@ -34,13 +40,13 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=True)
         self._folder = pathlib.Path(folder).absolute()
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options,
                                                   item_handlers=ocp.StandardCheckpointHandler())
         except (ValueError, TypeError, KeyError) as error:
-            raise self._broken("what is there", error) from error
+            raise self._broken("what is there", error, _AGAIN) from error
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -54,7 +60,11 @@ class Checkpoints:
         return world.led(self._manager.latest_step)
 
     def save(self, step: int, tree: Any) -> None:
-        """Save the leaves of ``tree`` (arrays) as the state after ``step`` updates; older ones are dropped."""
+        """Save the leaves of ``tree`` (arrays) as the state after ``step`` updates, and drop what is older than the one
+        before it.
+
+        The arrays may be donated or changed at once: the host has copies. One is written at a time.
+        """
         self._manager.save(step, args=ocp.args.StandardSave(self._leaves(tree)))
 
     def restore(self, like: Any) -> Any:
@@ -67,6 +77,7 @@ class Checkpoints:
         Raises:
           UserError: what is saved is broken, or no such tree.
         """
+        self._manager.wait_until_finished()
         step, wanted = self.latest_step, self._leaves(like)
         try:
             saved = {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step).items()}
@@ -74,12 +85,14 @@ class Checkpoints:
                 raise ValueError("shapes of another state")
             leaves = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except Exception as error:  # Orbax raises many kinds, all of them about the files
-            raise self._broken(f"the checkpoint of step {step}", error) from error
+            before = [other for other in self._manager.all_steps() if other < step]
+            advice = (f"remove {self._folder / str(step)}, and its stage goes on from step {max(before)}" if before
+                      else _AGAIN)
+            raise self._broken(f"the checkpoint of step {step}", error, advice) from error
         return jax.tree.unflatten(jax.tree.structure(like), leaves.values())
 
-    def _broken(self, what: str, error: Exception) -> UserError:
-        return UserError(f"{self._folder}: {what} cannot be read ({type(error).__name__}); remove that folder, and its "
-                         "stage starts again.")
+    def _broken(self, what: str, error: Exception, advice: str) -> UserError:
+        return UserError(f"{self._folder}: {what} cannot be read ({type(error).__name__}); {advice}.")
 
     @staticmethod
     def _leaves(tree: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,69 +13,34 @@ import numpy as np
 import pytest
 
 from dawgen_jax import prompts
-from dawgen_jax.config import BackboneConfig, UserError
+from dawgen_jax.config import UserError
 from dawgen_jax.io import world
 from dawgen_jax.pipeline import main
 from dawgen_jax.pipeline.job import Job
+from tests.multiprocess import worlds
 from tests.pipeline import grids
-from tests.pipeline.conftest import small_config, write_backbone
 from train import cli
 
 STOPPED = "stopped; the same command goes on"
-ENDS = 60.0
-"""Seconds in which the others end once one is killed: they are found out by a broken connection, or after
-``world.HEARTBEAT``."""
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     """(config file, config) of a job with every stage, whose first arm has many short steps."""
-    root = tmp_path_factory.mktemp("two")
-    write_backbone(root / "random0", 0)
-    config = small_config([BackboneConfig(str(root / "random0"))])
-    config = dataclasses.replace(
-        config, seeds=(13,), devices=0, arms=("Prompt Tuning", "FewGen: Syn only"),
-        classifier=dataclasses.replace(config.classifier, real_steps=24, real_eval_every=12))
-    grids.write_config(root / "short.py", config)
-    return root / "short.py", config
+    return worlds.write_job(tmp_path_factory.mktemp("two"))
 
 
-def start(config: pathlib.Path, out: pathlib.Path, *more: str) -> list[subprocess.Popen]:
-    """``python -m train.run`` in two processes of one device; their compiled programs are kept for the next start."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_COMPILATION_CACHE_DIR": str(config.parent / "programs")}
-    words = [sys.executable, "-m", "train.run", str(config), "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
-             "--num-processes", "2", "--initialization-timeout", "120", *more, "--process-id"]
-    return [subprocess.Popen([*words, str(number)], cwd=grids.REPOSITORY, env=environment, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True) for number in range(2)]
+def newest(out: pathlib.Path) -> int:
+    """The step of the newest checkpoint of a cell."""
+    there = (path.parts[-3] for path in out.glob("cells/.*.partial/*/[0-9]*/default/_METADATA"))
+    return max((int(step) for step in there if step.isdigit()), default=0)  # the others are being written
 
 
-def ended(processes: list[subprocess.Popen], within: float = 300.0) -> list[tuple[int, str, str]]:
-    """Status, output and errors of each."""
-    try:
-        outputs = [process.communicate(timeout=within) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
-
-
-def checkpoint(processes: list[subprocess.Popen], out: pathlib.Path, but: list[str]) -> list[str]:
-    """Wait for a checkpoint of another step than ``but``."""
-    while not (there := [path.parts[-3] for path in out.glob("cells/.*.partial/*/[0-9]*/default/_METADATA")]
-               ) or there == but:
-        assert all(process.poll() is None for process in processes), ended(processes)
+def saved(processes: list[subprocess.Popen], out: pathlib.Path, after: int = 0) -> None:
+    """Wait for a checkpoint of a later step."""
+    while newest(out) <= after:
+        assert all(process.poll() is None for process in processes), worlds.ended(processes)
         time.sleep(0.01)
-    return there
-
-
-def contents(root: pathlib.Path) -> dict[str, bytes]:
-    names = ("prompts.safetensors", "prompt.safetensors", "train.jsonl", "predictions.json", "metrics.jsonl")
-    return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
 
 
 def lines(content: bytes) -> list[dict]:
@@ -86,13 +50,13 @@ def lines(content: bytes) -> list[dict]:
 def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path):
     file, config = job
     one, two, again = tmp_path / "one", tmp_path / "two", tmp_path / "again"
-    (status, output, errors), (other_status, other_output, other_errors) = ended(start(file, two))
+    (status, output, errors), (other_status, other_output, other_errors) = worlds.ended(worlds.start(file, two))
     assert (status, other_status) == (0, 0), errors + other_errors
     assert errors.startswith("2 processes, 2 devices of cpu (1, 1)\n") and "results.jsonl" in "".join(output.split())
     assert other_errors == "" and not [line for line in other_output.splitlines() if "[Gloo]" not in line]
 
     main.run(Job.start(dataclasses.replace(config, devices=2), one))
-    whole, both = contents(one), contents(two)
+    whole, both = worlds.contents(one), worlds.contents(two)
     assert whole.keys() == both.keys() and len(whole) == 9
     for path, content in whole.items():
         if path.endswith(("train.jsonl", "predictions.json")):
@@ -107,24 +71,24 @@ def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path)
                     np.testing.assert_allclose(twin[name], value, rtol=1e-4, atol=1e-5, err_msg=f"{path} {name}")
 
     arm = ("--arms", "Prompt Tuning")
-    stopped = start(file, again, *arm)
-    checkpoint(stopped, again, [])
+    stopped = worlds.start(file, again, *arm)
+    saved(stopped, again)
     stopped[1].send_signal(signal.SIGTERM)
-    (status, _, errors), (other_status, _, other_errors) = ended(stopped)
+    (status, _, errors), (other_status, _, other_errors) = worlds.ended(stopped)
     assert (status, other_status) == (0, 0), errors + other_errors
     assert STOPPED in errors and STOPPED not in other_errors and not (again / "results.jsonl").exists()
 
-    killed = start(file, again, *arm)
-    checkpoint(killed, again, [path.parts[-3] for path in again.glob("cells/.*.partial/*/[0-9]*/default/_METADATA")])
+    there, killed = newest(again), worlds.start(file, again, *arm)
+    saved(killed, again, after=there)
     killed[1].kill()
     begin = time.monotonic()
-    (status, _, errors), _ = ended(killed)
-    assert status != 0 and time.monotonic() - begin < ENDS, errors
+    (status, _, errors), _ = worlds.ended(killed)
+    assert status != 0 and time.monotonic() - begin < worlds.ENDS, errors
     assert not (again / "results.jsonl").exists()
 
-    for status, _, errors in ended(start(file, again, *arm)):
+    for status, _, errors in worlds.ended(worlds.start(file, again, *arm)):
         assert status == 0, errors
-    assert contents(again) == {path: content for path, content in both.items() if "Prompt_Tuning" in path}
+    assert worlds.contents(again) == {path: content for path, content in both.items() if "Prompt_Tuning" in path}
 
 
 def test_a_process_that_finds_no_other_ends_with_a_sentence():

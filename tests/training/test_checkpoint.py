@@ -1,6 +1,7 @@
 """State goes to disk from the devices that hold it, and back onto whatever devices ask for it; or it is refused."""
 
 import functools
+import re
 import shutil
 
 import chex
@@ -71,3 +72,30 @@ def test_a_broken_checkpoint_is_named(saved, tmp_path, name, content):
     with (pytest.raises(UserError, match=rf"{folder}: .* cannot be read \(\w+\); remove that folder, and its stage"),
           Checkpoints(folder) as checkpoints):
         checkpoints.restore(TREE)
+
+
+def test_the_newest_two_are_kept_and_arrays_may_change_once_saved(tmp_path):
+    array = np.zeros(1 << 20, np.float32)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in range(1, 5):
+            array[:] = step
+            checkpoints.save(step, {"array": array})
+            array[:] = -1
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [3, 4]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert (checkpoints.restore({"array": array})["array"] == 4).all()
+
+
+def test_the_one_before_a_broken_newest_one_goes_on(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, TREE)
+        checkpoints.save(5, TREE)
+    (tmp_path / "5/default/manifest.ocdbt").write_bytes(b"")
+    newest = re.escape(str(tmp_path / "5"))
+    with (pytest.raises(UserError, match=rf"step 5 cannot be read \(\w+\); remove {newest}, and .* from step 3"),
+          Checkpoints(tmp_path) as checkpoints):
+        checkpoints.restore(TREE)
+    shutil.rmtree(tmp_path / "5")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 3
+        chex.assert_trees_all_equal(checkpoints.restore(TREE), TREE)

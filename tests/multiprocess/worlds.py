@@ -1,0 +1,56 @@
+"""A small main job run by several processes over loopback, for tests and scripts that stop and kill them."""
+
+import dataclasses
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+from dawgen_jax.config import BackboneConfig, Config
+from tests.pipeline import grids
+from tests.pipeline.conftest import small_config, write_backbone
+
+ENDS = 60.0
+"""Seconds in which the others end once one is killed: they are found out by a broken connection, or after
+``world.HEARTBEAT``."""
+
+
+def write_job(root: pathlib.Path) -> tuple[pathlib.Path, Config]:
+    """(config file, config) of a job with every stage, whose first arm has many short steps."""
+    write_backbone(root / "random0", 0)
+    config = small_config([BackboneConfig(str(root / "random0"))])
+    config = dataclasses.replace(
+        config, seeds=(13,), devices=0, arms=("Prompt Tuning", "FewGen: Syn only"),
+        classifier=dataclasses.replace(config.classifier, real_steps=24, real_eval_every=12))
+    grids.write_config(root / "short.py", config)
+    return root / "short.py", config
+
+
+def start(config: pathlib.Path, out: pathlib.Path, *more: str, count: int = 2) -> list[subprocess.Popen]:
+    """``python -m train.run`` in processes of one device each; their compiled programs are kept for the next start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_COMPILATION_CACHE_DIR": str(config.parent / "programs")}
+    words = [sys.executable, "-m", "train.run", str(config), "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
+             "--num-processes", str(count), "--initialization-timeout", "120", *more, "--process-id"]
+    return [subprocess.Popen([*words, str(number)], cwd=grids.REPOSITORY, env=environment, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True) for number in range(count)]
+
+
+def ended(processes: list[subprocess.Popen], within: float = 300.0) -> list[tuple[int, str, str]]:
+    """Status, output and errors of each."""
+    try:
+        outputs = [process.communicate(timeout=within) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def contents(root: pathlib.Path) -> dict[str, bytes]:
+    names = ("prompts.safetensors", "prompt.safetensors", "train.jsonl", "predictions.json", "metrics.jsonl")
+    return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
