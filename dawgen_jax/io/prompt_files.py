@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import UserError, shown
 from dawgen_jax.io.files import read_json, replacing, write_json
 
 __all__ = ["adapter_base", "load", "save", "save_adapter"]
@@ -151,7 +151,7 @@ def _adapter(folder: pathlib.Path) -> dict[str, np.ndarray]:
     path, config = folder / _CONFIG, _adapter_config(folder)
     for field, allowed in (("peft_type", ("PROMPT_TUNING",)), ("task_type", ("SEQ_2_SEQ_LM", None))):
         if config.get(field) not in allowed:
-            raise UserError(f"{path}: {field} is {config.get(field)!r}, not '{allowed[0]}'; only prompt tuning of an "
+            raise UserError(f"{path}: {field} is {shown(config.get(field))}, not '{allowed[0]}'; only prompt tuning of an "
                             "encoder-decoder can be read.")
     pickled = not (folder / _WEIGHTS).is_file() and (folder / _PICKLED).is_file()
     file = folder / (_PICKLED if pickled else _WEIGHTS)
@@ -162,7 +162,7 @@ def _adapter(folder: pathlib.Path) -> dict[str, np.ndarray]:
     rows, matrix = config.get("num_virtual_tokens"), _matrix(file, arrays[_TENSOR])
     if type(rows) is not int or not 0 < rows <= len(matrix) or config.get("token_dim") not in (None, matrix.shape[1]):
         raise UserError(f"{file}: holds {matrix.shape[0]} rows of width {matrix.shape[1]}, where {_CONFIG} says "
-                        f"{rows!r} of width {config.get('token_dim')!r}; the two do not belong together.")
+                        f"{shown(rows)} of width {shown(config.get('token_dim'))}; the two do not belong together.")
     return _finite(file, {"prompt": matrix[:rows]})
 
 

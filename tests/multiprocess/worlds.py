@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 from dawgen_jax.config import BackboneConfig, Config
+from dawgen_jax.io import world
 from tests.pipeline import grids
 from tests.pipeline.conftest import small_config, write_backbone
 
-ENDS = 60.0
-"""Seconds in which the others end once one is killed: they are found out by a broken connection, or after
-``world.HEARTBEAT``."""
+ENDS = 3.0 * world.HEARTBEAT
+"""Seconds in which the others end once one is killed: a broken connection ends them at once, its silence after
+``world.HEARTBEAT``, and those that are done wait twice as long for it at their end."""
 
 
 def write_job(root: pathlib.Path) -> tuple[pathlib.Path, Config]:
