@@ -151,8 +151,8 @@ def _adapter(folder: pathlib.Path) -> dict[str, np.ndarray]:
     path, config = folder / _CONFIG, _adapter_config(folder)
     for field, allowed in (("peft_type", ("PROMPT_TUNING",)), ("task_type", ("SEQ_2_SEQ_LM", None))):
         if config.get(field) not in allowed:
-            raise UserError(f"{path}: {field} is {shown(config.get(field))}, not '{allowed[0]}'; only prompt tuning of an "
-                            "encoder-decoder can be read.")
+            raise UserError(f"{path}: {field} is {shown(config.get(field))}, not '{allowed[0]}'; only prompt "
+                            "tuning of an encoder-decoder can be read.")
     pickled = not (folder / _WEIGHTS).is_file() and (folder / _PICKLED).is_file()
     file = folder / (_PICKLED if pickled else _WEIGHTS)
     arrays = _torch(file) if pickled else _safetensors(file)
