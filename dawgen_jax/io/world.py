@@ -29,8 +29,8 @@ __all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "l
            "place", "spread", "stopping", "tell_to_stop", "topology"]
 
 HEARTBEAT = 30
-"""Seconds after which a process that is gone ends the others (a broken connection ends them at once); those that are done
-wait for it twice as long at their end."""
+"""Seconds after which a process that is gone ends the others (a broken connection ends them at once); those that are
+done wait for it twice as long at their end."""
 
 _turns, _steps = itertools.count(), itertools.count()
 _state = {"leading": False, "listening": False, "told": False}

@@ -14,7 +14,7 @@ import math
 import re
 from typing import Literal
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.config import ConfigError, shown
 
 __all__ = ["PAIR", "TEXT", "Task"]
 
@@ -69,7 +69,7 @@ class Task:
     def __post_init__(self):
         def check(field: str, ok: bool, want: str) -> None:
             if not ok:
-                raise ConfigError(f"Task {self.name}: {field} = {getattr(self, field)!r}: must be {want}.")
+                raise ConfigError(f"Task {self.name}: {field} = {shown(getattr(self, field))}: must be {want}.")
 
         distinct = len(set(self.labels))
         check("labels", distinct > 1 and distinct == len(self.labels), "two or more distinct names")
