@@ -19,6 +19,9 @@ import time
 
 from tests.multiprocess import worlds
 
+_MEET = ("--initialization-timeout", str(int(worlds.ENDS) - 10))
+"""Those that wait for one that was killed before they met end by this."""
+
 
 def main() -> None:
     """Kill, restart, compare."""
@@ -43,7 +46,7 @@ def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dic
     whole, seconds = worlds.contents(root / "whole"), time.monotonic() - begin
     out, jobs, done, slowest = root / "killed0", 0, 0, 0.0
     while done < kills:
-        processes, moment = worlds.start(file, out, count=count), draw.uniform(0, seconds)
+        processes, moment = worlds.start(file, out, *_MEET, count=count), draw.uniform(0, seconds)
         victim, begin = draw.randrange(count), time.monotonic()
         while time.monotonic() - begin < moment and any(process.poll() is None for process in processes):
             time.sleep(0.01)
