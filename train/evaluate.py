@@ -2,27 +2,36 @@
 
     python -m train.evaluate configs/mini.py [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
     python -m train.evaluate configs/own_task.py [--data FILE] --file FILE [--prompt CELL_OR_FILE]
+    python -m train.evaluate CELL --file FILE [--columns premise hypothesis] [--label gold] [--backbone DIR]
 
 Both scores are printed, and how many predictions the prompt changes: one that was lost on the way acts as none. The
 folder of a cell says itself what its prompt is for: template, label words and tokens are then the cell's, and a cell of
-another backbone is refused. No split but the one that is scored must be there. With --file, --data may be left out
-where the file has every class.
+another backbone is refused; as the first word it says everything, and no config is needed. No split but the one that is
+scored must be there. With --file, --data may be left out where the file has every class.
 """
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from dawgen_jax import prompts
+from dawgen_jax.api import Classifier
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import ClassifierConfig, Config, UserError
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
+from dawgen_jax.methods.base import Trained
+from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import Stored, read_classifier
-from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, load_backbone, load_pools
+from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, labelled_examples, load_backbone, load_pools
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
@@ -40,6 +49,23 @@ class Arguments:
     """train, validation or test; empty is the split that the task's results are reported on."""
     file: str = ""
     """A file of labelled examples of the own task to score instead of a split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfCell:
+    """What this program takes where a stored classifier comes first."""
+
+    cell: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="CELL")]
+    """The folder of a saved classifier, or of a cell of a run directory."""
+    file: pathlib.Path
+    """Labelled examples of its task, one a row."""
+    columns: tuple[str, ...] = ()
+    """Fields of the file that hold the text, or the pair's two sentences in order; by default the usual names."""
+    label: str = ""
+    """The field that holds the label; by default a usual name."""
+    backbone: str = ""
+    """The backbone's directory, where it is not (or no longer) where the classifier was tuned."""
+    common: Annotated[cli.Common, tyro.conf.arg(name="")] = dataclasses.field(default_factory=cli.Common)
 
 
 def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
@@ -108,11 +134,10 @@ def score(config: Config, arguments: Arguments) -> None:
     """Print accuracy and F1 a task, with the prompt and without."""
     placement, split = Placement.on(config.devices, config.mesh), arguments.split
     backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
-    width = backbone.model.width
+    prompt: np.ndarray | None = None
     cell: Stored | None = None
-    tried: dict[str, np.ndarray | None] = {f"without {'the' if arguments.prompt else 'a'} prompt": None}
     if arguments.prompt:
-        tried = {"with the prompt": load_prompt(arguments.prompt, width, backbone.label)} | tried
+        prompt = load_prompt(arguments.prompt, backbone.model.width, backbone.label)
         cell = load_cell(arguments.prompt, backbone)
     if split not in ("", "train", "validation", "test"):
         raise UserError(f"--split {split}: must be train, validation or test.")
@@ -125,26 +150,51 @@ def score(config: Config, arguments: Arguments) -> None:
                 raise UserError(f"--prompt {arguments.prompt}: was tuned for the labels {', '.join(cell.task.labels)}, "
                                 f"but {printable(title)} has {', '.join(task.labels)}; name them with --own.labels.")
             task, classifier = cell.task, dataclasses.replace(cell.config, backbone=classifier.backbone)
-        encoded, predicted = Encoded(task, backbone, classifier), []
-        labels = [task.labels.index(example.label) for example in examples]
-        for how, prompt in tried.items():
-            predicted.append(score_examples(encoded, examples, prompt, classifier).argmax(axis=1))
-            scored = metrics.scores(task, predicted[-1], labels)
-            print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 "
-                  f"{100 * scored['f1']:.2f}, n = {len(examples)}")
-        if arguments.prompt:
-            print(_effect(int((predicted[0] != predicted[1]).sum()), len(examples)))
+        _report(title, examples, Encoded(task, backbone, classifier), classifier, prompt)
 
 
-def _effect(changed: int, count: int) -> str:
-    """What the prompt does to predictions, in a sentence."""
-    if changed:
-        return f"The prompt changes {changed} of {count} predictions."
-    return f"The prompt changes none of {count} predictions: was it tuned on this backbone, for this task?"
+def score_cell(arguments: OfCell) -> None:
+    """Print accuracy and F1 of a stored classifier on a file, and those of its backbone alone.
+
+    Raises:
+      UserError: the classifier, its backbone or the file cannot be used.
+    """
+    classifier = Classifier.load(arguments.cell, arguments.backbone or None)
+    task, config = classifier.task, classifier.config
+    examples = labelled_examples(arguments.file, task, arguments.columns, arguments.label)
+    if not examples:
+        raise UserError(f"--file {arguments.file}: holds no labelled example; name another file.")
+    _report(str(arguments.file), examples, Encoded(task, classifier.backbone, config), config, classifier.params,
+            METHODS[classifier.method].trains or PROMPT)
+
+
+def _report(title: str, examples: Sequence[Example], encoded: Encoded, config: ClassifierConfig, params: Any,
+            trained: Trained = PROMPT) -> None:
+    """Print the scores with what was tuned, where anything was, and without, and how many predictions it changes."""
+    task, predicted = encoded.task, []
+    labels = [task.labels.index(example.label) for example in examples]
+    what = "prompt" if trained is PROMPT else "low-rank update"
+    tried = [(f"without {'a' if params is None else 'the'} {what}", None, PROMPT)]
+    if params is not None:
+        tried.insert(0, (f"with the {what}", params, trained))
+    for how, tuned, kind in tried:
+        predicted.append(score_examples(encoded, examples, tuned, config, trained=kind).argmax(axis=1))
+        scored = metrics.scores(task, predicted[-1], labels)
+        print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 {100 * scored['f1']:.2f}, "
+              f"n = {len(examples)}")
+    if params is not None:
+        changed, count = int((predicted[0] != predicted[1]).sum()), len(examples)
+        print(f"The {what} changes {changed} of {count} predictions." if changed else
+              f"The {what} changes none of {count} predictions: was it tuned on this backbone, for this task?")
 
 
 def main(argv: list[str]) -> None:
     """Parse the command line and score."""
+    if argv and os.path.isfile(os.path.join(argv[0], "classifier.json")):
+        arguments = cli.parse_options(argv, OfCell, __doc__)
+        cli.apply(arguments.common)
+        score_cell(arguments)
+        return
     config, _, arguments = cli.parse_with(argv, __doc__, Arguments())
     score(config, arguments)
 

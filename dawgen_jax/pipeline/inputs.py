@@ -19,18 +19,27 @@ from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.model import abstract
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, UserError, digest
+from dawgen_jax.config import (
+    BackboneConfig,
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    OwnTask,
+    SynthesisConfig,
+    UserError,
+    digest,
+)
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import classifier_arrays, label_word_ids
 from dawgen_jax.data.fewshot import Split
-from dawgen_jax.data.own import read_own, read_own_task
+from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example, Pools
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "load_backbone", "load_pools",
-           "no_sentences", "read_task", "warn_of_unknown"]
+__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "labelled_examples", "load_backbone",
+           "load_pools", "no_sentences", "read_task", "warn_of_unknown"]
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +111,25 @@ def load_pools(name: str, root: str, needed: Collection[str] = ()) -> Pools:
     if name in miniworld.TASKS and not root:
         return miniworld.pools(name)
     return pools.load_pools(find_task(name), root, needed)
+
+
+def labelled_examples(path: str | pathlib.Path, task: Task, columns: Sequence[str] = (), label: str = ""
+                      ) -> list[Example]:
+    """The labelled examples of a file.
+
+    Args:
+      path: a .jsonl, .csv, .tsv or .parquet file.
+      task: of one's own, whose labels are written as its names; or one that is there, whose labels may be positions.
+      columns: names of the text's field or of the pair's two; by default the usual ones, and for an own task those that
+        are there next to the label.
+      label: name of the label's field; by default a usual one.
+
+    Raises:
+      UserError: the file is missing or broken, or has a label that the task has not.
+    """
+    if task.name in SEVEN | miniworld.TASKS and not (columns or label):
+        return pools.read_examples(path, task)
+    return read_labelled(OwnTask(columns=tuple(columns), label=label), task, str(path))
 
 
 @dataclasses.dataclass(frozen=True)

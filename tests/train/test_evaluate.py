@@ -1,6 +1,7 @@
 """``python -m train.evaluate``: which files it takes for a prompt."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 
 from dawgen_jax import Classifier, find_task, miniworld, prompts
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, UserError
+from dawgen_jax.methods.trained import LOW_RANK
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.training.placement import Placement
 from tests.pipeline.conftest import write_backbone
+from tests.train.test_predict import REVIEWS
+from train import evaluate
 from train.evaluate import Arguments, load_prompt, score
 
 
@@ -69,3 +73,45 @@ def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, cap
     with pytest.raises(UserError, match=r"--prompt .*cell: was tuned on another backbone than .*t5-2 in float32"):
         score(dataclasses.replace(asked, classifier=dataclasses.replace(
             config, backbone=BackboneConfig(str(tmp_path / "t5-2")))), Arguments(str(tmp_path / "cell")))
+
+
+def test_a_cell_alone_is_scored_on_a_file(tmp_path, capsys):
+    write_backbone(tmp_path / "t5", 1)
+    task, backbone = find_task("mini-snli"), load_backbone(BackboneConfig(str(tmp_path / "t5")), Placement.on(1))
+    pairs = miniworld.pools("mini-snli").test[:40]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({
+        "premise": pair.sentence1, "hypothesis": pair.sentence2, "label": task.labels.index(pair.label)}) + "\n"
+        for pair in pairs))
+    config = ClassifierConfig(prompt_length=4, backbone=backbone.config)
+    prompt = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
+    factors = LOW_RANK.init(backbone, config, 3, prompt, 0)
+    for method, params, what in (("Prompt Tuning", prompt, "prompt"), ("LoRA", factors, "low-rank update"),
+                                 ("Prompting (zero-shot)", None, "")):
+        classifier = Classifier(backbone, task, config, method, params)
+        classifier.save(tmp_path / method)
+        evaluate.main([str(tmp_path / method), "--file", str(tmp_path / "pairs.jsonl")])
+        said = capsys.readouterr().out.splitlines()
+        accuracy, f1 = (100 * classifier.score(pairs)[name] for name in ("accuracy", "f1"))
+        how = f"with the {what}" if what else "without a prompt"
+        assert said[0] == f"{tmp_path / 'pairs.jsonl'}, {how}: accuracy {accuracy:.2f}, F1 {f1:.2f}, n = 40"
+        assert len(said) == (3 if what else 1)
+        assert not what or said[-1].startswith(f"The {what} changes ")
+
+
+def test_a_cell_of_ones_own_task_takes_columns_of_any_name(tmp_path, capsys):
+    write_backbone(tmp_path / "t5", 1)
+    backbone = load_backbone(BackboneConfig(str(tmp_path / "t5")), Placement.on(1))
+    Classifier(backbone, REVIEWS).save(tmp_path / "cell")
+    for name, text in (("reviews", "opinion,label\na boy runs .,good\nno boy runs .,bad\n"),
+                       ("stars", "day,opinion,verdict\nmonday,a boy runs .,good\nsunday,no boy runs .,bad\n"),
+                       ("none", "text,label\na boy runs .,-1\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    evaluate.main([str(tmp_path / "cell"), "--file", str(tmp_path / "reviews.csv")])
+    evaluate.main([str(tmp_path / "cell"), "--file", str(tmp_path / "stars.csv"), "--columns", "opinion", "--label",
+                   "verdict"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.partition(": ")[2] == second.partition(": ")[2] and first.endswith("n = 2")
+    for name, message in (("stars", "stars.csv:2: no column 'label' .columns there: day, opinion, verdict"),
+                          ("none", "none.csv: holds no labelled example; name another file")):
+        with pytest.raises(UserError, match=message):
+            evaluate.main([str(tmp_path / "cell"), "--file", str(tmp_path / f"{name}.csv")])
