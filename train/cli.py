@@ -13,8 +13,10 @@ Exit status of every program:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
+import io
 import logging
 import os
 import pathlib
@@ -110,16 +112,37 @@ def help_of(argv: Sequence[str], text: str | None) -> None:
 
 
 def parse_options(argv: Sequence[str], kind: type[Options], description: str | None, first: str = "") -> Options:
-    """The options of a program as a dataclass of that kind; ends where help is asked for, or they do not fit it.
+    """The options of a program as a dataclass of that kind; ends where help is asked for.
 
     Args:
       argv: the words behind the program, and behind ``first``.
       kind: of dataclass.
       description: of the program.
       first: what help names in front of the options.
+
+    Raises:
+      UserError: a word is unknown or missing, or a value does not fit its option.
     """
-    return tyro.cli(kind, prog=f"{sys.argv[0]} {first}".strip(), args=argv, description=f"{description}\n\n{EXITS}",
-                    config=(tyro.conf.FlagCreatePairsOff,))
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, prog=f"{sys.argv[0]} {first}".strip(), args=argv,
+                            description=f"{description}\n\n{EXITS}", config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as ended:
+        if ended.code != 2:
+            raise
+        raise UserError(_sentence(told.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """What the parser of options says in a box of many lines, without what --help says as well."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    lines = "\n".join(line[2:].rstrip(" │") for line in plain.splitlines()[1:-1])
+    listed = re.sub(r"(?<!:)\n {4}(?=\S)", ", ", re.sub(r"\n {8}.*", "", lines))  # options, each with its help below it
+    sections = [" ".join(section.split()) for section in re.split(r"(?:^|\n)[─-]{9,}\n", listed)]
+    told = [each for each in sections if each and not each.startswith(("Argument helptext", "For full helptext"))]
+    said = "; ".join(told).removeprefix("Error parsing ").replace(". Expected", ", expected").rstrip(".")
+    return f"{said if len(said) <= 400 else said[:400] + '...'} (--help lists all)."
 
 
 def shipped_configs() -> list[str]:

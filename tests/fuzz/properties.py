@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5.model import abstract
-from dawgen_jax.config import Config, DataConfig, UserError, digest, fields_of
+from dawgen_jax.config import Config, DataConfig, digest, fields_of
 from dawgen_jax.data.corpora import first_sentences
 from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
@@ -80,13 +80,8 @@ def _config_file(given: tuple[dict, Any]) -> None:
 
 def _override(given: tuple[str, str]) -> None:
     put("config.py", b"from dawgen_jax.config import Config\ndef get_config():\n    return Config()\n")
-    out = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            config, _ = cli.parse(["in/config.py", f"--{given[0]}", given[1]], "")
-    except SystemExit as error:  # the parser's own refusal, printed in a box
-        assert error.code == 2 and out.getvalue()
-        raise UserError("refused by the command line.") from None
+    with contextlib.redirect_stdout(io.StringIO()):
+        config, _ = cli.parse(["in/config.py", f"--{given[0]}", given[1]], "")
     assert given[0] == "name" or fields_of(config).keys() == fields_of(Config()).keys()
 
 

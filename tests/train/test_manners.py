@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import io
 import logging
 import math
 import os
@@ -56,13 +57,46 @@ def test_help_says_what_a_program_does_and_its_exit_statuses(name, capsys):
 @pytest.mark.parametrize("words", [[], ["nowhere/nothing", "nowhere/else"], ["nowhere/nothing", "--colour", "red"]])
 def test_a_mistake_is_told_without_a_traceback(name, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((UserError, SystemExit)) as ended:
+    with pytest.raises(UserError) as ended:
         module(name).main(words)
-    if ended.type is SystemExit:  # the parser of options has told it
-        assert ended.value.code == 2 and "--help" in capsys.readouterr().err
-    else:
-        assert str(ended.value).strip() and "\n" not in str(ended.value)
+    assert str(ended.value).strip() and "\n" not in str(ended.value) and capsys.readouterr().err == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("predict a b --colour red", "Unrecognized options: --colour, red"),
+    ("predict a b c", "Unrecognized options: c"),
+    ("predict a b --quite", "Unrecognized options: --quite; Perhaps you meant: --quiet"),
+    ("predict a b --device tpx",
+     "invalid choice 'tpx' for argument '--device', expected one of ('', 'cpu', 'gpu', 'tpu')"),
+    ("predict a", "Missing from PROGRAM: FILE"),
+    ("export", "Missing from PROGRAM: PATH, PATH"),
+    ("quality set --rael file", "Missing from PROGRAM: --real PATH; Unrecognized options: --rael, file"),
+    ("quality set --real", "Missing value for argument '--real', expected 1 values"),
+    ("quality set --real file --seed x", "--seed: invalid literal for int() with base 10: 'x'"),
+    ("run mini more", "Unrecognized options: more"),
+    ("run mini --classifier.epsilon x", "--classifier.epsilon: could not convert string to float: 'x'"),
+    ("run mini --classifier.epsilon -3", "config.classifier: ClassifierConfig.epsilon = -3.0: must be 0 or more"),
+])
+@pytest.mark.parametrize("screen", ["a terminal", "a file", "ASCII alone"])
+def test_options_that_do_not_fit_are_one_sentence(line, message, screen, monkeypatch):
+    name, *words = line.split()
+    monkeypatch.setattr(sys, "argv", ["PROGRAM"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii" if screen == "ASCII alone" else "utf-8"))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: screen == "a terminal", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with pytest.raises(UserError) as ended:
+        module(name).main(words)
+    assert str(ended.value) == f"{message} (--help lists all)."
+    with pytest.raises(UserError, match=r"^Unrecognized options: .{370,390}\.\.\. \(--help lists all\)\.$"):
+        module("run").main(["mini", "more" * 200])
+
+
+def test_such_a_sentence_ends_a_program_with_status_2():
+    result = program(f"{sys.executable} -m train.predict a b --device tpx")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == ("error: invalid choice 'tpx' for argument '--device', expected one of ('', 'cpu', 'gpu', "
+                             "'tpu') (--help lists all).\n")
 
 
 def program(line):
