@@ -254,9 +254,9 @@ class OwnTask:
     each class of `data`, at least one."""
     columns: tuple[str, ...] = ()
     """The text's column, or the pair's two (a generator writes the last one); empty: found by their usual names, or
-    by being all that there is next to the label."""
+    by being all that there is next to the label. On the command line also --columns."""
     label: str = ""
-    """The label's column; empty: by its usual names ('label', ...)."""
+    """The label's column; empty: by its usual names ('label', ...). On the command line also --label."""
     labels: tuple[str, ...] = ()
     """Class names; empty: those found in the data, sorted."""
     template: str = ""

@@ -56,8 +56,8 @@ _UNREAD = 128 + signal.SIGPIPE
 _GRACE = 10.0
 """Seconds from a signal to the end; schedulers wait for 30 before they kill."""
 
-_DATA = re.compile("^--data(?=$|=)")
-"""The short name of --own.data, the one file that most users have."""
+_OWN = re.compile("^--(?=(data|columns|label)($|=))")
+"""In front of short names of own.data, own.columns and own.label: what most users must say of their file."""
 
 AnyConfig = TypeVar("AnyConfig")
 Extra = TypeVar("Extra")
@@ -221,7 +221,7 @@ def parse_with(argv: Sequence[str], description: str | None, extra: Extra, kind:
                             "configs/mini.py, or the name of a shipped one: mini.")
         config, rest = kind(), ["--help"]
     else:
-        config, rest = load_config(argv[0], kind), [_DATA.sub("--own.data", word) for word in argv[1:]]
+        config, rest = load_config(argv[0], kind), [_OWN.sub("--own.", word) for word in argv[1:]]
     common = Seeded() if hasattr(config, "seeds") else Common()
     known = [*fields_of(config), *(fields_of(extra) if extra else {}), *fields_of(common), "out", "help"]
     for word in rest:

@@ -15,11 +15,10 @@ from rich.console import Console
 
 from dawgen_jax import miniworld
 from dawgen_jax.config import BackboneConfig, UserError
-from dawgen_jax.data.pools import read_examples
 from dawgen_jax.evaluation.appraisal import Real
 from dawgen_jax.evaluation.marks import Rules, leak_rows
 from dawgen_jax.pipeline.appraise import appraise, read_given, write_appraisal
-from dawgen_jax.pipeline.inputs import load_backbone
+from dawgen_jax.pipeline.inputs import labelled_examples, load_backbone
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import Table, to_rich
 from dawgen_jax.tasks import SEVEN
@@ -44,6 +43,10 @@ class Arguments:
     """The pairs that classifiers will be scored on: looked for in the set."""
     task: str = ""
     """Name of the task, or 'own' for one of which only the labels are known; by default what the folder says."""
+    columns: tuple[str, ...] = ()
+    """Fields of the files of real pairs that hold the text, or both sentences in order; by default the usual names."""
+    label: str = ""
+    """The field that holds their label; by default a usual name."""
     backbone: str = ""
     """Directory or name of a backbone, for features and predictions; empty leaves these out."""
     prompt: str = ""
@@ -66,7 +69,7 @@ def judge(arguments: Arguments, console: Console) -> None:
     given = read_given(arguments.synthetic, arguments.task)
     if arguments.rules.min_margin is not None and not all(sample.scores for sample in given.samples):
         raise UserError(f"--min-margin: {given.path} has samples without scores; write it with synthesis.score = True.")
-    shots, heldout, test = (read_examples(path, given.task) if path else []
+    shots, heldout, test = (labelled_examples(path, given.task, arguments.columns, arguments.label) if path else []
                             for path in (arguments.real, arguments.heldout, arguments.test))
     if not shots:
         raise UserError(f"--real {arguments.real}: holds no labelled pair; name the file of the shots.")

@@ -124,7 +124,8 @@ def read_labelled(own: OwnTask, task: Task, path: str) -> list[Example]:
     labelled, columns = _labelled(own, path, _Table(rows, names), ())
     if len(columns) != len(task.fields):
         raise UserError(f"{path}: holds {_kind(columns)}, but {task.name} is a task of "
-                        f"{'single texts' if len(task.fields) == 1 else 'pairs'}; name its columns in own.columns.")
+                        f"{'single texts' if len(task.fields) == 1 else 'pairs'}; name its columns with --columns "
+                        "(own.columns).")
     return _examples(task, labelled, names)
 
 
@@ -194,7 +195,7 @@ def _labelled(own: OwnTask, place: str, table: _Table, columns: tuple[str, ...]
         for column in (*columns, label):
             if column not in row:
                 raise UserError(f"{place}: no field {shown(column)} (fields there: {pools.listed(row)}); add it, or "
-                                "name the columns in own.columns and own.label.")
+                                "name the columns with --columns and --label (own.columns, own.label).")
         texts = tuple(pools.text_of(place, row[column], column) for column in columns)
         if not texts[-1]:
             raise UserError(f"{place}: field '{columns[-1]}' is empty; fill it in or drop the row.")
@@ -208,8 +209,8 @@ def _label_column(own: OwnTask, place: str, names: Sequence[str]) -> str:
     wanted = [name for name in ((own.label,) if own.label else LABEL) if name in names]
     if not wanted:
         missing = f"no column {shown(own.label)}" if own.label else "no column 'label'"
-        raise UserError(f"{place}: {missing} (columns there: {pools.listed(names)}); name the label's in own.label "
-                        "(--own.label NAME).")
+        raise UserError(f"{place}: {missing} (columns there: {pools.listed(names)}); name the label's with --label "
+                        "NAME (own.label).")
     return wanted[0]
 
 
@@ -225,7 +226,7 @@ def _text_columns(place: str, names: Sequence[str], label: str) -> tuple[str, ..
     others = [name for name in others if name.lower() not in _NUMBERS]
     if len(others) not in (1, 2):
         raise UserError(f"{place}: which columns hold the texts is not clear (columns there: {pools.listed(names)}); "
-                        "name the text's, or the pair's two, in own.columns (--own.columns NAME [NAME]).")
+                        "name the text's, or the pair's two, with --columns NAME [NAME] (own.columns).")
     return tuple(others)
 
 

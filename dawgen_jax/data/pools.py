@@ -148,7 +148,8 @@ def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()
       UserError: the file is missing or of another kind, or a line is broken; the message names file and line.
     """
     rows, _ = rows_of(path, columns or SENTENCE1 + SENTENCE2 + TEXT)
-    return [tuple(_texts(place, row, [[name] for name in columns] or _columns(task))) for place, row in rows]
+    names, way_out = [[name] for name in columns] or _columns(task), "name the columns with --columns"
+    return [tuple(_texts(place, row, names, way_out)) for place, row in rows]
 
 
 def rows_of(path: str | pathlib.Path, columns: Collection[str] = SENTENCE1 + SENTENCE2 + TEXT + LABEL,
@@ -189,15 +190,18 @@ def _columns(task: Task) -> tuple[tuple[str, ...], ...]:
     return (SENTENCE1, SENTENCE2) if task.fields == PAIR else (TEXT,)
 
 
-def _texts(place: str, row: dict, columns: Sequence[Sequence[str]]) -> list[str]:
-    return [_field(place, row, names, lambda field: text_of(place, row[field], field)) for names in columns]
+_RENAME = "rename a column"
 
 
-def _field(place: str, row: dict, fields: Sequence[str], read: Callable[[str], Any]) -> Any:
+def _texts(place: str, row: dict, columns: Sequence[Sequence[str]], way_out: str = _RENAME) -> list[str]:
+    return [_field(place, row, names, lambda field: text_of(place, row[field], field), way_out) for names in columns]
+
+
+def _field(place: str, row: dict, fields: Sequence[str], read: Callable[[str], Any], way_out: str = _RENAME) -> Any:
     """What ``read`` makes of the field that is there; where there are several, they must agree."""
     there = [field for field in fields if field in row]
     if not there:
-        other = f"it may also be named {', '.join(fields[1:])}" if fields[1:] else "name one of them"
+        other = f"it may also be named {', '.join(fields[1:])}; {way_out}" if fields[1:] else way_out
         raise UserError(f"{place}: no field '{fields[0]}' (fields there: {listed(row)}); {other}.")
     values = [read(field) for field in there]
     for field, value in zip(there, values, strict=True):

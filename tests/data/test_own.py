@@ -109,7 +109,7 @@ def test_columns_are_found(tmp_path, header, columns):
 
 @pytest.mark.parametrize(("text", "own", "message"), [
     ("a,b,c,label\nx,y,z,l\n", {}, r"own\.csv:2: which columns hold the texts is not clear \(columns there: a, b, c"),
-    ("text,stars\nx,1\n", {}, r"no column 'label' \(columns there: text, stars\); name the label's in own\.label"),
+    ("text,stars\nx,1\n", {}, r"no column 'label' \(columns there: text, stars\); name the label's with --label"),
     ("text,stars\nx,1\n", {"label": "star"}, r"no column 'star' \(columns there: text, stars\)"),
     ("text,label\nx,a\n", {"columns": ("body",)}, r"own\.csv:2: no field 'body' \(fields there: text, label\)"),
     ("text,label\nx,a\n ,b\n", {}, r"own\.csv:3: field 'text' is empty"),

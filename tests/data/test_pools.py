@@ -99,7 +99,7 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
     ("a.jsonl", jsonl([("a", "b", 3)]), r"a\.jsonl:1: label 3 is not a class"),
     ("a.jsonl", jsonl([("a", "b", True)]), r"a\.jsonl:1: label True is not a class"),
     ("a.jsonl", '{"sentence1": "a", "label": "neutral"}\n',
-     r"a\.jsonl:1: no field 'sentence2' \(fields there: sentence1, label\)"),
+     r"a\.jsonl:1: no field 'sentence2' \(fields there: sentence1, label\); it may also .*; rename a column\."),
     ("a.jsonl", '{"sentence1": "a", "sentence2": "b"}\n', r"a\.jsonl:1: no field 'label'"),
     ("a.jsonl", jsonl([("a", None, "neutral")]), r"a\.jsonl:1: field 'sentence2' is None; it must be text"),
     ("a.jsonl", jsonl(PAIRS) + '{"sentence1": "a', r"a\.jsonl:4: not JSON"),

@@ -190,6 +190,11 @@ def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
         evaluate.score(asked, evaluate.Arguments(file="x.csv"))
 
 
+def test_what_every_user_says_of_a_file_has_short_names():
+    config, _ = cli.parse(["own_task", "--data", "a.csv", "--columns", "before", "after", "--label=verdict"], "")
+    assert (config.own.data, config.own.columns, config.own.label) == ("a.csv", ("before", "after"), "verdict")
+
+
 def test_the_config_that_ships_takes_a_file(data):
     config, out = cli.parse(["configs/own_task.py", "--data", str(data / "pairs.csv")], "")
     given = inputs.read_task("own", config, generates=True)

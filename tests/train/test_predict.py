@@ -64,8 +64,10 @@ def test_single_texts_by_a_usual_name_or_a_given_one(folders, tmp_path, capsysbi
 
 
 @pytest.mark.parametrize(("name", "header", "rows", "words", "message"), [
-    ("pairs", "premise,text", PAIRS, [], r"pairs\.csv:2: no field 'sentence2' \(fields there: premise, text\); it may"),
-    ("pairs", "a,b", PAIRS, ["--columns", "a", "c"], r"no field 'c' \(fields there: a, b\); name one of them"),
+    ("pairs", "premise,text", PAIRS, [], r"pairs\.csv:2: no field 'sentence2' \(fields there: premise, text\); it may "
+     r"also be named hypothesis, .*; name the columns with --columns\.$"),
+    ("pairs", "a,b", PAIRS, ["--columns", "a", "c"],
+     r"no field 'c' \(fields there: a, b\); name the columns with --columns\.$"),
     ("pairs", "a,b", PAIRS, ["--columns", "a"], "--columns a: mini-snli classifies pairs; name the fields of both"),
     ("texts", "a,b", PAIRS, ["--columns", "a", "b"], "reviews classifies single texts; name one field"),
     ("nothing", "a,b", PAIRS, [], "nothing: no such folder; give the folder of a saved classifier"),

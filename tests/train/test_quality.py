@@ -141,6 +141,21 @@ def test_a_cell_reads_the_texts_of_a_set_of_ones_own_task_and_a_bare_prompt_does
         judged(given, task="own", backbone="mini-t5", prompt=str(tmp_path / "bare" / "prompt.safetensors"))
 
 
+def test_the_files_of_ones_own_task_have_columns_of_any_name(given, tmp_path):
+    for name in ("real", "heldout", "test"):
+        rows = map(json.loads, (given / f"{name}.jsonl").read_text().splitlines())
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({
+            "day": 1, "before": row["sentence1"], "after": row["sentence2"], "verdict": row["label"]}) + "\n"
+            for row in rows))
+    files_there = {name: tmp_path / f"{name}.jsonl" for name in ("real", "heldout", "test")}
+    named = judged(given, task="own", **files_there, columns=("before", "after"), label="verdict")
+    assert named == judged(given, task="own")
+    with pytest.raises(UserError, match=r"no column 'label' .*; name the label's with --label"):
+        judged(given, task="own", **files_there)
+    with pytest.raises(UserError, match=r"which columns hold the texts is not clear .* with --columns NAME"):
+        judged(given, task="own", **files_there, label="verdict")
+
+
 def test_a_run_is_no_set(given, tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match=r"run: is no folder of a synthetic set; give one that holds counts.json and"):
