@@ -2,9 +2,9 @@
 
     python -m train.export PROMPT OUT [--base NAME]
 
-PROMPT is the folder of a cell or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or a PEFT folder; OUT
-a new folder: the adapter, or one folder a label. --base names the model in the adapter, as `transformers` finds it (for
-instance google/flan-t5-large); by default it is the one that a cell or an adapter says.
+PROMPT is the folder of a cell, a saved classifier or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or
+a PEFT folder; OUT a new folder: the adapter, or one folder a label. --base names the model in the adapter, as
+`transformers` finds it (for instance google/flan-t5-large); by default it is the one that the folder says.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from dawgen_jax.io.prompt_files import adapter_base
 from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.io.typed import typed
+from dawgen_jax.methods.stored import read_classifier
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.results.rows import read_cell
 from dawgen_jax.tasks import SEVEN
@@ -66,15 +67,17 @@ def export(arguments: Arguments) -> None:
     ours = stored.is_dir() or stored.suffix == ".safetensors"
     row = read_cell(home / "result.json")[0] if ours and (home / "result.json").is_file() else None
     meta = _meta(home / "meta.json") if ours else {}
+    classifier = read_classifier(home) if ours and (home / "classifier.json").is_file() else None
     first = next(iter(sorted((home / "peft").glob("*/"))), home) if prompt.ndim == 3 else home / "peft"
-    base = (arguments.base or adapter_base(first) or adapter_base(home) or (row.backbone if row else "")
+    base = (arguments.base or adapter_base(first) or adapter_base(home)
+            or (classifier.config.backbone.path if classifier else row.backbone if row else "")
             or meta.get("generator_backbone", ""))
     if not base:
         raise UserError(f"--base: {stored} does not say which model the prompt was tuned on; name it.")
     if out.exists():
         raise UserError(f"{out}: exists already; name a new folder.")
     if prompt.ndim == 2:
-        task = (SEVEN | miniworld.TASKS).get(row.task) if row else None
+        task = classifier.task if classifier else (SEVEN | miniworld.TASKS).get(row.task) if row else None
         finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, task, row))
     else:
         facts = {name: value for name, value in meta.items() if name != "seconds"}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from dawgen_jax import prompts
+from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.config import UserError
+from dawgen_jax.config import ClassifierConfig, UserError
 from dawgen_jax.data.encoding import label_word_ids, rectangle, template_rows
 from dawgen_jax.data.pools import Example
 from dawgen_jax.pipeline import adapters, inputs
@@ -168,6 +168,23 @@ def test_hostile_names_stay_text(prompt, tmp_path):
         assert "<script" not in text and "```" not in text and "\u202e" not in body and "\n---" not in body
         assert not re.search(r"(?<!\\)[`|] *x|(?<!\\)\[a\]", text)
         compile(code_of(folder), "card", "exec")
+
+
+def test_a_cell_says_how_a_prompt_of_ones_own_task_predicts(backbone, backbones, prompt, tmp_path):
+    task = dataclasses.replace(inputs.find_task("mini-snli"), name="own", template="{sentence2} <mask> {sentence1}")
+    config = ClassifierConfig(prompt_length=len(prompt), backbone=backbone.config)
+    classifier = Classifier(backbone, task, config, "Prompt Tuning", prompt)
+    classifier.save(tmp_path / "cell")
+    export.main([str(tmp_path / "cell"), str(tmp_path / "saved")])
+    (tmp_path / "cell" / "result.json").write_text(json.dumps([dataclasses.asdict(row_of(task="own"))]))
+    export.main([str(tmp_path / "cell" / "prompt.safetensors"), str(tmp_path / "tuned")])
+    for folder in (tmp_path / "saved", tmp_path / "tuned"):
+        used = {}
+        exec(code_of(folder), used)
+        assert [used["predict"](sentence1=pair.sentence1, sentence2=pair.sentence2) for pair in PAIRS] == (
+            classifier.predict([pair[:2] for pair in PAIRS]).labels)
+        assert head_and_body(folder)[0]["base_model"] == backbones[0].path
+    assert "0.5000 on 600 test examples" in (tmp_path / "tuned" / "README.md").read_text()
 
 
 def test_export_writes_a_cells_prompt_a_generators_and_a_file(backbones, prompt, tmp_path, capsys):
