@@ -140,7 +140,8 @@ def _splits(own: OwnTask) -> dict[str, _Table]:
         return _Table(*pools.rows_of(file, (), labels, quotes=False))
 
     if own.data.startswith("hub:") or (path.is_dir() and not pools.split_file(path, "train")):
-        place, loaded = pools.hub_splits(own.name, own.data) if own.data.startswith("hub:") else _folder(path)
+        place, loaded = pools.hub_splits(own.name, own.data, "own.data", "a file or folder (--data)"
+                                         ) if own.data.startswith("hub:") else _folder(path)
         splits = {split: _Table(((f"{place} {split}, row {number}", row) for number, row in enumerate(rows, 1)),
                                 _class_names(rows, labels)) for split, rows in loaded.items()}
         if "train" not in splits:

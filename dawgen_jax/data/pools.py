@@ -321,11 +321,11 @@ def _class_names(path: pathlib.Path, notes: bytes | None, labels: tuple[str, ...
     return tuple(names)
 
 
-def _hub_name(task_name: str, root: str) -> tuple[str, str | None, str | None]:
+def _hub_name(task_name: str, root: str, field: str) -> tuple[str, str | None, str | None]:
     """(name, config, revision) of 'hub:NAME[/CONFIG][@REVISION]'; NAME is ORGANISATION/NAME or one word."""
     text = root.removeprefix("hub:") or HUB.get(task_name, "")
     if not text:
-        raise UserError(f"data.root = 'hub:' knows no name for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
+        raise UserError(f"{field} = 'hub:' knows no name for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
     text, _, revision = text.partition("@")
     parts = text.split("/")
     # One word as in 'glue/mrpc' is the hub's old style; today's names have an organisation in front.
@@ -336,21 +336,27 @@ def _hub_name(task_name: str, root: str) -> tuple[str, str | None, str | None]:
     return name, config, revision or None
 
 
-def hub_splits(task_name: str, root: str) -> tuple[str, dict[str, Any]]:
+def hub_splits(task_name: str, root: str, field: str = "data.root", instead: str = "") -> tuple[str, dict[str, Any]]:
     """A data set of the hub: its place for messages, and its splits by the names of ``SPLITS``.
+
+    Args:
+      task_name: stands for its usual name where ``root`` is 'hub:'.
+      root: 'hub:NAME[/CONFIG][@REVISION]'.
+      field: of the configuration that says so, for messages.
+      instead: what else it may name; by default a folder with the task's files.
 
     Raises:
       UserError: the hub does not give it.
     """
     import datasets
 
-    name, config, revision = _hub_name(task_name, root)
+    name, config, revision = _hub_name(task_name, root, field)
     try:
         loaded = datasets.load_dataset(name, config, revision=revision)
     except Exception as error:  # the hub client raises many kinds, all of them about name or network
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"data.root = '{root}': the hub did not give {name} ({reason}); check the name and the network"
-                        f", or put {task_name}/*.jsonl in a folder and name that in data.root.") from None
+        raise UserError(f"{field} = '{root}': the hub did not give {name} ({reason}); check the name and the network, "
+                        f"or name {instead or f'a folder that holds {task_name}/*.jsonl'} there.") from None
     return f"hub:{name}{'/' + config if config else ''}", named_splits(loaded)
 
 

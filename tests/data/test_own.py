@@ -150,6 +150,20 @@ def test_no_data_and_data_that_no_task_reads():
         Config(own=OwnTask(data="x.csv"))
 
 
+def test_the_hub_that_gives_nothing_is_told_of_the_field_that_named_it(monkeypatch):
+    import datasets
+
+    def load(*args, **kwargs):
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UserError, match=r"^own\.data = 'hub:me/mine': the hub did not give me/mine \(Couldn't reach it"
+                       r"\); check the name and the network, or name a file or folder \(--data\) there\.$"):
+        read_own(OwnTask(data="hub:me/mine"), 0)
+    with pytest.raises(UserError, match=r"^own\.data = 'hub:' knows no name for own; write 'hub:NAME'"):
+        read_own(OwnTask(data="hub:"), 0)
+
+
 def test_repeated_rows_and_texts_with_two_labels_are_told(tmp_path):
     text = HEADER + reviews(6) + "7,text 0 of good,good\n8,text 1 of good,bad\n"
     found = read_own(OwnTask(data=write(tmp_path, text)), 0)

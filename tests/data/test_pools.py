@@ -213,7 +213,8 @@ def test_hub_without_a_network(monkeypatch):
         raise ConnectionError("Couldn't reach it\nsecond line")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(UserError, match=r"the hub did not give nyu-mll/glue \(Couldn't reach it\); check the name and"):
+    with pytest.raises(UserError, match=r"^data\.root = 'hub:.*': the hub did not give nyu-mll/glue \(Couldn't reach it"
+                       r"\); check the name and the network, or name a folder that holds MNLI/\*\.jsonl there\.$"):
         load_pools(MNLI, "hub:nyu-mll/glue")
 
 
