@@ -138,10 +138,14 @@ def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]
     if int(np.median([len(row) for row in ended])) > synthesis.max_new_tokens:
         warnings.append(f"Most texts of {task.name} have more tokens than synthesis.max_new_tokens = "
                         f"{synthesis.max_new_tokens}: generated ones will not end in time; raise it.")
-    fronts = batch_ids(tokenizer, [front for front, _ in task.phrases])
+    fronts, middles = (batch_ids(tokenizer, column) for column in zip(*task.phrases, strict=True))
     warnings += [f"Of the phrase of '{label}' only the last {generator.prompt_length} of {len(row)} tokens fit: "
                  "generator.prompt_length." for label, row in zip(task.labels, fronts, strict=True)
                  if len(row) > generator.prompt_length]
+    starts = [(front[-generator.prompt_length:], middle) for front, middle in zip(fronts, middles, strict=True)]
+    if alike := [label for label, start in zip(task.labels, starts, strict=True) if starts.count(start) > 1]:
+        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokenizer.name_or_path}, and their "
+                        "generator's prompts start alike: set own.phrases to words that it knows.")
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
         warnings.append(f"{len(given.sentences)} first sentences allow no more samples a label, and "
                         f"synthesis.samples_per_label = {synthesis.samples_per_label} asks for more: give a text file "

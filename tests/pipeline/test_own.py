@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dawgen_jax.config import OwnTask, UserError
 from dawgen_jax.pipeline import inputs, main
+from dawgen_jax.pipeline.checks import examine
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, read_rows
 from dawgen_jax.synthesis import files
@@ -114,6 +115,7 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
 @pytest.mark.parametrize(("change", "message"), [
     ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' is not one piece .* Set own\.label_"
                                             r"words to one word a label, in the order glad, sad \(--own\.label_words"),
+    ({"label_words": ("yes", "yes ")}, r"two labels share a label word \(yes, yes \); give each its own\. Set own\."),
     ({"template": "{text}"}, r"has no <mask>, where the label word is read; put it into own\.template"),
     ({"name": "mini-snli"}, r"own\.name = 'mini-snli': is the name of a task that is there already"),
     ({"data": "nothing.csv"}, r"nothing\.csv: no such file"),
@@ -133,6 +135,24 @@ def test_text_of_another_world_and_too_few_shots_are_problems(own, tmp_path):
     with pytest.raises(UserError, match=r"100 % of the pieces of own's texts are unknown to .*: give a backbone of .* "
                                         r"A generator of own is tuned on 1 example\(s\) a class, but a batch takes"):
         main.run(Job.start(other, tmp_path / "run"))
+
+
+def test_labels_that_the_vocabulary_does_not_know_are_told_of(own, tmp_path):
+    path = tmp_path / "unknown.csv"
+    path.write_text("text,label\n" + "".join(
+        f"{text},{'grand' if 'happy' in text else 'dire'}\n" for text in TEXTS))
+    unknown = dataclasses.replace(own, own=OwnTask(data=str(path)))
+    with pytest.raises(UserError, match=r"the label word 'dire' of 'dire' is not one piece of the vocabulary of .* but "
+                                        r"<unk>: choose a word that is one\. Set own\.label_words"):
+        main.run(Job.start(unknown, tmp_path / "run"), main.units_of(unknown))
+    worded = dataclasses.replace(own, own=OwnTask(data=str(path), label_words=("no", "yes")))
+    (told,) = (warning for warning in examine(inputs.read_task("own", worded, generates=True), worded).warnings
+               if "phrases" in warning)
+    assert told.startswith("The phrases of dire, grand are the same pieces to ")
+    phrased = dataclasses.replace(worded, own=dataclasses.replace(
+        worded.own, phrases=(("a sad boy :", "text :"), ("a happy boy :", "text :"))))
+    found = examine(inputs.read_task("own", phrased, generates=True), phrased)
+    assert not found.problems and not any("phrases" in warning for warning in found.warnings)
 
 
 @pytest.fixture
