@@ -7,6 +7,7 @@ time. What cannot be said in PEFT is the infix, the rows between the sentences: 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dawgen_jax import miniworld
 from dawgen_jax.io import cards
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.prompt_files import save_adapter
@@ -28,7 +30,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-base, adapter = {base}, {adapter}
+base, adapter = {base}, "."
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), adapter).eval()
 """
@@ -63,7 +65,7 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, task: Task
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_adapter(folder, prompt, base)
-    code = _LOAD.format(base=json.dumps(base), adapter='"."')
+    code = _load(base)
     parts = [_intro(prompt, base, "It is put in front of the encoder's input; the model itself is not changed.")]
     if row:
         facts = {"task": row.task, "method": row.arm, "tuned on": row.backbone, "seed": row.seed,
@@ -108,8 +110,7 @@ def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], 
             f"**This is a part of the generator.** Its {infix} infix rows, which stand between the first sentence and "
             "`</s>`, cannot be expressed as a PEFT adapter and are not used here; they are in `prompts.safetensors` "
             f"(tensor `infix`, row {position}). Texts will differ from those of the whole generator.\n",
-            _python(_LOAD.format(base=json.dumps(base), adapter='"."')
-                    + '\nmade = model.generate(**tokenizer("A first sentence.", return_tensors="pt"))\n'),
+            _python(_load(base) + '\nmade = model.generate(**tokenizer("A first sentence.", return_tensors="pt"))\n'),
             *(["## Settings\n", cards.facts_block(facts)] if facts else []),
         ]
         _write_card(own, f"Generator prompt {position} {label}".strip(), base, "text2text-generation", parts)
@@ -119,6 +120,13 @@ def _intro(prompt: np.ndarray, base: str, use: str) -> str:
     rows, width = prompt.shape
     return (f"A soft prompt of {rows} rows of width {width} ({rows * width:,} numbers) for the frozen model "
             f"{cards.escaped(base)}, tuned by dawgen-jax. {use}\n")
+
+
+def _load(base: str) -> str:
+    """Code that loads base and adapter; embedded backbones are folders of this package, and on no hub."""
+    if base not in os.listdir(miniworld.BACKBONES) or os.path.isdir(base):
+        return _LOAD.format(base=json.dumps(base))
+    return "from dawgen_jax.miniworld import BACKBONES\n" + _LOAD.format(base=f"str(BACKBONES / {json.dumps(base)})")
 
 
 def _python(code: str) -> str:

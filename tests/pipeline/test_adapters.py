@@ -144,6 +144,14 @@ def test_the_cards_code_predicts_what_we_predict(backbone, backbones, prompt, to
     assert used["mask"] == backbone.model.mask_id
 
 
+def test_the_cards_code_finds_an_embedded_backbone(tmp_path):
+    adapters.write_prompt(tmp_path, np.ones((ROWS, 128), np.float32), "mini-t5", inputs.find_task("mini-snli"))
+    used = {}
+    exec(code_of(tmp_path), used)
+    assert used["predict"](sentence1="a dog runs", sentence2="a dog moves .") in ("entailment", "neutral",
+                                                                                 "contradiction")
+
+
 HOSTILE = '</td><script>alert(1)</script> | `x` [a](javascript:b)\n---\ntags: [evil]\n```\n{"a": "\u202e'
 
 
