@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import typing
 from typing import Any, Literal
 
@@ -273,6 +274,8 @@ class OwnTask:
     """What tables show first; both are recorded."""
     positive: str = ""
     """The class whose F1 is reported; empty: the mean over classes (macro F1)."""
+    language: str = ""
+    """Code of the texts' language ('en', 'pt-BR') for the card of the synthetic set; empty: not said there."""
 
     def __post_init__(self):
         check_types(self)
@@ -283,6 +286,8 @@ class OwnTask:
         _check(self, "labels", all(len(label) <= 100 and label.isprintable() for label in self.labels),
                "names of at most 100 printable characters")
         _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
+        _check(self, "language", bool(re.fullmatch("([A-Za-z]{2,3}(-[A-Za-z0-9]+)*)?", self.language)),
+               "a code such as 'en'")
         _positive(self, "repetition_penalty")
 
 

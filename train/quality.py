@@ -100,7 +100,7 @@ def judge(arguments: Arguments, console: Console) -> None:
              f"{leak['test']['sentence1']}\n{leak['test']['sentence2']}") for leak in leaks[:_SHOWN]), (), 4)))
     if arguments.out:
         files = {name: str(path) for name in ("real", "heldout", "test") if (path := getattr(arguments, name))}
-        dropped = write_appraisal(arguments.out, given, found, test, arguments.rules, files | {
+        dropped = write_appraisal(arguments.out, given, found, real, test, arguments.rules, files | {
             "seed": arguments.seed, "backbone": arguments.backbone, "prompt": arguments.prompt})
         total = sum(dropped.values(), Counter())
         reasons = ", ".join(f"{count} {reason}" for reason, count in total.most_common()) or "none"

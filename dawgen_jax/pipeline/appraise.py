@@ -25,13 +25,14 @@ from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Mark, Rules
 from dawgen_jax.io.files import read_json, write_file, write_json
 from dawgen_jax.io.store import finish
+from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.stored import Stored
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.results.rows import versions
 from dawgen_jax.synthesis import files
-from dawgen_jax.synthesis.filtering import LabelCount, Sample
+from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
@@ -192,15 +193,16 @@ def _findings(given: GivenSet, found: Appraisal, rules: Rules) -> dict:
             "skipped": found.skipped, "versions": versions()}
 
 
-def write_appraisal(folder: pathlib.Path, given: GivenSet, found: Appraisal, test: Sequence[Example], rules: Rules,
-                    facts: dict) -> dict[str, Counter[str]]:
+def write_appraisal(folder: pathlib.Path, given: GivenSet, found: Appraisal, real: Real, test: Sequence[Example],
+                    rules: Rules, facts: dict) -> dict[str, Counter[str]]:
     """Write the findings, and the set that the rules leave.
 
     Args:
       folder: that does not exist yet.
       given: the set.
       found: of :func:`appraise`.
-      test: the pairs that were given to it.
+      real: the pairs that were given to it.
+      test: likewise.
       rules: what is dropped.
       facts: what else quality.json says (where pairs came from, seeds, ...).
 
@@ -224,9 +226,25 @@ def write_appraisal(folder: pathlib.Path, given: GivenSet, found: Appraisal, tes
             rows = marks.leak_rows(given.samples, found.marks, test)
             write_file(fresh / "leaks.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         if rules.active:
-            (fresh / "filtered").mkdir()
-            made = {"filtered_from": given.path.name, "rules": dataclasses.asdict(rules)}
-            files.write_set(fresh / "filtered", given.task, marks.reselect(kept, given.counts, dropped), made)
+            _write_filtered(fresh / "filtered", given, marks.reselect(kept, given.counts, dropped), real, test, rules)
 
     finish(folder, fill)
     return dropped
+
+
+def _write_filtered(folder: pathlib.Path, given: GivenSet, left: Selection, real: Real, test: Sequence[Example],
+                    rules: Rules) -> None:
+    """Write what the rules leave as a set of its own: what is known of the first one, what was done, what it is now."""
+    known = read_json(given.path / "meta.json", missing_ok=True) if given.path.is_dir() else None
+    try:
+        languages = typed(tuple[str, ...], (known or {}).get("languages", []), "languages")
+    except ValueError as error:
+        raise UserError(f"{given.path / 'meta.json'}: {error}; mend or remove the file.") from None
+    meta = {"task": given.task.name, **(known or {}), "filtered_from": given.path.name,
+            "rules": dataclasses.asdict(rules)}
+    figures = appraise(given._replace(samples=left.samples), real, test, rules).figures
+    folder.mkdir()
+    files.write_set(folder, given.task, left, {name: value for name, value in meta.items() if name != "seconds"},
+                    quality={figure.name: figure.value for figure in figures if figure.value is not None},
+                    languages=languages)
+    write_json(folder / "meta.json", meta)

@@ -34,12 +34,12 @@ from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partia
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
-from dawgen_jax.pipeline.inputs import TaskData
+from dawgen_jax.pipeline.inputs import TaskData, is_own
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
-from dawgen_jax.tasks import SEVEN, Task
+from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement, Team
 
 __all__ = ["SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
@@ -236,17 +236,17 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
     row = _quality(given, generator, seed, backbone, selection)
-    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
-    finish(folder, functools.partial(_fill, task=task, selection=selection, meta=meta, row=row,
-                                     facts=facts | _origins(job.config, given, generator, backbone)))
+    finish(folder, functools.partial(_fill, task=task, selection=selection, row=row,
+                                     meta=meta | _origins(job.config, given, generator, backbone)))
 
 
 def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone) -> dict[str, Any]:
-    """What the card says besides: the model, where first sentences are from, and every setting of both stages."""
+    """Where a set is from: language, model, where first sentences are from, and every setting of both stages."""
     tuned = fields_of(fixed_by(config.generator, generator), "generator.")
     tuned = {name: value for name, value in tuned.items() if not name.startswith("generator.backbone.")}  # a local path
     corpus = pathlib.Path(config.data.corpus).name or "the mini world's corpus"
-    return {"generator_backbone_digest": backbone.digest,
+    stated = config.own.language if is_own(given.task.name, config) else "en"  # all others are English
+    return {"languages": [stated] if stated else [], "generator_backbone_digest": backbone.digest,
             "first_sentences": corpus if len(given.task.fields) > 1 else "none: single texts",
             "corpus_seed": config.data.corpus_seed, "k": given.k,
             "settings": tuned | fields_of(config.synthesis, "synthesis.")}
@@ -261,10 +261,9 @@ def _quality(given: TaskData, generator: str, seed: int, backbone: Backbone, sel
     return SyntheticRow(task=name, backbone=backbone.label, generator=generator, seed=seed, **measured)
 
 
-def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict, facts: dict[str, Any],
-          row: SyntheticRow) -> None:
-    english = task.name in SEVEN or task.name in miniworld.TASKS  # what a user's own task is in, nobody has said
-    files.write_set(folder, task, selection, facts, quality=_figures(row), languages=["en"] if english else [])
+def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict[str, Any], row: SyntheticRow) -> None:
+    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
+    files.write_set(folder, task, selection, facts, quality=_figures(row), languages=meta["languages"])
     write_rows(folder / "quality.jsonl", [row])
     write_json(folder / "meta.json", meta)
 

@@ -3,9 +3,11 @@
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 
 from dawgen_jax import Classifier, miniworld, prompts
@@ -79,6 +81,23 @@ def test_everything_is_measured_written_and_filtered(given, tmp_path):
     counts = files.read_counts(tmp_path / "found" / "filtered")
     assert sum(count.kept for count in counts.values()) == len(after)
     judged(given, synthetic=tmp_path / "found" / "filtered")  # a set like any other
+
+
+def test_the_filtered_sets_card_says_where_it_is_from(given, tmp_path):
+    folder, meta = shutil.copytree(given / "set", tmp_path / "set"), {
+        "task": "mini-rte", "generator": "DawGen", "seed": 13, "languages": ["en"], "settings": {"synthesis.top_k": 4}}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    judged(given, synthetic=folder, out=tmp_path / "found", rules=Rules(max_copy=0.99))
+    filtered = tmp_path / "found" / "filtered"
+    written, card = json.loads((filtered / "meta.json").read_text()), (filtered / "README.md").read_text()
+    assert meta.items() <= written.items() and written["rules"]["max_copy"] == 0.99
+    head, body = card.removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(head)["language"] == ["en"] and '"synthesis.top_k": 4' in body
+    assert '"filtered_from": "set"' in body and "| copies of sentence 1 | 0 |" in body
+    (folder / "meta.json").write_text(json.dumps(meta | {"languages": 3}))
+    with pytest.raises(UserError, match=r"meta\.json: languages.*mend or remove the file"):
+        judged(given, synthetic=folder, out=tmp_path / "again", rules=Rules(max_copy=0.99))
+    assert not (tmp_path / "again").exists()
 
 
 def test_without_a_backbone_the_rest_is_told_with_a_line_of_what_is_missing(given):
