@@ -7,7 +7,12 @@ The rooms, from top to bottom; a module imports its own tier or a lower one:
 """
 
 import ast
+import importlib.metadata
+import itertools
 import pathlib
+import re
+import sys
+import tomllib
 
 import pytest
 
@@ -102,6 +107,25 @@ def test_optax_experimental_is_imported_in_one_file_only():
     users = [path.relative_to(ROOT) for path in FILES
              if uses_optax_experimental(path.read_text(encoding="utf-8"), path.relative_to(ROOT))]
     assert len(users) <= 1, users
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed, extra = ({re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in lines} for lines in (
+        project["dependencies"], itertools.chain(*project["optional-dependencies"].values())))
+    homes = {name: {home.lower().replace("_", "-") for home in found}
+             for name, found in importlib.metadata.packages_distributions().items()}
+    known, used = sys.stdlib_module_names | {"dawgen_jax", "train", "configs"}, set()
+    for path in FILES:
+        if path.is_relative_to(ROOT / "benchmarks"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        outer = ast.Module([part for part in tree.body if not isinstance(part, ast.FunctionDef | ast.ClassDef)], [])
+        for part, declared in ((outer, needed), (tree, needed | extra)):  # what a function imports may be an extra
+            for name in {name.split(".")[0] for name in imported(part, path.relative_to(ROOT).parts[:-1])} - known:
+                assert homes[name] & declared, f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml lacks"
+                used |= homes[name]
+    assert needed <= used | {"sentencepiece"}  # transformers reads spiece.model with it
 
 
 def test_rooms_do_not_import_each_other_in_circles():
