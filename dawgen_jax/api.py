@@ -31,8 +31,10 @@ True
 
 Numbers as small as these teach nothing: ``configs/mini.py`` has settings for the mini world, and the defaults are the
 paper's. Every call is the one that the programs make for a seed, so that the same data, settings and seed give what
-they give; unfinished work is kept in a temporary folder, and nothing is printed (``logging.getLogger("dawgen_jax")
-.setLevel(logging.INFO)`` shows progress).
+they give; unfinished work is kept in a temporary folder. Nothing goes to standard output; warnings (unknown tokens,
+too few samples, ...) are records of the logger ``dawgen_jax``, which Python shows on standard error, and its level
+decides on the rest: ``logging.getLogger("dawgen_jax").setLevel(logging.INFO)`` shows progress, ``logging.ERROR`` no
+warnings. Import warns (RuntimeWarning) where jaxlib is one that adds up wrongly on CPU (``dawgen_jax.compiler``).
 """
 
 from __future__ import annotations

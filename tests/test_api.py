@@ -1,4 +1,4 @@
-"""The Python API gives what the pipeline gives, keeps it in folders, and is silent."""
+"""The Python API gives what the pipeline gives, keeps it in folders, and prints nothing."""
 
 import dataclasses
 import json
@@ -178,6 +178,16 @@ def test_a_set_is_judged_by_one_call():
         appraise(task, made, real, heldout=[("a", "b", "c")])
     with pytest.raises(UserError, match="synthetic: no example of any class"):
         appraise(task, [], real)
+
+
+def test_nothing_is_printed_and_what_is_odd_is_a_warning_of_the_logger(backbone, capfd, caplog):
+    classifier = Classifier(backbone, find_task("mini-snli"))
+    for level, records in (("WARNING", 1), ("ERROR", 0)):
+        caplog.clear()
+        with caplog.at_level(level, "dawgen_jax"):
+            classifier.predict([("xyzzy plugh", "xyzzy")])
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * records
+    assert capfd.readouterr() == ("", "")
 
 
 def test_every_name_is_there_and_importing_is_silent_and_loads_no_jax():
