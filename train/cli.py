@@ -298,7 +298,8 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
     handler.setFormatter(_Plain("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # libraries set one as well
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a broken checkpoint it repeats what was caught
+    for name in ("absl", "asyncio"):  # of checkpoints they repeat, with tracebacks, what is raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     import jax  # the processes that write pre-training text import the programs too, and need no JAX
 
     if not jax.config.jax_compilation_cache_dir:

@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 def own(config, data):
     """The small main job on single texts."""
     return dataclasses.replace(
-        config, tasks=("own",), own=OwnTask(data=str(data / "single.csv"), metric="f1"),
+        config, tasks=("own",), own=OwnTask(data=str(data / "single.csv"), metric="f1", language="de"),
         arms=("Prompting (zero-shot)", "Prompt Tuning", "DawGen: (Real, Syn) + GS"),
         data=dataclasses.replace(config.data, k=0, corpus="pool", max_test=0),
         synthesis=dataclasses.replace(config.synthesis, temperature=1.0))
@@ -70,7 +70,8 @@ def test_a_synthetic_text_is_a_text_and_a_label_and_none_comes_twice(finished):
         assert len({(row["text"], row["label"]) for row in rows}) == len(rows) == 12
         samples = files.read_set(folder)
         assert {sample.example.sentence1 for sample in samples} == {""}
-        assert "texts. Text and label were written" in (folder / "README.md").read_text()
+        card = (folder / "README.md").read_text()
+        assert "texts. Text and label were written" in card and "\nlanguage:\n- de\n" in card
         import pyarrow.parquet
 
         assert pyarrow.parquet.read_table(folder / "train.parquet").column_names[:2] == ["text", "label"]

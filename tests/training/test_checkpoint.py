@@ -2,6 +2,7 @@
 
 import functools
 import re
+import resource
 import shutil
 
 import chex
@@ -12,6 +13,7 @@ import pytest
 
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.config import MeshConfig, UserError
+from dawgen_jax.io.files import storage_fault
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state
@@ -96,6 +98,22 @@ def test_the_one_before_a_broken_newest_one_goes_on(tmp_path):
           Checkpoints(tmp_path) as checkpoints):
         checkpoints.restore(TREE)
     shutil.rmtree(tmp_path / "5")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 3
+        chex.assert_trees_all_equal(checkpoints.restore(TREE), TREE)
+
+
+def test_a_full_disk_is_told_on_leaving_and_what_was_saved_before_stays(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, TREE)
+    try:
+        with pytest.raises(ValueError, match="writ") as told, Checkpoints(tmp_path) as checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+            checkpoints.save(5, {"array": np.random.default_rng(0).normal(size=100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert storage_fault(told.value) == "File too large"
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step == 3
         chex.assert_trees_all_equal(checkpoints.restore(TREE), TREE)
