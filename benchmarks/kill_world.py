@@ -3,9 +3,10 @@
     python -m benchmarks.kill_world [--processes 1 2 4] [--kills 7] [--seed 0]
 
 A small main job (a random backbone of the tests, generators, sets and two arms) is run by so many processes over
-loopback, undisturbed and then with a random one of them killed with SIGKILL at a random moment, and all started again,
-as often as asked for. The others must end by themselves, and whenever the job is done its prompts, samples, predictions
-and metrics must be those of the undisturbed run, byte for byte. The last line is JSON.
+loopback, and by one process of as many devices, which must give the same results (prompts and metrics up to rounding).
+Then a random one of the processes is killed with SIGKILL at a random moment, and all are started again, as often as
+asked for. The others must end by themselves, and whenever the job is done its prompts, samples, predictions and metrics
+must be those of the undisturbed run, byte for byte. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dic
     begin = time.monotonic()
     finish(worlds.start(file, root / "whole", count=count))
     whole, seconds = worlds.contents(root / "whole"), time.monotonic() - begin
+    finish(worlds.start(file, root / "alone", count=1, devices=count))
+    worlds.assert_alike(root / "alone", root / "whole")
     out, jobs, done, slowest = root / "killed0", 0, 0, 0.0
     while done < kills:
         processes, moment = worlds.start(file, out, *_MEET, count=count), draw.uniform(0, seconds)

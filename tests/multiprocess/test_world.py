@@ -1,7 +1,6 @@
 """Two processes over loopback give one process's results; stopped or killed, they all end, and go on."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import signal
@@ -9,10 +8,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
-from dawgen_jax import prompts
 from dawgen_jax.config import UserError
 from dawgen_jax.io import world
 from dawgen_jax.pipeline import main
@@ -43,10 +40,6 @@ def saved(processes: list[subprocess.Popen], out: pathlib.Path, after: int = 0) 
         time.sleep(0.01)
 
 
-def lines(content: bytes) -> list[dict]:
-    return [json.loads(line) for line in content.decode().splitlines()]
-
-
 def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path):
     file, config = job
     one, two, again = tmp_path / "one", tmp_path / "two", tmp_path / "again"
@@ -56,19 +49,8 @@ def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path)
     assert other_errors == "" and not [line for line in other_output.splitlines() if "[Gloo]" not in line]
 
     main.run(Job.start(dataclasses.replace(config, devices=2), one))
-    whole, both = worlds.contents(one), worlds.contents(two)
-    assert whole.keys() == both.keys() and len(whole) == 9
-    for path, content in whole.items():
-        if path.endswith(("train.jsonl", "predictions.json")):
-            assert both[path] == content, path
-        elif path.endswith(".safetensors"):
-            arrays, others = prompts.load(one / path), prompts.load(two / path)
-            for name in arrays:
-                np.testing.assert_allclose(others[name], arrays[name], rtol=1e-5, atol=1e-5)
-        else:
-            for line, twin in zip(lines(content), lines(both[path]), strict=True):
-                for name, value in line.items():
-                    np.testing.assert_allclose(twin[name], value, rtol=1e-4, atol=1e-5, err_msg=f"{path} {name}")
+    worlds.assert_alike(one, two)
+    both = worlds.contents(two)
 
     arm = ("--arms", "Prompt Tuning")
     stopped = worlds.start(file, again, *arm)
