@@ -82,7 +82,7 @@ def test_what_cannot_be_classified_is_one_sentence_and_writes_nothing(name, head
 
 def test_single_texts_from_python(backbone):
     real = [("a boy runs .", "good"), ("a girl sings .", "good"), ("no boy runs .", "bad"), ("no girl sings .", "bad")]
-    generator = Generator.tune(backbone, REVIEWS, real, config=GeneratorConfig(
+    generator = Generator.tune(backbone, REVIEWS, real, variant="L_gen", config=GeneratorConfig(
         prompt_length=3, num_steps=1, examples_per_label=2))
     settings = SynthesisConfig(samples_per_label=3, max_new_tokens=4, unfinished="cut", temperature=1.0)
     made = generator.synthesize(config=settings)

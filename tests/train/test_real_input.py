@@ -19,6 +19,10 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("torch")
 
 
+_LIKE_OTHERS = {"Prompt Tuning #same-T", "Syn -> Real", "Syn -> Real #stages", "LoRA"}
+"""Rows that differ from others in their phases alone, which tests/methods checks."""
+
+
 @pytest.fixture(scope="module")
 def config(shared, tmp_path_factory) -> Config:
     """configs/real_smoke.py, cut to one seed and the fewest updates."""
@@ -40,13 +44,6 @@ def config(shared, tmp_path_factory) -> Config:
                                        pad_multiple=100))
 
 
-def test_sick_goes_through_all_stages(config, tmp_path):
-    main.run(Job.start(dataclasses.replace(config, tasks=("SICK",)), tmp_path))
-    rows = read_rows(tmp_path / "results.jsonl")
-    assert [row.metric for row in rows] == ["accuracy", "f1"]
-    assert {(row.variant, row.split_source, row.n_test) for row in rows} == {("cut", "resampled", 40)}
-
-
 def test_mrpc_from_ready_splits_rejects_unfinished_sentences_by_default(config, tmp_path):
     sentence = ("The committee that met on Monday said in a letter of two pages that it will change no rule "
                 "before {} .")
@@ -58,15 +55,16 @@ def test_mrpc_from_ready_splits_rejects_unfinished_sentences_by_default(config, 
         main.run(Job.start(rejecting, tmp_path / "run"))
 
 
-def test_every_row_runs_on_sick(config, shared, tmp_path):
-    """All methods, a few updates each; SPoT and OPTIMA from SNLI, PPT from plain documents."""
+def test_every_kind_of_row_runs_on_sick(config, shared, tmp_path):
+    """All stages and methods, a few updates each; SPoT and OPTIMA from SNLI, PPT from plain documents."""
+    methods = {name: method for name, method in METHODS.items() if name not in _LIKE_OTHERS}
     (tmp_path / "documents.txt").write_text("\n\n".join(
         f"The {name} met on Monday. It {verb} the plan. Nobody asked why." for name in ("board", "court", "council")
         for verb in ("read", "liked", "changed")))
     few = dict(num_steps=2, eval_every=2)
     every = dataclasses.replace(
         config, tasks=("SICK",),
-        arms=tuple(f"FewGen: {name}" if "synthetic" in method.data else name for name, method in METHODS.items()),
+        arms=tuple(f"DawGen: {name}" if "synthetic" in method.data else name for name, method in methods.items()),
         transfer=dataclasses.replace(config.transfer, documents=str(tmp_path / "documents.txt"), ppt_steps=2,
                                      ppt_batch_size=4, ppt_pairs=30, optima_steps=2, held_out=20),
         classifier=dataclasses.replace(
@@ -74,7 +72,9 @@ def test_every_row_runs_on_sick(config, shared, tmp_path):
             demonstration_tokens=500, fine_tuning=FineTuningConfig(learning_rates=(1e-3,), batch_size=4, **few), **few))
     main.run(Job.start(every, tmp_path / "run"))
     rows = [row for row in read_rows(tmp_path / "run" / "results.jsonl") if row.metric == "accuracy"]
-    assert len(rows) == len(METHODS) and {row.method for row in rows} == {method.name for method in METHODS.values()}
+    assert len(rows) == len(methods) and {row.method for row in rows} == {method.name for method in methods.values()}
+    assert {(row.variant, row.split_source, row.n_test) for row in rows if row.method == "(Real, Syn) + GS"} == {
+        ("cut", "resampled", 40)}
     counts = {row.method: row.trainable_parameters for row in rows}
     assert counts["In-Context"] == 0 and counts["Prompt Tuning"] == 10 * 16 == counts["PPT"]
     assert counts["PFT + soft prompt"] == counts["Prompt-based FT"] + 10 * 16
