@@ -1,5 +1,6 @@
 """Fixtures and process-wide settings of the suite: 8 CPU devices, strict ranks, warnings are errors, no network."""
 
+import gc
 import importlib.util
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 import train  # noqa: F401  (sets the compiler's flag before a backend starts)
 from tests.results.browser import EXECUTABLE
 
+gc.set_threshold(200_000, 20, 100)  # tracing makes millions of small objects: a tenth of the suite's time
 jax.config.update("jax_num_cpu_devices", 8)
 # Programs are compiled once a machine: most of the suite's time is compilation.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))

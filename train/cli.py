@@ -3,6 +3,7 @@
 Exit status of every program:
 
     0    done; or told by SIGTERM to stop in a training loop, whose progress is saved: the same command goes on
+         (another status with --stopped-status, for clusters that start again only what failed)
     1    a fault of the program itself; the traceback says where
     2    a mistake in what was given, or a part of a grid failed while the rest went on; one sentence says which
     130  stopped by Ctrl-C
@@ -44,10 +45,11 @@ __all__ = ["Common", "apply", "guard", "help_of", "load_config", "parse", "parse
            "shipped_configs", "start", "take_processes"]
 
 EXITS = ("Exit status: 0 done; 1 a fault of the program (with a traceback); 2 a mistake in what was given, or a part "
-         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM (0 in a training loop, "
-         "whose progress is saved), 141 by | head.\n\n"
+         "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM (0, or --stopped-status, in "
+         "a training loop, whose progress is saved), 141 by | head.\n\n"
          "One of several processes that run it together is told --coordinator HOST:PORT, --num-processes N, "
-         "--process-id I and --local-device-ids 0,1, where its launcher does not say so (train.launch).")
+         "--process-id I and --local-device-ids 0,1, where its launcher does not say so (train.launch); they wait for "
+         "each other for --initialization-timeout 300 seconds.")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -270,7 +272,8 @@ def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     ids = {"type": lambda text: tuple(map(int, text.split(","))), "default": ()}
     for name, options in (("coordinator", {}), ("num-processes", {"type": int}), ("process-id", {"type": int}),
-                          ("local-device-ids", ids), ("initialization-timeout", {"type": int, "default": 300})):
+                          ("local-device-ids", ids), ("initialization-timeout", {"type": int, "default": 300}),
+                          ("stopped-status", {"type": int, "default": 0})):
         parser.add_argument(f"--{name}", **options)
     end = argv.index("--") if "--" in argv else len(argv)
     try:
@@ -279,7 +282,7 @@ def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
         raise UserError(f"{error.argument_name}: {error.message}; give one, for instance --coordinator 10.0.0.1:8476 "
                         "--num-processes 4 --process-id 0.") from None
     return Processes(told.coordinator, told.num_processes, told.process_id, told.local_device_ids,
-                     told.initialization_timeout), [*rest, *argv[end:]]
+                     told.initialization_timeout, told.stopped_status), [*rest, *argv[end:]]
 
 
 def start(argv: Sequence[str] | None = None) -> list[str]:
@@ -390,7 +393,7 @@ def guard(main: Callable[[list[str]], None], prepare: Callable[[list[str]], list
             sys.exit(_UNREAD)
     except BaseException as error:
         status = _status(error, received)
-        if status and world.count() > 1:  # the others would be waited for
+        if status and world.count() > 1 and not isinstance(error, world.Stopped):  # the others would be waited for
             if status == 1:
                 traceback.print_exc()
             sys.stderr.flush()
@@ -405,7 +408,7 @@ def _status(error: BaseException, received: Sequence[int]) -> int:
     if isinstance(error, world.Stopped):
         if world.leads():
             print(_STOPPED, file=sys.stderr)
-        return 0
+        return int(error.code or 0)
     if received:  # whatever became of its exception on the way
         print(_STOPPED, file=sys.stderr)
         return 128 + received[0]

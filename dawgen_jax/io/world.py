@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,9 @@ HEARTBEAT = 30
 done wait for it twice as long at their end."""
 
 _turns, _steps = itertools.count(), itertools.count()
-_state = {"leading": False, "listening": False, "told": False}
+_state = {"leading": False, "listening": False, "told": False, "stopped_status": 0}
+_INDEXED_POD = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
+"""Variables of a pod that is one of several, by its number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Processes:
       local_device_ids: numbers of the devices of this machine that are this process's; empty are all, or under Slurm
         and Open MPI that of its local rank.
       timeout: seconds in which all must have met.
+      stopped_status: the exit status of a program that was told to stop and has saved what it did. Clusters that
+        start again only what failed need one that is not 0.
     """
 
     coordinator: str | None = None
@@ -54,6 +59,7 @@ class Processes:
     process_id: int | None = None
     local_device_ids: tuple[int, ...] = ()
     timeout: int = 300
+    stopped_status: int = 0
 
 
 def initialize(told: Processes) -> None:
@@ -62,33 +68,48 @@ def initialize(told: Processes) -> None:
     Raises:
       UserError: they have not met in time, or what was told does not fit together.
     """
+    _state["stopped_status"] = told.stopped_status
     if told.num_processes == 1:
         return
     import jax  # programs that need none may import this module
 
     stated = (told.coordinator, told.num_processes, told.process_id)
-    advice = (f"(--coordinator {told.coordinator}, --num-processes {told.num_processes}, --process-id "
-              f"{told.process_id}); start every process with the same coordinator and number and an id of its own, or "
-              "one alone with --num-processes 1.")
 
     def give_up() -> None:
-        print(f"error: the processes have not met within {told.timeout} s {advice}", file=sys.stderr, flush=True)
+        print(f"error: the processes have not met within {told.timeout} s{_advice(told)}", file=sys.stderr, flush=True)
         os._exit(2)
 
     late = threading.Timer(told.timeout, give_up)  # JAX's own end of waiting is an abort with a stack of C++
     late.daemon = True
     late.start()
     try:
-        jax.distributed.initialize(*stated, told.local_device_ids or None, initialization_timeout=2 * told.timeout,
-                                   heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=2 * HEARTBEAT)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Kubernetes environment")  # what is to be done is said below
+            jax.distributed.initialize(*stated, told.local_device_ids or None, initialization_timeout=2 * told.timeout,
+                                       heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=2 * HEARTBEAT)
         jax.devices()  # each waits for the devices of all
     except (RuntimeError, TypeError, ValueError) as error:
-        if stated == (None, None, None) and "coordinator_address" in str(error):
-            return  # no launcher that JAX knows: one process
+        if stated == (None, None, None) and "coordinator_address" in str(error):  # no launcher that JAX knows
+            if os.environ.keys() >= _INDEXED_POD:
+                raise UserError("this pod is one of an indexed job, and JAX finds the others only with the package "
+                                "kubernetes: install it (pip install 'dawgen-jax[k8s]'), or let this one run alone "
+                                "with --num-processes 1.") from None
+            return
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"the processes cannot meet: {reason} {advice}") from None
+        raise UserError(f"the processes cannot meet: {reason}{_advice(told)}") from None
     finally:
         late.cancel()
+
+
+def _advice(told: Processes) -> str:
+    """' (--coordinator a:1, ...); start ...': what this process was told, or has found itself."""
+    found = _joined()
+    known = {"coordinator": told.coordinator or found.coordinator_address,
+             "num-processes": told.num_processes or (found.num_processes if found.client else None),
+             "process-id": found.process_id if found.coordinator_address else told.process_id}
+    words = ", ".join(f"--{name} {value}" for name, value in known.items() if value is not None)
+    return (f" ({words}); start every process with the same coordinator and number and an id of its own, or one alone "
+            "with --num-processes 1.")
 
 
 def topology() -> str:
@@ -236,10 +257,10 @@ def host(tree: Any) -> Any:
 
 
 class Stopped(SystemExit):
-    """The end of a program that was told to stop and has saved what it did."""
+    """The end of a program that was told to stop and has saved what it did; its status is what was told."""
 
     def __init__(self):
-        super().__init__(0)
+        super().__init__(_state["stopped_status"])
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from dawgen_jax.config import UserError
+from dawgen_jax.pipeline.recipes import STOPPED, TERMINATED
 
 __all__ = ["job_file"]
 
@@ -58,7 +59,7 @@ def job_file(kind: str, argv: Sequence[str], out: pathlib.Path, shards: int) -> 
             f"srun {shlex.join(words)} \"$SLURM_ARRAY_TASK_ID/{shards}\"\n")
     if kind == "kubernetes":
         # JSON is YAML; the shell fills in the index that the cluster gives each pod.
-        command = f"exec {shlex.join(words)} \"$JOB_COMPLETION_INDEX/{shards}\""
+        command = f"exec {shlex.join(words)} \"$JOB_COMPLETION_INDEX/{shards}\" --stopped-status {STOPPED}"
         container = {"name": "grid", "image": "dawgen-jax", "command": ["/bin/sh", "-c", command],
                      "volumeMounts": [{"name": "runs", "mountPath": str(out.parent)}],
                      "resources": {"limits": {"nvidia.com/gpu": 1}}}
@@ -66,6 +67,10 @@ def job_file(kind: str, argv: Sequence[str], out: pathlib.Path, shards: int) -> 
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "dawgen"},
             "spec": {"completionMode": "Indexed", "completions": shards, "parallelism": shards,
                      "backoffLimitPerIndex": 3,
+                     # What was told to stop is started again, and does not count as a failure.
+                     "podFailurePolicy": {"rules": [
+                         {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [STOPPED, TERMINATED]}},
+                         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]},
                      "template": {"spec": {"restartPolicy": "Never", "containers": [container],
                                            "volumes": [{"name": "runs", "persistentVolumeClaim":
                                                         {"claimName": "runs"}}]}}}}, indent=2) + "\n"

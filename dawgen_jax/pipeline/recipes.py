@@ -2,7 +2,8 @@
 
 JAX finds its world itself on Cloud TPU, GKE, Slurm and Kubernetes; elsewhere the coordinator's address, the number of
 processes and each process's own number are given. A program that is stopped goes on where it was when the same recipe
-is started again, in a directory that all processes share.
+is started again, in a directory that all processes share. Told to stop, it ends with 0, which clusters take for done:
+where they start again only what failed, it is given another status.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 
-__all__ = ["RECIPES"]
+__all__ = ["RECIPES", "STOPPED", "TERMINATED"]
 
 _PORT = 8476
+STOPPED = 75
+"""The exit status of a program that is to be started again (sysexits.h: temporary failure)."""
+TERMINATED = 143
+"""That of a program which SIGTERM ends outside of a training loop."""
+_GRACE = 120
+"""Seconds between being told to stop and the end."""
 
 
 def _shell(*lines: str) -> str:
@@ -27,22 +34,32 @@ def _json(value: dict) -> str:
 
 def tpu_vm(words: Sequence[str], processes: int, devices: int, name: str) -> str:
     """A Cloud TPU slice: the same command on every worker. JAX reads the rest from the machine's metadata."""
+    each = f'gcloud compute tpus tpu-vm ssh {name} --zone="$ZONE" --worker=all'
     return _shell(
-        f"# A v5e slice of {processes * devices} chips: {processes} workers of {devices}. Set ZONE and VERSION.",
+        f"# A v5e slice of {processes * devices} chips: {processes} workers of {devices}. Set ZONE, VERSION and SOURCE",
+        "# (what pip installs). --out must be a directory that all workers share (Filestore, or a bucket by gcsfuse).",
         f"gcloud compute tpus tpu-vm create {name} --zone=\"$ZONE\" --version=\"$VERSION\" \\",
         f"  --accelerator-type=v5litepod-{processes * devices} --spot",
-        f"gcloud compute tpus tpu-vm ssh {name} --zone=\"$ZONE\" --worker=all \\",
-        f"  --command={shlex.quote(shlex.join(words))}")
+        f"{each} --command=\"pip install 'dawgen-jax[tpu] @ $SOURCE'\"",
+        f"{each} --command={shlex.quote(shlex.join(words))}")
+
+
+def _topology(chips: int) -> str:
+    """'4x8': of a v5e slice of so many chips, as square as a power of two allows."""
+    short = 1 << (chips.bit_length() - 1) // 2
+    return f"{short}x{-(-chips // short)}"
 
 
 def gke(words: Sequence[str], processes: int, devices: int, name: str) -> str:
-    """A JobSet on a TPU node pool of GKE; JAX reads the pod's environment. A preempted set is started again."""
-    container = {"name": "main", "image": "dawgen-jax", "command": list(words),
+    """A JobSet on a TPU node pool of GKE; JAX reads the pod's environment. What is told to stop fails, and is
+    started again."""
+    container = {"name": "main", "image": "dawgen-jax", "command": [*words, "--stopped-status", str(STOPPED)],
                  "ports": [{"containerPort": _PORT}],
                  "resources": {"limits": {"google.com/tpu": devices}},
                  "volumeMounts": [{"name": "runs", "mountPath": "/runs"}]}
-    pod = {"restartPolicy": "Never", "containers": [container],
-           "nodeSelector": {"cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice"},
+    pod = {"restartPolicy": "Never", "containers": [container], "terminationGracePeriodSeconds": _GRACE,
+           "nodeSelector": {"cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+                            "cloud.google.com/gke-tpu-topology": _topology(processes * devices)},
            "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]}
     job = {"parallelism": processes, "completions": processes, "backoffLimit": 0, "template": {"spec": pod}}
     return _json({
@@ -56,8 +73,11 @@ def gke(words: Sequence[str], processes: int, devices: int, name: str) -> str:
 def _slurm(words: Sequence[str], name: str, *, nodes: int, tasks: int, gpus: int) -> str:
     return _shell(
         f"#SBATCH --job-name={name}", f"#SBATCH --nodes={nodes}", f"#SBATCH --ntasks-per-node={tasks}",
-        f"#SBATCH --gpus-per-node={gpus}", "#SBATCH --requeue", "#SBATCH --signal=TERM@120",
-        f"srun --gpu-bind=none --kill-on-bad-exit=1 {shlex.join(words)}").replace("set -euo pipefail\n", "", 1)
+        f"#SBATCH --gpus-per-node={gpus}", "#SBATCH --requeue", f"#SBATCH --signal=TERM@{_GRACE}",
+        f"srun --gpu-bind=none --kill-on-bad-exit=1 {shlex.join(words)} --stopped-status {STOPPED}",
+        "# At the end of its time the job has saved what it did, and stands in line again.",
+        f"status=$?; case $status in {STOPPED}|{TERMINATED}) scontrol requeue \"$SLURM_JOB_ID\";; esac; exit $status",
+        ).replace("set -euo pipefail\n", "", 1)
 
 
 def slurm_node(words: Sequence[str], processes: int, devices: int, name: str) -> str:

@@ -16,7 +16,6 @@ from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator.step import _chunks, generator_step, init_state
 from dawgen_jax.generator.variants import fixed_by
-from dawgen_jax.training.placement import Placement
 from tests.generator import toy
 
 CONFIG = GeneratorConfig(meta_learning_rate=0.5, weight_norm="sentence")
@@ -185,28 +184,22 @@ def test_swapping_two_labels_swaps_two_prompts(float64):
     close((other.weight_net, other.weight_opt_state), (after.weight_net, after.weight_opt_state), 1e-10)
 
 
-def test_seeds_in_one_program_and_four_and_eight_devices_agree_with_separate_runs(theta):
+def test_seeds_in_one_program_agree_with_separate_runs(theta):
+    """Several devices with one: tests/training/test_placement.py."""
     batches = [toy.batch(seed, labels=(0, 1, 2, 0, 1, 2, 0, 1)) for seed in (1, 2)]
     both = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     update = functools.partial(generator_step, config=CONFIG, model=toy.MODEL, num_steps=NUM_STEPS)
-    seeds = jax.vmap(update, in_axes=(0, None, 0))
-    ends = []
-    for devices in (1, 4, 8):
-        chex.clear_trace_counter()
-        placement = Placement.on(devices)
-        compiled = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=1)
-        state = placement.put(jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1)))
-        for _ in range(3):
-            state, metrics = compiled(state, theta, both)
-        ends.append((jax.tree.map(np.asarray, state), np.asarray(metrics["loss"])))
-    close(ends[0], ends[1])
-    close(ends[0], ends[2])
+    chex.clear_trace_counter()
+    seeds = toy.jit(chex.assert_max_traces(lambda *args: jax.vmap(update, in_axes=(0, None, 0))(*args), n=1))
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1))
+    for _ in range(3):
+        together, figures = seeds(together, theta, both)
     for seed, batch in enumerate(batches):
         state = start(seed=seed)
         for _ in range(3):
             state, metrics = step()(state, theta, batch)
-        close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], ends[0][0]), state)
-        np.testing.assert_allclose(metrics["loss"], ends[0][1][seed], rtol=1e-5)
+        close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], together), state)
+        np.testing.assert_allclose(metrics["loss"], figures["loss"][seed], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("asked", "examples", "parts"), [(0, 6, 3), (0, 8, 2), (0, 2, 2), (4, 6, 3), (5, 7, 1),

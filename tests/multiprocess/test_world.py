@@ -1,8 +1,11 @@
 """Two processes over loopback give one process's results; stopped or killed, they all end, and go on."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +13,7 @@ import time
 
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.config import FineTuningConfig, MeshConfig, UserError
 from dawgen_jax.io import world
 from dawgen_jax.pipeline import main
 from dawgen_jax.pipeline.job import Job
@@ -40,7 +43,16 @@ def saved(processes: list[subprocess.Popen], out: pathlib.Path, after: int = 0) 
         time.sleep(0.01)
 
 
-def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path):
+def stop(processes: list[subprocess.Popen], out: pathlib.Path, status: int) -> None:
+    """Send process 1 SIGTERM once there is a checkpoint; both end with the status, and the leader says what to do."""
+    saved(processes, out)
+    processes[1].send_signal(signal.SIGTERM)
+    (first, _, errors), (other, _, other_errors) = worlds.ended(processes)
+    assert (first, other) == (status, status), errors + other_errors
+    assert STOPPED in errors and STOPPED not in other_errors and not (out / "results.jsonl").exists()
+
+
+def test_two_processes_give_the_results_of_one_also_when_one_is_killed(job, tmp_path):
     file, config = job
     one, two, again = tmp_path / "one", tmp_path / "two", tmp_path / "again"
     (status, output, errors), (other_status, other_output, other_errors) = worlds.ended(worlds.start(file, two))
@@ -53,24 +65,56 @@ def test_two_processes_stopped_and_killed_give_the_results_of_one(job, tmp_path)
     both = worlds.contents(two)
 
     arm = ("--arms", "Prompt Tuning")
-    stopped = worlds.start(file, again, *arm)
-    saved(stopped, again)
-    stopped[1].send_signal(signal.SIGTERM)
-    (status, _, errors), (other_status, _, other_errors) = worlds.ended(stopped)
-    assert (status, other_status) == (0, 0), errors + other_errors
-    assert STOPPED in errors and STOPPED not in other_errors and not (again / "results.jsonl").exists()
-
-    there, killed = newest(again), worlds.start(file, again, *arm)
-    saved(killed, again, after=there)
+    killed = worlds.start(file, again, *arm)
+    saved(killed, again)
+    time.sleep(random.random() / 2)  # at any moment of what is left
     killed[1].kill()
     begin = time.monotonic()
     (status, _, errors), _ = worlds.ended(killed)
-    assert status != 0 and time.monotonic() - begin < worlds.ENDS, errors
-    assert not (again / "results.jsonl").exists()
+    assert time.monotonic() - begin < worlds.ENDS, errors
+    assert status != 0 and not (again / "results.jsonl").exists(), errors
 
     for status, _, errors in worlds.ended(worlds.start(file, again, *arm)):
         assert status == 0, errors
     assert worlds.contents(again) == {path: content for path, content in both.items() if "Prompt_Tuning" in path}
+
+
+def test_fine_tuning_that_is_cut_over_two_processes_goes_on_and_is_that_of_one(job, tmp_path):
+    """Weights and optimiser state are cut over the processes: neither has the whole of them, nor of a checkpoint."""
+    cut = dataclasses.replace(job[1], mesh=MeshConfig(fsdp=2), arms=("FT",), classifier=dataclasses.replace(
+        job[1].classifier, fine_tuning=FineTuningConfig((1e-3,), num_steps=24, batch_size=4, eval_every=12)))
+    grids.write_config(job[0].parent / "cut.py", cut)
+    file, one, two = job[0].parent / "cut.py", tmp_path / "one", tmp_path / "two"
+    stop(worlds.start(file, two, "--stopped-status", "75"), two, status=75)
+    for status, _, errors in worlds.ended(worlds.start(file, two)):
+        assert status == 0, errors
+    main.run(Job.start(dataclasses.replace(cut, devices=2), one))
+    worlds.assert_alike(one, two, count=2)
+
+
+LAUNCHERS = {
+    "Slurm": {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
+              "SLURM_LOCALID": "1"},
+    "Open MPI": {"OMPI_MCA_orte_hnp_uri": "28672.0;tcp://127.0.0.1:9", "OMPI_COMM_WORLD_SIZE": "2",
+                 "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+    "an indexed job of Kubernetes": {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "JOB_COMPLETION_INDEX": "1"},
+}
+
+
+def test_a_program_knows_that_its_launcher_has_started_several():
+    """None goes on alone: it waits for the others of its launcher, and says whom it waited for."""
+    started = {name: subprocess.Popen(
+        [sys.executable, "-m", "train.tables", "nowhere", "--initialization-timeout", "2"], cwd=grids.REPOSITORY,
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment)
+        for name, environment in LAUNCHERS.items()}
+    for name, process in started.items():
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2 and len(errors.strip().splitlines()) == 1, (name, errors)
+        if "Kubernetes" in name and importlib.util.find_spec("kubernetes") is None:
+            assert "pip install 'dawgen-jax[k8s]'" in errors
+        elif "Kubernetes" not in name:
+            assert re.search(r"have not met within 2 s \(--coordinator 127\.0\.0\.1:\d+, --num-processes 2, "
+                             r"--process-id 1\); start", errors), (name, errors)
 
 
 def test_a_process_that_finds_no_other_ends_with_a_sentence():
@@ -83,8 +127,9 @@ def test_a_process_that_finds_no_other_ends_with_a_sentence():
 
 def test_what_is_told_of_other_processes_may_stand_anywhere():
     told, rest = cli.take_processes(["x.py", "--process-id", "1", "--seeds", "1", "2", "--coordinator=a:1",
-                                     "--local-device-ids", "2,3", "--num-processes", "4", "--", "--process-id", "7"])
-    assert told == world.Processes("a:1", 4, 1, (2, 3))
+                                     "--local-device-ids", "2,3", "--num-processes", "4", "--stopped-status", "75",
+                                     "--", "--process-id", "7"])
+    assert told == world.Processes("a:1", 4, 1, (2, 3), stopped_status=75)
     assert rest == ["x.py", "--seeds", "1", "2", "--", "--process-id", "7"]
     assert cli.take_processes(["x.py"]) == (world.Processes(), ["x.py"])
     with pytest.raises(UserError, match="--num-processes: invalid int value: 'x'; give one"):

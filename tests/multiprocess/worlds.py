@@ -63,10 +63,11 @@ def contents(root: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.rglob(name)}
 
 
-def assert_alike(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Two runs of the job have the same samples and predictions, and prompts and metrics that differ by rounding."""
+def assert_alike(one: pathlib.Path, other: pathlib.Path, count: int = 9) -> None:
+    """Two runs of the job have so many files of results: the same samples and predictions, and prompts and metrics that
+    differ by rounding."""
     whole, both = contents(one), contents(other)
-    assert whole.keys() == both.keys() and len(whole) == 9
+    assert whole.keys() == both.keys() and len(whole) == count
     for path, content in whole.items():
         if path.endswith(("train.jsonl", "predictions.json")):
             assert both[path] == content, path

@@ -118,7 +118,9 @@ def test_job_files_run_every_shard(tmp_path):
     job = json.loads(job_file("kubernetes", argv, tmp_path, 4))
     assert job["spec"]["completionMode"] == "Indexed" and job["spec"]["completions"] == 4
     shell = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert shell[:2] == ["/bin/sh", "-c"] and shlex.split(shell[2])[-1] == "$JOB_COMPLETION_INDEX/4"
+    assert shell[:2] == ["/bin/sh", "-c"] and shlex.split(shell[2])[-3:] == [
+        "$JOB_COMPLETION_INDEX/4", "--stopped-status", "75"]
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [75, 143]  # told to stop: again
     with pytest.raises(UserError, match="--jobs pbs"):
         job_file("pbs", argv, tmp_path, 1)
     with pytest.raises(UserError, match="--shards 0"):

@@ -61,8 +61,9 @@ def test_ssh_numbers_its_processes_and_fails_with_any_of_them(capsys, tmp_path):
 
 def test_tpu_vm_runs_the_command_on_every_worker(capsys, tmp_path):
     text = render(capsys, "tpu-vm", "--processes", "4", "--devices", "4")
-    _, noted = script(tmp_path, text, {"gcloud": note(tmp_path)}, ZONE="z", VERSION="v")
-    assert noted[-1] == f"--command={WORDS}" and "v5litepod-16" in text and "--worker=all" in text
+    _, noted = script(tmp_path, text, {"gcloud": note(tmp_path)}, ZONE="z", VERSION="v", SOURCE="s")
+    assert "pip install" in noted[-2] and noted[-1] == f"--command={WORDS}"
+    assert "v5litepod-16" in text and "--worker=all" in text
 
 
 def test_slurm_tells_a_nodes_task_its_devices_and_hides_none_from_a_gpus_task(capsys, tmp_path):
@@ -74,12 +75,21 @@ def test_slurm_tells_a_nodes_task_its_devices_and_hides_none_from_a_gpus_task(ca
         assert re.search(r"--signal=TERM@\d+", text) and "--requeue" in text
 
 
+@pytest.mark.parametrize(("status", "again"), [(0, False), (75, True), (143, True), (2, False)])
+def test_a_slurm_job_that_was_told_to_stop_stands_in_line_again(capsys, tmp_path, status, again):
+    text = render(capsys, "slurm-node")
+    assert f"{WORDS} --local-device-ids 0,1,2,3,4,5,6,7 --stopped-status 75\n" in text
+    done, noted = script(tmp_path, text, {"srun": f"exit {status}", "scontrol": note(tmp_path)}, SLURM_JOB_ID="17")
+    assert done.returncode == status and noted == ["17"] * again
+
+
 def test_clusters_start_as_many_pods_as_there_are_processes(capsys):
     spec = json.loads(render(capsys, "gke", "--processes", "4", "--devices", "4"))["spec"]
     job = spec["replicatedJobs"][0]["template"]["spec"]
     assert (job["parallelism"], job["completions"]) == (4, 4) and spec["failurePolicy"]["maxRestarts"] > 0
     [container] = job["template"]["spec"]["containers"]
-    assert container["command"] == ["python", "-m", *PROGRAM]
+    assert container["command"] == ["python", "-m", *PROGRAM, "--stopped-status", "75"]  # only failures restart
+    assert job["template"]["spec"]["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     sky = json.loads(render(capsys, "skypilot", "--processes", "3"))
     assert sky["num_nodes"] == 3 and sky["run"].startswith(WORDS) and "$SKYPILOT_NODE_RANK" in sky["run"]

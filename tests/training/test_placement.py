@@ -65,20 +65,24 @@ def classifier_run(trained, placement):
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     frozen = () if trained.weights else placement.put({"theta": theta()}, MODEL)["theta"]
 
-    def gradients(params, frozen, batch):
-        return jax.vmap(jax.grad(loss), in_axes=(0, None, 0))(params, frozen, jax.tree.map(lambda x: x[:, 0], batch))
+    def with_gradients(state, frozen, batch):
+        """The update, and the real source's gradients at its start: one program to compile."""
+        gradients = jax.vmap(jax.grad(loss), in_axes=(0, None, 0))
+        after, metrics = step(state, frozen, batch)
+        return after, metrics | {"gradients": gradients(state.params, frozen, jax.tree.map(lambda x: x[:, 0], batch))}
 
-    grads = placement.compile_score(gradients, batch_axis=2, model=MODEL)(placement.put(start, MODEL), frozen, batch)
     chex.clear_trace_counter()
-    update = placement.compile_step(chex.assert_max_traces(lambda *args: step(*args), n=1), batch_axis=2, model=MODEL)
-    state, losses = placement.create(init, start, MODEL), []
+    update = placement.compile_step(chex.assert_max_traces(lambda *args: with_gradients(*args), n=1), batch_axis=2,
+                                    model=MODEL)
+    state, losses, grads = placement.create(init, start, MODEL), [], []
     for _ in range(3):
         before = jax.tree.map(lambda leaf: leaf.sharding, state)
         state, metrics = update(state, frozen, batch)
         assert jax.tree.map(lambda leaf: leaf.sharding, state) == before
         losses.append(np.asarray(metrics["loss"]))
+        grads.append(jax.tree.map(np.asarray, metrics["gradients"]))
     assert state.ok.all()
-    return jax.tree.map(np.asarray, grads), losses, state
+    return grads[0], losses, state
 
 
 @meshes

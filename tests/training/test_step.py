@@ -127,7 +127,7 @@ def test_a_non_finite_loss_leaves_everything_as_it_was(theta, step):
     chex.assert_trees_all_equal((later.step, later.params), (state.step, state.params))
 
 
-def test_one_four_and_eight_devices_and_vmapped_seeds_agree(theta, step):
+def test_one_and_four_devices_and_vmapped_seeds_agree(theta, step):
     batches = [stack([tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)]) for k in range(2)]
     batches[1].label[1] = (batches[1].label[0] + 1) % 3
     for leaf in batches[1][:2]:
@@ -136,7 +136,7 @@ def test_one_four_and_eight_devices_and_vmapped_seeds_agree(theta, step):
     starts = np.stack([start(0), start(1)])
     outcomes = []
     seeds = jax.vmap(step_with(transform()), in_axes=(0, None, 0))
-    for devices in (1, 4, 8):
+    for devices in (1, 4):
         placement = Placement.on(devices)
         chex.clear_trace_counter()
         update = placement.compile_step(chex.assert_max_traces(lambda *args: seeds(*args), n=1), batch_axis=2)
