@@ -5,7 +5,7 @@
 steps: the prompt step with surgery and the generator step of configs/paper.py on made-up rows at their budgets, in
 bfloat16: milliseconds, useful operations a second (train.compile says what is useful), and their share of the rate of
 one large product measured in the same run and of the published peak. decoding: benchmarks.generation's accelerator
-part. seeds: five seeds in one program against five runs of one. mini: ``python -m train.run mini``, whole. suite: the
+part, of the backbone's shape. seeds: five seeds in one program against five runs of one. mini: ``python -m train.run mini``, whole. suite: the
 tests of the mathematics and of T5 on the accelerator; sharding has its own 8 CPU devices. Without an accelerator it
 runs on the CPU, where --backbone mini is the size to try. The last line is JSON.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import os
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def steps(runs: int, backbone: str) -> dict:
                          "share_of_product": rate / figures["product_tflop_per_s"]}
         if peak:
             figures[step]["share_of_peak"] = 1e12 * rate / peak
+        print(step, figures[step], flush=True)  # the next one may not fit
     return figures
 
 
@@ -81,7 +83,8 @@ def seeds(runs: int, backbone: str) -> dict:
 def child(*command: str) -> dict:
     """A command in a process of its own, which finds the memory that this one does not hold."""
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    environment.setdefault("JAX_PLATFORMS", f"{jax.devices()[0].platform},cpu".replace("cpu,cpu", "cpu"))
+    platform = {"gpu": "cuda"}.get(jax.devices()[0].platform, jax.devices()[0].platform)
+    environment.setdefault("JAX_PLATFORMS", ",".join(dict.fromkeys((platform, "cpu"))))
     start = time.perf_counter()
     code = subprocess.run([sys.executable, "-m", *command], env=environment).returncode
     return {"exit_status": code, "seconds": time.perf_counter() - start}
@@ -90,7 +93,7 @@ def child(*command: str) -> dict:
 def main() -> None:
     """Answer what --only names, and report."""
     questions: dict[str, Callable[[int, str], dict]] = {
-        "steps": steps, "decoding": lambda runs, _: generation.accelerator(runs), "seeds": seeds,
+        "steps": steps, "decoding": lambda runs, size: generation.accelerator(runs, SHAPES[size]), "seeds": seeds,
         "mini": lambda *_: child("train.run", "mini", "--out", "runs/accelerator_mini"),
         "suite": lambda *_: child("pytest", "-q", "-n", "4", *TESTS)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,7 +104,7 @@ def main() -> None:
     for name in arguments.only:
         figures[name] = questions[name](arguments.runs, arguments.backbone)
         print(name, figures[name], flush=True)
-    peers.report(figures)
+    peers.report({"arguments": vars(arguments), "date": f"{datetime.date.today()}", **figures})
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ largest budget); only useful tokens count, and outputs may first differ only at 
 scores below 1e-4: a row that differs elsewhere ends the run with an error once all is printed. Needs torch and
 ctranslate2 (pip install ctranslate2). flat: seconds and peak memory of 10 x the samples. top_k: keeping the best k of
 32,128 scores. load: peak memory of reading a T5-large-shaped checkpoint. accelerator: tokens per second of T5-large in
-bfloat16 at batch 256, and its share of the bound that the measured copy bandwidth sets. The last line is JSON.
+bfloat16 at batch 256 behind two widths of the source, the share of the bound that the measured copy bandwidth sets, and
+what cross-attention would gain by keys and values in int8. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import gzip
 import itertools
@@ -37,6 +39,7 @@ from dawgen_jax.backbones import sampling
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, decode, model
+from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.engine import Decoder
 
 BUDGETS = (10, 18, 26, 34, 42, 50)
@@ -315,11 +318,17 @@ def load() -> dict:
     return found
 
 
-def accelerator(runs: int, slots: int = 256, source: int = 128, steps: int = 64) -> dict:
-    """T5-large, bfloat16: tokens per second and the share of what the memory bandwidth allows."""
-    import dataclasses
+def copy_rate(runs: int) -> float:
+    """Bytes a second of reading and writing one large array."""
+    block = jnp.zeros(2**29 if jax.devices()[0].platform != "cpu" else 2**24, jnp.bfloat16)
+    copies = 50  # in one program, so that launching it does not count
+    copy = jax.jit(lambda block: jax.lax.fori_loop(0, copies, lambda _, block: block + 1, block))
+    return copies * 2 * block.nbytes / peers.alternate({"copy": lambda: copy(block)}, runs)["copy"]
 
-    config = dataclasses.replace(peers.LARGE, dtype="bfloat16")
+
+def token_rate(runs: int, config: T5Config, source: int, rate: float, slots: int = 256, steps: int = 64) -> dict:
+    """Tokens a second in bfloat16, and the share of what ``rate`` bytes a second allow."""
+    config = dataclasses.replace(config, dtype="bfloat16")
     theta = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.init(config, key)))(
         jax.random.key(0)
     )
@@ -336,16 +345,47 @@ def accelerator(runs: int, slots: int = 256, source: int = 128, steps: int = 64)
         state = state.replace(active=~state.active)
         return decode.advance(state, theta, np.int32(slots), banned=none, exempt=none, draw=False, config=config).tokens
 
-    block = jnp.zeros(2**29, jnp.bfloat16)
-    copies = 50  # in one program, so that launching it does not count
-    copy = jax.jit(lambda block: jax.lax.fori_loop(0, copies, lambda _, block: block + 1, block))
-    seconds = peers.alternate({"decode": lambda: run(state, theta), "copy": lambda: copy(block)}, runs)
-    bandwidth = copies * 2 * block.nbytes / seconds["copy"]
+    seconds = peers.alternate({"decode": lambda: run(state, theta)}, runs)["decode"]
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves((theta["decoder"], theta["head"])))
     caches = sum(leaf.nbytes for leaf in jax.tree.leaves((state.cache, state.encoded.cross)))
-    bound = (weights + caches) / bandwidth
-    return {"large_tokens_per_second": slots * steps / seconds["decode"], "copy_gb_per_second": bandwidth / 1e9,
-            "share_of_bandwidth_bound": bound * steps / seconds["decode"]}  # fmt: skip
+    return {"tokens_per_second": slots * steps / seconds, "ms_a_token": 1e3 * seconds / steps,
+            "share_of_bandwidth_bound": (weights + caches) / rate * steps / seconds}  # fmt: skip
+
+
+def int8(runs: int, config: T5Config, source: int = 128, rows: int = 256) -> dict:
+    """Cross-attention of one token in all layers, its keys and values held in bfloat16, and in int8 with a scale a key.
+
+    What the decoder would gain by holding them so: it does not.
+    """
+    shape, repeats = (config.num_decoder_layers, rows, config.num_heads, source, config.d_kv), 20
+    held = tuple(jax.random.normal(jax.random.key(i), shape, jnp.bfloat16) for i in range(2))
+    scales = tuple(jnp.max(jnp.abs(part), -1, keepdims=True) / 127 for part in held)
+    small = tuple(jnp.round(part / scale).astype(jnp.int8) for part, scale in zip(held, scales, strict=True))
+
+    def attend(query, layer):
+        keys, values = layer
+        scores = jnp.matmul(query, keys.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+        return jnp.matmul(jax.nn.softmax(scores, -1).astype(query.dtype), values), None
+
+    def wide(query, layer):
+        return attend(query, tuple(part.astype(query.dtype) * scale for part, scale in layer))
+
+    def token(step, held):  # a layer's query is what the one before has mixed
+        once = lambda _, query: jax.lax.scan(step, query, held)[0]  # noqa: E731
+        return jax.lax.fori_loop(0, repeats, once, jnp.ones((*shape[1:3], 1, shape[-1]), jnp.bfloat16))
+
+    plain, quantised = jax.jit(lambda held: token(attend, held)), jax.jit(lambda held: token(wide, held))
+    pairs = tuple(zip(small, scales, strict=True))
+    seconds = peers.alternate({"bfloat16": lambda: plain(held), "int8": lambda: quantised(pairs)}, runs)
+    return {"ms_a_token": {name: 1e3 * value / repeats for name, value in seconds.items()},
+            "int8_gain": seconds["bfloat16"] / seconds["int8"]}
+
+
+def accelerator(runs: int, config: T5Config = peers.LARGE) -> dict:
+    """Decoding in bfloat16 at batch 256 behind two widths of the source, and cross-attention in int8."""
+    rate = copy_rate(runs)
+    return {"copy_gb_per_second": rate / 1e9, "int8": int8(runs, config),
+            **{f"source {width}": token_rate(runs, config, width, rate) for width in (64, 128)}}
 
 
 def main() -> None:
