@@ -5,9 +5,9 @@
 steps: the prompt step with surgery and the generator step of configs/paper.py on made-up rows at their budgets, in
 bfloat16: milliseconds, useful operations a second (train.compile says what is useful), and their share of the rate of
 one large product measured in the same run and of the published peak. decoding: benchmarks.generation's accelerator
-part, of the backbone's shape. seeds: five seeds in one program against five runs of one. mini: ``python -m train.run mini``, whole. suite: the
-tests of the mathematics and of T5 on the accelerator; sharding has its own 8 CPU devices. Without an accelerator it
-runs on the CPU, where --backbone mini is the size to try. The last line is JSON.
+part, of the backbone's shape. seeds: five seeds in one program against five runs of one. mini: ``python -m train.run
+mini``, whole. suite: the tests of the mathematics and of T5 on the accelerator; sharding has its own 8 CPU devices.
+Without an accelerator it runs on the CPU, where --backbone mini is the size to try. The last line is JSON.
 """
 
 from __future__ import annotations
