@@ -55,8 +55,9 @@ CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = "stopped; the same command goes on from what is finished or checkpointed."
 _UNREAD = 128 + signal.SIGPIPE
-_GRACE = 10.0
-"""Seconds from a signal to the end; schedulers wait for 30 before they kill."""
+_GRACE, _PATIENCE = 10.0, 120.0
+"""Seconds from a signal to the end, of a program and of a training loop that was told to save its progress: a step may
+take longer than the 30 s that schedulers wait by themselves before they kill."""
 
 _OWN = re.compile("^--(?=(data|columns|label)($|=))")
 """In front of short names of own.data, own.columns and own.label: what most users must say of their file."""
@@ -326,8 +327,8 @@ def _catch_signals() -> list[int]:
 
     The first of them raises SystemExit; the others are ignored then. (SIGTERM in a training loop waits until the loop
     has saved its progress. Where several processes run the program JAX takes it, and tells all of them.) Where that
-    does not end the program in ``_GRACE`` seconds, since it compiles or has caught the exception, a thread does: what
-    is on disk is whole at any moment.
+    does not end the program in ``_GRACE`` seconds, since it compiles or has caught the exception, or the loop in
+    ``_PATIENCE``, a thread does: what is on disk is whole at any moment.
 
     Returns:
       a list that will hold the signal.
@@ -344,8 +345,10 @@ def _catch_signals() -> list[int]:
         sys.exit(128 + number)
 
     def watch() -> None:
-        number = ours.recv(1)[0]  # written by the interpreter as the signal arrives, before any Python code runs
-        time.sleep(_GRACE)
+        while (number := ours.recv(1)[0]) not in _STOPPING:  # written as a signal arrives, before any Python code runs
+            pass
+        saves = number == signal.SIGTERM and world.listens()
+        time.sleep(_PATIENCE if saves else _GRACE)
         print(_STOPPED, file=sys.stderr, flush=True)
         os._exit(128 + number)
 

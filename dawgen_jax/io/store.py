@@ -17,10 +17,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 import pathlib
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +32,10 @@ from dawgen_jax.io.files import aside
 
 __all__ = ["artefact", "claim", "discard", "exists", "finish", "partial", "unfinished_group"]
 
+log = logging.getLogger(__name__)
+
+_SILENT = 3.0
+"""Seconds after which a process says that it waits for a claim."""
 _LONGEST = 150
 """Characters of an artefact's name: file systems take 255, hash and marks included."""
 
@@ -47,12 +53,25 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
 
     Args:
       folder: of the artefact.
+
+    Raises:
+      UserError: the file system keeps no locks.
     """
     path = folder.parent / ".claims" / folder.name  # never removed: a waiting process may have it open
     with contextlib.ExitStack() as held:
         def lock() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(path.open("a")), fcntl.LOCK_EX)
+            file = held.enter_context(path.open("a"))
+            late = threading.Timer(_SILENT, log.warning, ("%s: waiting for another process that works on it.", folder))
+            late.daemon = True
+            late.start()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be locked ({error.strerror}); give a run directory on a file system "
+                                "that keeps locks.") from error
+            finally:
+                late.cancel()
 
         world.led(lock)
         yield
@@ -119,7 +138,10 @@ def _finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
     fresh.mkdir(parents=True)
     try:
         fill(fresh)
-        with contextlib.suppress(OSError):  # another process has published the same meanwhile
+        try:
             os.rename(fresh, folder)
+        except OSError:
+            if not folder.exists():  # else another process has published the same meanwhile
+                raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

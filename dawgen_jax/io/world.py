@@ -26,8 +26,8 @@ import numpy as np
 
 from dawgen_jax.config import UserError
 
-__all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "leads", "led", "listening", "number",
-           "place", "spread", "stopping", "tell_to_stop", "topology"]
+__all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "leads", "led", "listening", "listens",
+           "number", "place", "spread", "stopping", "tell_to_stop", "topology"]
 
 HEARTBEAT = 30
 """Seconds after which a process that is gone ends the others (a broken connection ends them at once); those that are
@@ -273,10 +273,15 @@ def listening() -> Iterator[None]:
         _state["listening"] = False
 
 
+def listens() -> bool:
+    """Whether a program that is told to stop now will end by itself, when its progress is saved."""
+    return _state["listening"]
+
+
 def tell_to_stop() -> bool:
     """Tell a world of one process to stop; whether it listens. (JAX takes the signal where there are several.)"""
-    _state["told"] = _state["listening"]
-    return _state["listening"]
+    _state["told"] = listens()
+    return listens()
 
 
 def stopping() -> bool:

@@ -32,6 +32,9 @@ _KEPT = 2
 class Checkpoints:
     """The newest checkpoints of a run in a folder; on leaving the context what was saved is on disk.
 
+    Attributes:
+      newest: the step that this process has saved or restored last, or None.
+
     >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
     ...     checkpoints.save(3, {"prompt": np.ones(2)})
@@ -40,6 +43,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike):
+        self.newest: int | None = None
         options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=True)
         self._folder = pathlib.Path(folder).absolute()
         try:
@@ -66,6 +70,7 @@ class Checkpoints:
         The arrays may be donated or changed at once: the host has copies. One is written at a time.
         """
         self._manager.save(step, args=ocp.args.StandardSave(self._leaves(tree)))
+        self.newest = step
 
     def restore(self, like: Any) -> Any:
         """The newest tree, with the structure of ``like``.
@@ -89,6 +94,7 @@ class Checkpoints:
             advice = (f"remove {self._folder / str(step)}, and its stage goes on from step {max(before)}" if before
                       else _AGAIN)
             raise self._broken(f"the checkpoint of step {step}", error, advice) from error
+        self.newest = step
         return jax.tree.unflatten(jax.tree.structure(like), leaves.values())
 
     def _broken(self, what: str, error: Exception, advice: str) -> UserError:

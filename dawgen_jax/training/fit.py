@@ -10,8 +10,10 @@ K seeds may be trained as one program: then every leaf of state and metrics has 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +29,8 @@ from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Best", "Fitted", "Schedule", "fit"]
+
+logger = logging.getLogger(__name__)
 
 
 class Schedule(NamedTuple):
@@ -109,7 +113,8 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
             log.forget(offset + first - (first_scored and first == 0))
         pending: list[dict] = []
         told = False
-        with world.listening(), progress(schedule.num_steps, title, done=first, unit="step") as bar:
+        with (_saying_where(title, checkpoints, offset), world.listening(),
+              progress(schedule.num_steps, title, done=first, unit="step") as bar):
             bar.set_postfix_str("compiling")
             if first_scored and first == 0:
                 best, line = _evaluate(evaluate, state, best, offset)
@@ -140,6 +145,18 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
                 if stop and not last:
                     raise world.Stopped
     return Fitted(state, best, line)
+
+
+@contextlib.contextmanager
+def _saying_where(title: str, checkpoints: Checkpoints, offset: int) -> Iterator[None]:
+    """Where the program is stopped inside, say what the next start goes on from."""
+    try:
+        yield
+    except SystemExit:
+        newest = checkpoints.newest
+        logger.warning("%s: %s.", title, "no checkpoint yet" if newest is None else
+                       f"the newest checkpoint is of step {offset + newest}")
+        raise
 
 
 def _evaluate(evaluate: Callable, state, best: Best | None, step: int) -> tuple[Best | None, dict]:

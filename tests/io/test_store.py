@@ -1,5 +1,6 @@
 """Files and artefacts: whole or not at all, one maker at a time."""
 
+import errno
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import threading
 import pytest
 
 from dawgen_jax.config import UserError
+from dawgen_jax.io import store
 from dawgen_jax.io.files import read_json, replacing, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial
@@ -61,7 +63,8 @@ def test_two_makers_of_one_artefact_leave_one(tmp_path):
     assert (folder / "x").read_text() == "first" and len(list(folder.parent.iterdir())) == 1
 
 
-def test_a_claim_is_held_by_one_process_and_dies_with_it(tmp_path):
+def test_a_claim_is_held_by_one_process_and_dies_with_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(store, "_SILENT", 0.1)
     folder = artefact(tmp_path, "cells", "a", "0")
     hold = ("import pathlib, sys, time; from dawgen_jax.io.store import claim\n"
             "with claim(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
@@ -76,9 +79,31 @@ def test_a_claim_is_held_by_one_process_and_dies_with_it(tmp_path):
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     assert not entered.wait(0.5)  # as long as the other process lives
+    assert caplog.messages == [f"{folder}: waiting for another process that works on it."]
     process.kill()
     process.communicate()
     assert entered.wait(30)
+
+
+def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(store.fcntl, "flock", refuse)
+    with pytest.raises(UserError, match=r"a-0: cannot be locked \(No locks available\); give a run directory"), claim(
+            artefact(tmp_path, "cells", "a", "0")):
+        pass
+
+
+def test_a_folder_that_cannot_be_published_is_an_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = artefact(tmp_path, "cells", "a", "0")
+    monkeypatch.setattr(store.os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        finish(folder, lambda fresh: (fresh / "x").write_text("1"))
+    assert not list(folder.parent.iterdir())
 
 
 def test_a_torn_line_of_metrics_is_left_out(tmp_path):

@@ -174,6 +174,15 @@ STUBBORN = """
         with contextlib.suppress(BaseException):
             time.sleep(60)
 """
+SAVING = """
+    from dawgen_jax.io import world
+    cli._GRACE = 0.2
+    with world.listening():
+        print("ready", flush=True)
+        time.sleep(1)
+        if world.stopping():
+            raise world.Stopped
+"""
 POOL = """
     from dawgen_jax.miniworld.corpus import CorpusConfig
     from dawgen_jax.miniworld.pretraining import blocks
@@ -186,7 +195,7 @@ POOL = """
 def started(body):
     """A program with this body in a process group of its own, once it is at work."""
     text = f"import contextlib, time\nfrom train import cli\ndef main(argv):\n    {body.strip()}\n"
-    if body != POOL:
+    if "ready" not in body:
         text = text.replace("main(argv):\n", "main(argv):\n    print('ready', flush=True)\n")
     process = subprocess.Popen(
         [sys.executable, "-c", text + "cli.guard(main)\n"], cwd=REPOSITORY, env=os.environ | {"JAX_PLATFORMS": "cpu"},
@@ -197,7 +206,8 @@ def started(body):
 
 @pytest.mark.parametrize(("body", "number", "status"), [
     (SLEEPING, signal.SIGTERM, 143), (SLEEPING, signal.SIGINT, 130), (CAUGHT, signal.SIGTERM, 143),
-    (STUBBORN, signal.SIGINT, 130), (POOL, signal.SIGINT, 130), (POOL, signal.SIGTERM, 143)])
+    (STUBBORN, signal.SIGINT, 130), (SAVING, signal.SIGTERM, 0), (POOL, signal.SIGINT, 130),
+    (POOL, signal.SIGTERM, 143)])
 def test_a_signal_ends_a_program_and_its_workers_with_one_sentence(body, number, status):
     process = started(body)
     os.killpg(process.pid, number)  # to all of the group, as a terminal and a scheduler do

@@ -96,7 +96,7 @@ def test_evaluations_may_only_be_logged(tmp_path):
     assert fitted.best is None and [line["step"] for line in lines if "params" in line] == [2, 4]
 
 
-def test_a_run_that_is_told_to_stop_saves_at_the_next_whole_line_and_goes_on(tmp_path, monkeypatch):
+def test_a_run_that_is_told_to_stop_saves_at_the_next_whole_line_and_goes_on(tmp_path, monkeypatch, caplog):
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
     schedule = Schedule(9, eval_every=4, log_every=2, checkpoint_every=100)
@@ -110,6 +110,7 @@ def test_a_run_that_is_told_to_stop_saves_at_the_next_whole_line_and_goes_on(tmp
     monkeypatch.setitem(world._state, "told", False)
     with pytest.raises(world.Stopped) as ended:
         run(tmp_path / "stopped", schedule, evaluate=closeness, values=values)
+    assert caplog.messages[-1].endswith(": the newest checkpoint is of step 4.")
     assert ended.value.code == 0 and MetricsLog(tmp_path / "stopped" / "metrics.jsonl").lines()[-1]["step"] == 4
     monkeypatch.setitem(world._state, "told", False)  # as in a new process
     again, repeated = run(tmp_path / "stopped", schedule, evaluate=closeness)
