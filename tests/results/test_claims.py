@@ -137,7 +137,7 @@ def test_pairs_for_power_against_published_values(effect, pairs):
     assert pairs_for_power(effect) == pairs
 
 
-@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0])
+@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0, 8.0])  # of the last, with 2 pairs, a tail is next to nothing
 def test_pairs_for_power_against_integration(effect):
     """The power as an integral over the sample deviation, without the noncentral t distribution."""
     def power(n):
@@ -164,6 +164,16 @@ def test_verdicts_follow_the_corrected_p(make_row):
     pooled = found["DawGen: (Real, Syn) vs. DawGen: Real+Syn"]
     assert pooled[2] == "undecided" and pooled[10:12] == ("0.016", "0.078")
     assert found["DawGen: (Real, Syn) + GS vs. DawGen: (Real, Syn)"][10:] == ("1.000", "1.000", "–")
+
+
+def test_the_method_is_compared_with_the_baselines_that_were_run(make_row):
+    ours = arm(make_row, [0.5, 0.6], "(Real, Syn) + GS")
+    others = [*arm(make_row, [0.6, 0.8], "FT"), *arm(make_row, [0.5, 0.5], "LoRA"),
+              *arm(make_row, [0.3, 0.3], "Prompting (zero-shot)"),
+              *arm(make_row, [0.5, 0.6], "(Real, Syn) + GS", generator="FewGen")]
+    [table] = claims([*ours, *others])
+    assert [(line[1], line[5]) for line in table.rows if line[0] == "the method is above the baselines"] == [
+        ("DawGen: (Real, Syn) + GS vs. FT", "-15.00"), ("DawGen: (Real, Syn) + GS vs. LoRA", "+5.00")]
 
 
 def test_lora_with_synthetic_data_is_compared_with_lora_alone(make_row):
