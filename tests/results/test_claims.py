@@ -137,7 +137,7 @@ def test_pairs_for_power_against_published_values(effect, pairs):
     assert pairs_for_power(effect) == pairs
 
 
-@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0, 8.0])  # of the last, with 2 pairs, a tail is next to nothing
+@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0])
 def test_pairs_for_power_against_integration(effect):
     """The power as an integral over the sample deviation, without the noncentral t distribution."""
     def power(n):
