@@ -16,12 +16,14 @@ from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.results.render import Table, to_markdown
 
 FIGURES = {
-    "weight_entropy": "entropy of the token weights, as a share of the greatest",
-    "loss_wgen": "L_wGen: weighted negative log-likelihood a token",
-    "nll": "L_gen: the same without weights",
-    "loss_disc": "L_disc",
-    "loss_dist": "L_dist",
+    "weight_entropy": ("entropy of the token weights, as a share of the greatest", ".3f"),
+    "loss_wgen": ("L_wGen: weighted negative log-likelihood a token", ".3f"),
+    "nll": ("L_gen: the same without weights", ".3f"),
+    "loss_disc": ("L_disc", ".3f"),
+    "loss_dist": ("L_dist", ".3f"),
+    "meta_grad_norm": ("norm of the meta-gradient", ".1e"),
 }
+"""Of metrics.jsonl: what it is, and how it is printed."""
 
 
 def read_run(run: pathlib.Path) -> dict[str, list[dict[int, dict]]]:
@@ -41,9 +43,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 40, 80, 240])
     arguments = parser.parse_args()
     found = read_run(arguments.run)
-    for key, title in FIGURES.items():
-        rows = tuple((name, *(f"{statistics.fmean(seed[step][key] for seed in seeds):.3f}" for step in arguments.steps),
-                      str(len(seeds))) for name, seeds in found.items())
+    for key, (title, form) in FIGURES.items():
+        rows = tuple((name, *(format(statistics.fmean(seed[step][key] for seed in seeds), form)
+                              for step in arguments.steps), str(len(seeds))) for name, seeds in found.items())
         print(to_markdown(Table(title, ("generator", *(f"update {step}" for step in arguments.steps), "seeds"), rows)))
 
 
