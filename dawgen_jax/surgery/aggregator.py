@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from optax.experimental import aggregating
 
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.config import ConfigError, check_choice
 from dawgen_jax.surgery import weightings
 from dawgen_jax.surgery.gramian import combine, gramian, units
 
@@ -62,8 +62,8 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
       An aggregator; inner products in float32 or wider, the direction in the dtype of the gradients.
 
     Raises:
-      UserError: the scope is none of these.
-      ConfigError: epsilon is below 0, or (from the update, which sees how many there are) no source has that index.
+      ConfigError: the scope is none of these, epsilon is below 0, or (from the update, which sees how many there are)
+        no source has that index.
 
     >>> transform = gradient_surgery()
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -101,9 +101,9 @@ def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed
       seed: of PCGrad's order, drawn anew for each update from (seed, count).
 
     Raises:
-      UserError: no aggregator has that name, or the scope is unknown.
-      ConfigError: epsilon is below 0.
+      ConfigError: no aggregator has that name, the scope is unknown, or epsilon is below 0.
     """
+    check_choice("name", name, "surgery", "sum", "pcgrad", "mgda", "cagrad", "upgrad")
     if name == "surgery":
         return gradient_surgery(epsilon, 0, scope)
     if name == "sum":
@@ -111,9 +111,6 @@ def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed
     if name == "pcgrad":
         return _aggregator(partial(_ordered_pcgrad, seed), 0, scope)
     symmetric = {"mgda": weightings.mgda, "cagrad": weightings.cagrad, "upgrad": weightings.upgrad}
-    if name not in symmetric:
-        raise UserError(f"classifier.aggregator = {name!r}: must be 'surgery', 'sum', 'pcgrad', "
-                        "'mgda', 'cagrad' or 'upgrad'.")
     return _aggregator(lambda count, number: symmetric[name], 0, scope)
 
 
@@ -131,8 +128,7 @@ def _ordered_pcgrad(seed: int, count: jax.Array, number: int) -> Callable:
 
 def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggregating.Aggregator:
     """``make_weighting(count, S)`` gives the (Gramian, scales) -> weights function of one update."""
-    if scope not in ("global", "leaf", "row"):
-        raise UserError(f"classifier.surgery_scope = {scope!r}: must be 'global', 'leaf' or 'row'.")
+    check_choice("scope", scope, "global", "leaf", "row")
 
     def init(params):
         del params

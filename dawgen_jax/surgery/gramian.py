@@ -18,21 +18,23 @@ __all__ = ["combine", "gramian", "units"]
 
 
 def units(leaves: Sequence[jax.Array], kept: int) -> tuple[list[jax.Array], jax.Array]:
-    """Unit gradients u_s = d_s / a_s with a_s a power of two, largest magnitude of u_s in [1, 2).
+    """Gradients rescaled by a power of two: u_s = d_s / a_s, whose largest magnitude is in [1, 2).
 
     Args:
       leaves: gradients [S, *kept axes, ...], any floating dtype; all leaves together are one gradient.
       kept: number of axes after S whose entries are gradients of their own (0: the whole leaf is one).
 
     Returns:
-      The unit gradients, in float32 or wider, and the scales a [*kept axes, S]; a zero gradient has scale 1.
+      The rescaled gradients, in float32 or wider, and the scales a [*kept axes, S]; a zero gradient has scale 1. In
+      float32 a_s is at most 2^126, and the largest magnitude of a gradient above it is below 4.
     """
     wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
     largest = [jnp.max(jnp.abs(leaf), axis=tuple(range(1 + kept, leaf.ndim))) for leaf in wide]
     largest = jnp.max(jnp.stack(largest), axis=0)
-    exponent = jnp.frexp(largest)[1] - 1
-    scale = jnp.maximum(jnp.ldexp(jnp.ones_like(largest), exponent), jnp.finfo(largest.dtype).tiny)
-    scale = jnp.where(largest > 0, scale, 1)
+    # 1 / a_s must be a normal number too: XLA multiplies by it, and one that is subnormal may be flushed to zero.
+    limits = jnp.finfo(largest.dtype)
+    exponent = jnp.clip(jnp.frexp(largest)[1] - 1, limits.minexp, limits.maxexp - 2)
+    scale = jnp.where(largest > 0, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
     return [leaf / _stretch(scale, leaf.ndim) for leaf in wide], jnp.moveaxis(scale, 0, -1)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.config import ConfigError
 from dawgen_jax.surgery.aggregator import aggregator, gradient_surgery, weighted_sum
 
 NAMES = ("sum", "surgery", "pcgrad", "mgda", "cagrad", "upgrad")
@@ -140,11 +140,12 @@ def test_one_source_is_returned(name):
 
 
 @pytest.mark.parametrize(("name", "scope"), SCOPES)
-@pytest.mark.parametrize("factor", [2.0**-33, 2.0**50])
+@pytest.mark.parametrize("factor", [2.0**-33, 2.0**50, 2.0**126])
 def test_the_direction_scales_with_the_gradients(name, scope, factor):
     """All are positively homogeneous, CAGrad's Pareto test and UPGrad's ridge included: both are relative.
 
-    A power of two is exact, so there is nothing to round.
+    A power of two is exact, so there is nothing to round. The last factor takes a gradient above 2^127, whose inverse
+    is no normal number.
     """
     grads = random_grads(6)
     direction, state = compiled(name, scope=scope)(grads)
@@ -171,6 +172,13 @@ def test_zero_and_tiny_reference_gradients():
     direction, state = compiled(epsilon=0.5)(tiny.at[0].set(0))
     np.testing.assert_array_equal(direction, [0.5, 0.5, 0])
     assert state.conflicts == 0 and state.cosine == 0
+
+
+def test_gradients_next_to_the_ends_of_float32():
+    for largest, rest in ((2.0**127, 2.0**126), (2.0**-125, 0)):  # half of less would be subnormal, and may be flushed
+        direction, state = compiled(epsilon=0.5)(jnp.array([[largest, 0, 0], [-largest, rest, 0]], jnp.float32))
+        np.testing.assert_array_equal(direction, np.float32([largest, rest / 2, 0]))
+        assert state.conflicts == 1 and state.nonfinite == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -259,10 +267,11 @@ def test_epsilon_and_reference_are_checked(make):
 
 
 def test_names_and_scopes_are_checked():
-    with pytest.raises(UserError, match=r"aggregator = 'adam'.*'surgery'"):
+    with pytest.raises(ConfigError, match=r"^name = 'adam': must be 'surgery', .*'upgrad'\.$"):
         aggregator("adam")
-    with pytest.raises(UserError, match=r"surgery_scope = 'layer'.*'row'"):
-        aggregator("surgery", scope="layer")
+    for make in (functools.partial(aggregator, "pcgrad"), gradient_surgery):
+        with pytest.raises(ConfigError, match=r"^scope = 'layer': must be 'global', 'leaf' or 'row'\.$"):
+            make(scope="layer")
 
 
 def test_gradients_without_an_axis_of_sources_are_refused():
