@@ -165,7 +165,7 @@ def reselect(kept: Sequence[Sample], counts: dict[str, LabelCount], dropped: dic
         accepted=count.accepted - dropped[label].total(),
         kept=sum(sample.example.label == label for sample in kept),
         cut=sum(sample.cut for sample in kept if sample.example.label == label),
-        rejected={**count.rejected, **dropped[label]}) for label, count in counts.items()}
+        rejected=dict(Counter(count.rejected) + dropped[label])) for label, count in counts.items()}
     return Selection(list(kept), after, [])
 
 

@@ -1,5 +1,7 @@
 """Marks of samples whose faults are known, and the rules that drop exactly these."""
 
+from collections import Counter
+
 import pytest
 
 from dawgen_jax.config import ConfigError
@@ -82,7 +84,9 @@ def test_counts_still_add_up():
     assert selection.counts["yes"] == LabelCount(3, 9, 1, 0, 0, 1, {
         "empty": 4, "near copy of another sample": 1, "copy of sentence 1": 1, "label margin": 1})
     assert selection.counts["no"].kept == 3
-    for count in selection.counts.values():
+    again = reselect(kept[1:], selection.counts, {"yes": Counter(), "no": Counter({"copy of a shot": 1, "leak": 1})})
+    assert again.counts["no"].rejected == {"copy of a shot": 2, "leak": 1}
+    for count in (*selection.counts.values(), *again.counts.values()):
         assert count.made == count.accepted + sum(count.rejected.values()) + count.surplus
 
 
