@@ -16,13 +16,12 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
 
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.engine import Decoder
-from dawgen_jax.backbones.tokenizer import no_advice, sentinel_id
+from dawgen_jax.backbones.tokenizer import read_tokenizer, sentinel_id
 from dawgen_jax.config import UserError
 from dawgen_jax.io.terminal import printable
 from train import cli
@@ -35,7 +34,7 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
     """Kind, head, counts and stored dtypes."""
     stored = collections.Counter()
     for file in folder.glob("*.safetensors"):
-        with safe_open(file, "np") as tensors:
+        with convert.open_tensors(file) as tensors:
             stored.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
     kind = config.model_type if config.model_type != "t5" else "v1.1" if config.gated else "v1.0"
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in theta.items()}
@@ -54,13 +53,10 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
 
 def tokenizer_report(folder: pathlib.Path, config) -> dict:
     """Whether the tokenizer in ``folder`` fits the model: its size, special tokens, first sentinel and unused rows."""
-    with no_advice():
-        from transformers import AutoTokenizer
-
     # A tokenizer of bytes (byt5) has no vocabulary to store beside its configuration.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
         return {"found": False, "agrees": True}
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
     agrees = len(tokenizer) <= config.vocab_size
     agrees &= tokenizer.pad_token_id == config.pad_id and tokenizer.eos_token_id == config.eos_id
     try:

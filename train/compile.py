@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import math
 import os
 import pathlib
@@ -30,6 +29,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.t5.convert import read_object
 from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, Passes, operations
 from dawgen_jax.config import Config, ConfigError, MeshConfig, UserError
 from dawgen_jax.pipeline import programs
@@ -124,7 +124,7 @@ def shape_of(config: Config, arguments: Arguments, role: str) -> T5Config:
     """The backbone's shape: a size by name, or what config.json in its directory says.
 
     Raises:
-      ConfigError: there is no such size.
+      UserError: there is no such size, or config.json cannot be read or is no T5's.
     """
     stated = getattr(config, role).backbone
     name = arguments.backbone or stated.path
@@ -135,8 +135,12 @@ def shape_of(config: Config, arguments: Arguments, role: str) -> T5Config:
     if arguments.backbone:
         raise ConfigError(f"--backbone {name}: must be one of {', '.join(SIZES)}; name a directory by "
                           f"--{role}.backbone.path.")
-    values = json.loads((backbone_folder(stated.path) / "config.json").read_text(encoding="utf-8"))
-    return T5Config.from_hugging_face(values, dtype=stated.dtype, scan_unroll=stated.scan_unroll, remat=stated.remat)
+    file = backbone_folder(stated.path) / "config.json"
+    try:
+        return T5Config.from_hugging_face(read_object(file), dtype=stated.dtype, scan_unroll=stated.scan_unroll,
+                                          remat=stated.remat)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 def useful_operations(step: str, t5: T5Config, shapes: Shapes) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.t5 import convert
+from dawgen_jax.backbones.tokenizer import read_tokenizer
 from dawgen_jax.config import UserError
 from dawgen_jax.io.terminal import printable
 from train import cli
@@ -84,11 +85,11 @@ def main(argv: list[str]) -> None:
             config, theta = convert.load(aside)
         except UserError as error:
             raise UserError(str(error).replace(folder, str(source))) from None
+    lone = (source / "spiece.model").is_file() and not (source / "tokenizer.json").is_file()
+    tokenizer = read_tokenizer(source) if lone else None  # before anything is written, as it may be broken
     convert.save(target, config, theta, dtype=dtype, tokenizer_from=source)
-    if (source / "spiece.model").is_file() and not (target / "tokenizer.json").is_file():
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(target, trust_remote_code=False, local_files_only=True).save_pretrained(target)
+    if tokenizer:
+        tokenizer.save_pretrained(target)
     print(f"{printable(target)}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "banned_ids", "batch_ids", "load_tokenizer", "sentinel_id", "text_ids", "to_texts",
+    "banned_ids", "batch_ids", "load_tokenizer", "read_tokenizer", "sentinel_id", "text_ids", "to_texts",
     "word_start_ids",
 ]
 
@@ -30,15 +30,13 @@ _SENTINEL = re.compile("\u2581?<extra_id_[0-9]+>")
 """A sentinel's piece; mt5's vocabulary holds them as ordinary pieces with a word mark."""
 
 
-def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a Hugging Face directory; nothing is fetched and no code of the directory is run.
+def read_tokenizer(path: str | pathlib.Path) -> PreTrainedTokenizerBase:
+    """Reads the tokenizer of a Hugging Face directory, whatever its pieces.
 
-    Args:
-      path: the directory.
-      vocab_size: V, rows of the model's embedding; by default any number will do.
+    Nothing is fetched and no code of the directory is run.
 
     Raises:
-      UserError: there is no such folder, no tokenizer in it that can be read, or one whose sentinel the model lacks.
+      UserError: there is no such folder, or no tokenizer in it that can be read.
     """
     with no_advice():
         from transformers import AutoTokenizer
@@ -47,11 +45,24 @@ def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> P
         raise UserError(f"{path}: no such folder; give a Hugging Face directory with a tokenizer (tokenizer.json or "
                         "spiece.model).")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, all of them about the files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: its tokenizer cannot be loaded ({reason}); put tokenizer.json, or spiece.model and "
                         "config.json, there.") from None
+
+
+def load_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a T5, as :func:`read_tokenizer` reads it.
+
+    Args:
+      path: the directory.
+      vocab_size: V, rows of the model's embedding; by default any number will do.
+
+    Raises:
+      UserError: there is no such folder, no tokenizer in it that can be read, or one whose sentinel the model lacks.
+    """
+    tokenizer = read_tokenizer(path)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"{path}: its tokenizer has no end-of-sequence or no padding piece; T5 needs </s> and <pad>.")
     if (mask := sentinel_id(tokenizer)) >= (vocab_size or np.inf):

@@ -52,6 +52,16 @@ def test_check_backbone_reads_a_tokenizer_of_bytes(tmp_path, capsys, monkeypatch
         "found": True, "agrees": True, "tokens": 384, "unused_rows": 0, "pad": 0, "eos": 1, "sentinel": 259}
 
 
+def test_check_backbone_names_files_that_are_cut_off(checkpoint, tmp_path):
+    config, theta = t5_convert.load(checkpoint)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=f"{tmp_path}: its tokenizer cannot be loaded"):
+        check_backbone.tokenizer_report(tmp_path, config)
+    (tmp_path / "other.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"other\.safetensors: is no complete safetensors file"):
+        check_backbone.describe(tmp_path, config, theta)
+
+
 @pytest.mark.shared
 def test_check_backbone_compares_vocabularies(shared, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(check_backbone, "compare", lambda *arguments: {})
@@ -85,6 +95,11 @@ def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
     oracle = torch_t5.write(source, "v1.0")
     (source / "model.safetensors").unlink()
     torch.save(oracle.state_dict(), source / "pytorch_model.bin")
+    (source / "spiece.model").write_bytes(b"no pieces")
+    with pytest.raises(UserError, match=f"{source}: its tokenizer cannot be loaded"):
+        convert.main([str(source), str(target)])
+    (source / "spiece.model").unlink()
+    assert not target.exists()
     convert.main([str(source), str(target)])
     config, theta = t5_convert.load(target)
     assert config.tied_head and (theta["embedding"] == oracle.shared.weight.numpy()).all()

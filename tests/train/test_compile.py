@@ -11,6 +11,7 @@ import pytest
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.sizes import FORWARD, SIZES, TRAINING, operations
 from dawgen_jax.config import (
+    BackboneConfig,
     ClassifierConfig,
     Config,
     ConfigError,
@@ -150,6 +151,17 @@ def test_mistakes_are_told(words, told, small, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else find(name))
     with pytest.raises(UserError, match=re.escape(told)):
         run(capsys, *words)
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("{", r"cannot be read \(.*\); copy the checkpoint again"), ("[]", "holds no JSON object"),
+    ('{"d_model": "x"}', r"T5Config\.d_model = 'x': must be a whole number"),
+])
+def test_a_broken_config_json_is_named(text, told, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    config = dataclasses.replace(CONFIG, classifier=ClassifierConfig(backbone=BackboneConfig(str(tmp_path))))
+    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}/config.json: {told}"):
+        program.shape_of(config, program.Arguments(), "classifier")
 
 
 def test_an_unknown_size_is_told():

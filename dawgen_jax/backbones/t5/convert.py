@@ -130,6 +130,18 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
+def open_tensors(path: pathlib.Path) -> Any:
+    """A safetensors file, open and mapped, not read; it is closed where it is used as a context.
+
+    Raises:
+      UserError: the file is missing or not complete.
+    """
+    try:
+        return safe_open(path, "np")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: is no complete safetensors file ({error}); copy the checkpoint again.") from None
+
+
 class _Tensors:
     """The tensors of a directory by name, over one or several safetensors files that are mapped, not read."""
 
@@ -156,14 +168,9 @@ class _Tensors:
         self.where: dict[str, tuple[pathlib.Path, Any]] = {}
         for name in sorted(set(named)):
             path = folder / name
-            try:
-                file = safe_open(path, "np")
-            except FileNotFoundError:
-                raise UserError(f"{path}: is named in {index.name} but missing; copy the checkpoint again.") from None
-            except (OSError, SafetensorError) as error:
-                raise UserError(
-                    f"{path}: is no complete safetensors file ({error}); copy the checkpoint again."
-                ) from None
+            if not os.path.isfile(path):
+                raise UserError(f"{path}: is named in {index.name} but missing; copy the checkpoint again.")
+            file = open_tensors(path)
             for key in file.keys():  # noqa: SIM118 (no dictionary)
                 self.where[key] = path, file
 
