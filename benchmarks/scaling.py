@@ -1,11 +1,14 @@
 """How does the cost of a step grow, and what does a grid cost?
 
-    python -m benchmarks.scaling [--only steps grid] [--runs 5]
+    python -m benchmarks.scaling [--only steps collectives grid] [--runs 5]
 
 ``steps`` runs the prompt step and the generator step of the embedded mini-t5's shape on CPU devices, one quantity
 changed at a time: rows, prompt length, seeds, labels, devices. It prints a table: operations that the model of
-benchmarks/scaling.md predicts, those of the compiled program, and the median of alternating runs. ``grid`` counts
-the operations of configs/paper.py at T5-large's shape, part by part; nothing is run. The last line is JSON.
+benchmarks/scaling.md predicts, those of the compiled program, and the median of alternating runs. ``collectives``
+compares the bytes that the same model says a chip exchanges with those that the TPU's compiler counts in
+benchmarks/compile.md; ``grid`` counts the operations of configs/paper.py and configs/paper_flan.py at T5-large's shape,
+part by part, and the hours of three machines at the rates of compile.md. Nothing is run in these two. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import heapq
 import itertools
-from typing import Any
+import math
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +37,7 @@ from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
 from dawgen_jax.pipeline.inputs import find_task
 from dawgen_jax.pipeline.main import generators_of, units_of
-from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROMPT, Shapes
+from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes
 from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement
@@ -37,6 +45,12 @@ from train.cli import load_config
 from train.compile import useful_operations
 
 DEVICES = 2
+COMPILED = pathlib.Path(__file__).with_name("compile.md")
+GRIDS = {"T5-large": "paper", "Flan-T5-large": "paper_flan"}
+"""The classifiers of the paper's tables, both of T5-large's shape, and their configs; they share the sets."""
+EVALUATION, SOURCES = "evaluation", "source prompts"
+H100, H100_DECODING = 0.4 * 989e12, 10.0
+"""Assumed of an H100, not measured: operations a second of every step but decoding, and its decoding in v5e chips."""
 BASE = Config(tasks=("MNLI",), seeds=(0,), devices=1,
               classifier=ClassifierConfig(prompt_length=50, max_tokens=50, pad_multiple=1, batch_size=8),
               generator=GeneratorConfig(prompt_length=20, max_source_tokens=40, max_target_tokens=20,
@@ -109,59 +123,205 @@ def steps(runs: int) -> dict:
     return figures
 
 
-def grid(_: int) -> dict:
-    """PFLOP of each part of configs/paper.py at T5-large's shape, and how many runs of a step they are."""
-    config, t5 = load_config("paper"), SIZES["t5-large"]
-    flops: collections.Counter = collections.Counter()
-    runs: collections.Counter = collections.Counter()
+class Compiled(NamedTuple):
+    """A line of compile.md: a step of ``backbone`` on a mesh of v5e chips, ``best`` of its topology.
+
+    Attributes:
+      mesh: data, fsdp, tensor.
+      rate: useful operations a second and chip, as the compiler estimates; 0 where it counts none.
+      sent: bytes of a chip's collectives.
+    """
+
+    backbone: str
+    topology: str
+    step: str
+    mesh: tuple[int, int, int]
+    best: bool
+    rate: float
+    sent: float
+
+
+def compiled() -> list[Compiled]:
+    """What compile.md says of every step and mesh that fits."""
+    found, where = [], ("", "")
+    for line in COMPILED.read_text(encoding="utf-8").splitlines():
+        if command := re.fullmatch(r"`python -m train.compile paper --backbone (\S+) --topology (\S+)`", line):
+            where = command.groups()
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] in PROGRAMS and len(cells) == 8 and "does not fit" not in cells[2]:
+            seconds = sum(map(float, cells[6].split(" + "))) / 1e3
+            useful = 0.0 if cells[4] == "–" else 1e10 * float(cells[3]) * float(cells[4].removesuffix(" %"))
+            found.append(Compiled(*where, cells[0], tuple(map(int, cells[1].strip("*").split(" x "))),
+                                  cells[1].startswith("*"), useful / seconds,
+                                  sum(1e6 * float(size) for size in re.findall(r"(\S+) in ", cells[7]))))
+    return found
+
+
+def exchanged(step: str, t5: T5Config, shapes: Shapes, data: int, tensor: int) -> float:
+    """Bytes of a chip's collectives by the model of benchmarks/scaling.md, where layers are recomputed.
+
+    Gradients of prompts are float32, all else bfloat16.
+
+    Args:
+      step: one of the programs.
+      t5: the backbone's shape.
+      shapes: of the job.
+      data: chips that share the rows.
+      tensor: chips that share each layer.
+    """
+    config, width, source, target = shapes.config, t5.d_model, shapes.source, 1
+    tuned = config.classifier.prompt_length + config.classifier.max_tokens
+    if step == GENERATOR:  # two transposes, a derivative along v, value and gradient at Q'; all but values recompute
+        generator, target = config.generator, config.generator.max_target_tokens
+        rows = len(config.seeds) * shapes.labels * math.ceil(shapes.labels * generator.examples_per_label / data)
+        passes, backward = 10, 3
+        gradient = 3 * len(config.seeds) * shapes.labels * (generator.prompt_length + shapes.infix) * width * 4.0
+    elif step == DECODING:
+        rows, passes, backward, source, gradient = math.ceil(config.synthesis.batch_size / data), 1, 0, 0, 0.0
+    elif step == PROMPT:
+        rows, source, target = shapes.seeds * 2 * math.ceil(config.classifier.batch_size / data), tuned, 2
+        passes, backward, gradient = 3, 1, shapes.seeds * 2 * config.classifier.prompt_length * width * 4.0
+    else:
+        rows, source, target = math.ceil(config.classifier.fine_tuning.batch_size / data), tuned, 2
+        passes, backward = 3, 1
+        gradient = 2.0 * sum(leaf.size for leaf in jax.tree.leaves(model.abstract(t5))) / tensor
+    encoder = passes * 2 * t5.num_layers * source + backward * 2 * t5.num_decoder_layers * source
+    within = 2.0 * rows * width * (encoder + passes * 3 * t5.num_decoder_layers * target)
+    return (gradient if data > 1 else 0.0) + (within if tensor > 1 else 0.0)
+
+
+def short(size: float) -> str:
+    """Bytes as MB of three digits."""
+    return f"{float(f'{size / 1e6:.3g}'):,g}"
+
+
+def collectives(_: int) -> dict:
+    """MB that a chip sends: the model's, the compiler's, and the compiler's as a multiple of the model's."""
+    config, figures, lines = load_config("paper"), {}, {}
+    tasks = [find_task(name, config) for name in config.tasks]
+    shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
+    for one in compiled():
+        data, fsdp, tensor = one.mesh
+        ours = exchanged(one.step, SIZES[one.backbone], shapes, data, tensor)
+        if fsdp == 1 and ours + one.sent:
+            figures[f"{one.step}, {one.backbone}, {data} x {tensor}"] = {"model_mb": ours / 1e6,
+                                                                        "compiler_mb": one.sent / 1e6}
+            text = f"{short(ours)}, {short(one.sent)} ({one.sent / ours:.2f})"
+            lines.setdefault((one.step, data, tensor), {})[one.backbone] = text
+    print(f"| step | data x tensor | {' | '.join(f'{name}: model, compiler' for name in SIZES)} |\n"
+          f"|---|---|{'---|' * len(SIZES)}")
+    for (step, data, tensor), texts in sorted(lines.items(), key=lambda item: PROGRAMS.index(item[0][0])):
+        print(f"| {step} | {data} x {tensor} | {' | '.join(texts.get(name, '–') for name in SIZES)} |")
+    return figures
+
+
+def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
+    """Operations of each unit by part, and how many examples each part has in all."""
     source = config.classifier.prompt_length + config.classifier.max_tokens
     row = functools.partial(operations, t5, source=source, target=2)
-    largest = 0.0
+    costs, examples = [], collections.Counter()
     for unit in units_of(config):
-        before = flops.total()
+        cost = collections.Counter()
         task, method, seeds = SEVEN[unit.task], unit.arm.method, len(config.seeds) if unit.arm.method.seeded else 1
         heavy = method.trains is not None and method.trains.weights
         tries = len(config.classifier.fine_tuning.learning_rates) if heavy else 1
         evaluated = seeds * task.paper_n_test
         for phase in method.phases(config.classifier, len(task.labels)):
-            examples = seeds * tries * phase.num_steps * phase.batch_size * len(phase.sources)
+            rows = seeds * tries * phase.num_steps * phase.batch_size * len(phase.sources)
             part = FINE_TUNING if heavy else PROMPT
-            flops[part] += examples * row(TRAINING if heavy else FORWARD + BACKWARD)
-            runs[part] += examples
+            cost[part] += rows * row(TRAINING if heavy else FORWARD + BACKWARD)
+            examples[part] += rows
             dev = config.data.k * len(task.labels) * (phase.num_steps // phase.eval_every + 1)
             evaluated += seeds * tries * dev
         length = config.classifier.demonstration_tokens if method.demonstrations else source
-        flops["evaluation"] += evaluated * operations(t5, FORWARD, source=length, target=2)
-        runs["evaluation"] += evaluated
-        largest = max(largest, flops.total() - before)
+        cost[EVALUATION] += evaluated * operations(t5, FORWARD, source=length, target=2)
+        examples[EVALUATION] += evaluated
+        costs.append(cost)
+    return costs, examples
+
+
+def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
+    """The same of each generator and task, whose sets all classifiers share: updates, and tokens of 5 seeds' sets."""
+    costs, examples = [], collections.Counter()
     tuned = [name for name in generators_of([unit.arm for unit in units_of(config)]) if name in VARIANTS]
-    for name in tuned:
-        for task in (SEVEN[task] for task in config.tasks):
-            own = dataclasses.replace(config, generator=fixed_by(config.generator, name))
-            shapes, updates = Shapes.of(own, task), generators.num_steps_of(config.generator, len(task.labels))
-            flops[GENERATOR] += updates * useful_operations(GENERATOR, t5, shapes)
-            runs[GENERATOR] += updates * shapes.rows(GENERATOR)
-            samples = len(config.seeds) * len(task.labels) * config.synthesis.samples_per_label
-            token = useful_operations(DECODING, t5, shapes) / shapes.rows(DECODING)
-            encoded = operations(t5, FORWARD, source=shapes.source, target=0)
-            flops[DECODING] += samples * (encoded + config.synthesis.max_new_tokens * token)
-            runs[DECODING] += samples * config.synthesis.max_new_tokens
-    transfer, few = config.transfer, row(FORWARD + BACKWARD)
-    sources = {SEVEN[task].source for task in config.tasks}
-    flops["source prompts"] = few * (
-        transfer.ppt_steps * transfer.ppt_batch_size
-        + len(sources) * config.classifier.full_steps * config.classifier.full_batch_size
-        + len(config.tasks) * transfer.optima_steps * 4 * transfer.optima_batch_size)
-    figures = {part: {"pflop": value / 1e15, "examples": int(runs[part])} for part, value in flops.items()}
-    print(f"{len(units_of(config))} units, generators {', '.join(tuned)}; an 'example' is a row of a step, or a token")
-    print("| part | examples | PFLOP |\n|---|---|---|")
-    for part, one in figures.items():
-        print(f"| {part} | {one['examples'] or '–':,} | {one['pflop']:.0f} |" if one["examples"] else
-              f"| {part} | – | {one['pflop']:.0f} |")
-    print(f"| all | | {flops.total() / 1e15:.0f} |\n| the largest unit | | {largest / 1e15:.0f} |")
+    for name, task in itertools.product(tuned, (SEVEN[task] for task in config.tasks)):
+        own = dataclasses.replace(config, generator=fixed_by(config.generator, name))
+        shapes, updates = Shapes.of(own, task), generators.num_steps_of(config.generator, len(task.labels))
+        samples = len(config.seeds) * len(task.labels) * config.synthesis.samples_per_label
+        token = useful_operations(DECODING, t5, shapes) / shapes.rows(DECODING)
+        encoded = operations(t5, FORWARD, source=shapes.source, target=0)
+        costs.append(collections.Counter({
+            GENERATOR: updates * useful_operations(GENERATOR, t5, shapes),
+            DECODING: samples * (encoded + config.synthesis.max_new_tokens * token)}))
+        examples[GENERATOR] += updates * shapes.rows(GENERATOR)
+        examples[DECODING] += samples * config.synthesis.max_new_tokens
+    return costs, examples
+
+
+def source_prompts(config: Config, t5: T5Config) -> list[collections.Counter]:
+    """The same of PPT's prompt, of SPoT's for each source task, and of OPTIMA's for each task."""
+    source, transfer = config.classifier.prompt_length + config.classifier.max_tokens, config.transfer
+    few = operations(t5, FORWARD + BACKWARD, source=source, target=2)
+    rows = [transfer.ppt_steps * transfer.ppt_batch_size,
+            *[config.classifier.full_steps * config.classifier.full_batch_size
+              for _ in {SEVEN[task].source for task in config.tasks}],
+            *[transfer.optima_steps * 4 * transfer.optima_batch_size for _ in config.tasks]]
+    return [collections.Counter({SOURCES: few * count}) for count in rows]
+
+
+def makespan(seconds: Iterable[float], slices: int) -> float:
+    """When the last job ends where each slice takes the longest that is left."""
+    ends = [0.0] * slices
+    for job in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + job)
+    return max(ends)
+
+
+def hours(cost: collections.Counter, rates: dict[str, float], chips: int) -> float:
+    """Of operations by part at operations a second and chip."""
+    return sum(value / rates[part] for part, value in cost.items()) / (3600 * chips)
+
+
+def grid(_: int) -> dict:
+    """PFLOP of each part of the paper's grid at T5-large's shape, and the hours of three machines at assumed rates."""
+    t5, first, jobs, grids, examples = SIZES["t5-large"], [], [], {}, collections.Counter()
+    for backbone, name in GRIDS.items():
+        config = load_config(name)
+        costs, rows = units(config, t5)
+        written, tokens = ([], collections.Counter()) if grids else sets(config, t5)  # the second reads the first's
+        before = written + source_prompts(config, t5)
+        grids[backbone] = sum(before + costs, collections.Counter())
+        first, jobs, examples = first + before, jobs + costs, examples + rows + tokens
+    total = sum(grids.values(), collections.Counter())
+    print(f"{len(jobs)} units, after {len(first)} generators (with their sets) and source prompts; an example is a row "
+          f"of a step, or a token\n\n| part | examples | {' | '.join(f'PFLOP, {name}' for name in GRIDS)} | both |\n"
+          f"|---|---|{'---|' * len(GRIDS)}---|")
+    for part, value in total.most_common():
+        count, cells = examples[part], (f"{flops[part] / 1e15:,.0f}" for flops in grids.values())
+        print(f"| {part} | {f'{count:,}' if count else '–'} | {' | '.join(cells)} | {value / 1e15:,.0f} |")
+    print(f"| all | | {' | '.join(f'{flops.total() / 1e15:,.0f}' for flops in grids.values())} "
+          f"| {total.total() / 1e15:,.0f} |")
+    print(f"\nthe largest unit: {max(cost.total() for cost in jobs) / 1e15:,.0f} PFLOP")
+
+    best = (one for one in compiled() if one.best and (one.backbone, one.topology) == ("t5-large", "v5e:2x2"))
+    v5e = {one.step: one.rate for one in best}
+    v5e |= {EVALUATION: v5e[PROMPT], SOURCES: v5e[PROMPT]}
+    h100 = dict.fromkeys(v5e, H100) | {DECODING: H100_DECODING * v5e[DECODING]}
+    print("useful TFLOP/s of a v5e chip: " + ", ".join(f"{part} {rate / 1e12:.3g}" for part, rate in v5e.items())
+          + f"\n\n| hours | {' | '.join(part for part, _ in total.most_common())} | all | in whole jobs |\n"
+          f"|---|{'---|' * len(total)}---|---|")
+    figures: dict[str, dict] = {backbone: {part: value / 1e15 for part, value in flops.items()}
+                                for backbone, flops in grids.items()}
+    for machine, slices, chips, rates in (("one H100", 1, 1, h100), ("v5e-8", 2, 4, v5e), ("v5e-256", 64, 4, v5e)):
+        parts = [hours(collections.Counter({part: value}), rates, slices * chips)
+                 for part, value in total.most_common()]
+        ends = [makespan((hours(cost, rates, chips) for cost in stage), slices) for stage in (first, jobs)]
+        figures[machine] = {"all": sum(parts), "first": ends[0], "units": ends[1]}
+        print(f"| {machine} | {' | '.join(f'{part:.2f}' for part in parts)} | {sum(parts):.1f} "
+              f"| {ends[0]:.1f} + {ends[1]:.1f} = {sum(ends):.1f} |")
     return figures
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    peers.main(__doc__ or "", {"steps": steps, "grid": grid}, runs=5)
+    peers.main(__doc__ or "", {"steps": steps, "collectives": collectives, "grid": grid}, runs=5)
