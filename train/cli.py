@@ -35,7 +35,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from dawgen_jax.config import Config, UserError, fields_of
+from dawgen_jax.config import Config, UserError, fields_of, shown
 from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault
 from dawgen_jax.io.terminal import printable
@@ -261,6 +261,17 @@ class _Plain(logging.Formatter):
         return printable(super().format(record), lines=True)
 
 
+def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """What reads a whole number of a range from the command line."""
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= int(text) <= most:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from {least} to {most}")
+
+    return read
+
+
 def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
     """What a command says of the other processes of its program, and its other words.
 
@@ -271,10 +282,11 @@ def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
       UserError: a value is none.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    ids = {"type": lambda text: tuple(map(int, text.split(","))), "default": ()}
-    for name, options in (("coordinator", {}), ("num-processes", {"type": int}), ("process-id", {"type": int}),
-                          ("local-device-ids", ids), ("initialization-timeout", {"type": int, "default": 300}),
-                          ("stopped-status", {"type": int, "default": 0})):
+    ids = {"type": lambda text: tuple(map(_whole(0), text.split(","))), "default": ()}
+    for name, options in (("coordinator", {}), ("num-processes", {"type": _whole(1)}),
+                          ("process-id", {"type": _whole(0)}), ("local-device-ids", ids),
+                          ("initialization-timeout", {"type": _whole(1), "default": 300}),
+                          ("stopped-status", {"type": _whole(0, 255), "default": 0})):
         parser.add_argument(f"--{name}", **options)
     end = argv.index("--") if "--" in argv else len(argv)
     try:
@@ -296,7 +308,8 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
       the words that are left: those of :func:`take_processes` are gone.
 
     Raises:
-      UserError: the other processes are not there.
+      UserError: what is said of the other processes is out of range or does not fit together. (Where they are not
+        there in time, :func:`~dawgen_jax.io.world.initialize` ends the program with a sentence and status 2.)
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain("%(message)s"))

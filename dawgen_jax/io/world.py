@@ -65,8 +65,11 @@ class Processes:
 def initialize(told: Processes) -> None:
     """Meet the other processes, where there are any; to be called before anything asks JAX for a device.
 
+    Where they have not met in time, this process ends at once with a sentence and exit status 2: JAX's wait for them
+    cannot be broken off by an exception.
+
     Raises:
-      UserError: they have not met in time, or what was told does not fit together.
+      UserError: what was told does not fit together.
     """
     _state["stopped_status"] = told.stopped_status
     if told.num_processes == 1:

@@ -38,7 +38,8 @@ class Schedule(NamedTuple):
 
     Attributes:
       num_steps: updates in all.
-      eval_every: updates between two evaluations, the last update included; 0 never evaluates.
+      eval_every: updates between two evaluations, the last update included; 1 or more where there is something to
+        evaluate, and not read otherwise.
       log_every: updates that one line of metrics is the mean of.
       checkpoint_every: updates between two checkpoints; one more is taken at the end.
       updates: optimiser updates in one call of the step, where that runs several; the others count calls then.

@@ -42,12 +42,13 @@ def adafactor(config: ClassifierConfig, num_steps: int) -> optax.GradientTransfo
 
 def adamw(learning_rate: float, num_steps: int, *, weight_decay: float, clip_norm: float
           ) -> optax.GradientTransformation:
-    """AdamW with a clipped gradient and a linear decay to zero; vectors (norms and biases) are not decayed.
+    """AdamW with a clipped gradient and a linear decay of the rate to zero; all but norms have weight decay.
 
     Args:
       learning_rate: of the first step.
-      num_steps: length of the decay.
-      weight_decay: times the rate.
+      num_steps: in which the rate falls to zero.
+      weight_decay: decoupled, times the rate; of every leaf whose path does not name a norm, such as kernels,
+        embeddings and T5's tables of relative positions.
       clip_norm: of the global gradient norm.
     """
     def decayed(params):

@@ -132,8 +132,18 @@ def test_what_is_told_of_other_processes_may_stand_anywhere():
     assert told == world.Processes("a:1", 4, 1, (2, 3), stopped_status=75)
     assert rest == ["x.py", "--seeds", "1", "2", "--", "--process-id", "7"]
     assert cli.take_processes(["x.py"]) == (world.Processes(), ["x.py"])
-    with pytest.raises(UserError, match="--num-processes: invalid int value: 'x'; give one"):
-        cli.take_processes(["--num-processes", "x"])
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--num-processes x", "'x' is no whole number from 1 to"), ("--num-processes -2", "'-2' is no"),
+    ("--num-processes 0", "'0' is no"), ("--process-id -1", "'-1' is no whole number from 0 to"),
+    ("--local-device-ids 0,-3", "'-3' is no whole number from 0 to"),
+    ("--initialization-timeout 0", "'0' is no whole number from 1 to"),
+    ("--stopped-status -1", "'-1' is no whole number from 0 to 255"), ("--stopped-status 256", "'256' is no"),
+])
+def test_numbers_of_processes_that_cannot_be_are_refused(words, message):
+    with pytest.raises(UserError, match=f"{words.split()[0]}: {message}.*; give one, for instance --coordinator"):
+        cli.take_processes(words.split())
 
 
 def test_processes_that_do_not_fit_together_are_refused_and_one_alone_joins_nothing():
