@@ -269,7 +269,7 @@ class OwnTask:
     """For each label (in front of sentence 1, in front of what is generated): the start of the generator's prompts;
     empty: 'LABEL :' and 'text :', or 'LABEL . first :' and 'second :'."""
     repetition_penalty: float = 1.2
-    """Of generated tokens, for every label; 1 is off."""
+    """Of sentence 1's and of generated tokens, for every label; 1 is off, and less would ask for repetitions."""
     metric: Literal["accuracy", "f1"] = "accuracy"
     """What tables show first; both are recorded."""
     positive: str = ""
@@ -288,7 +288,7 @@ class OwnTask:
         _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
         _check(self, "language", bool(re.fullmatch("([A-Za-z]{2,3}(-[A-Za-z0-9]+)*)?", self.language)),
                "a code such as 'en'")
-        _positive(self, "repetition_penalty")
+        _check(self, "repetition_penalty", 1 <= self.repetition_penalty < math.inf, "finite, and 1 (off) or more")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dawgen_jax.config import (
     ConfigError,
     DataConfig,
     FineTuningConfig,
+    OwnTask,
     SynthesisConfig,
     digest,
     fields_of,
@@ -47,6 +48,8 @@ from dawgen_jax.origins import _ORIGINS
     (lambda: ClassifierConfig(learning_rate="0.3"), "ClassifierConfig.learning_rate"),
     (lambda: ClassifierConfig(learning_rate=10**400), "ClassifierConfig.learning_rate"),
     (lambda: ClassifierConfig(epsilon=-(10**5000)), "ClassifierConfig.epsilon"),
+    (lambda: OwnTask(repetition_penalty=0.5), "OwnTask.repetition_penalty"),
+    (lambda: OwnTask(repetition_penalty=math.inf), "OwnTask.repetition_penalty"),
     (lambda: BackboneConfig(name="a\ud800"), "BackboneConfig.name"),
     (lambda: BackboneConfig(path="x" * 300), "BackboneConfig.path"),
 ])

@@ -218,12 +218,21 @@ def _start(config: PretrainConfig):
     return theta
 
 
+def _earlier(out: pathlib.Path) -> dict | None:
+    """What run.json of an earlier start in ``out`` holds, if there was one: the digest 'config', and 'documents'."""
+    path, advice = out / "run.json", "give another --out, or delete the run"
+    found = read_json(path, missing_ok=True, advice=advice)
+    if found is not None and not (isinstance(found.get("config"), str) and type(found.get("documents")) is int
+                                  and found["documents"] > 0):
+        raise UserError(f"{path}: does not hold the 'config' and 'documents' of a run; {advice}.")
+    return found
+
+
 def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_seconds: float = 20.0) -> PretrainConfig:
     """``config`` with ``minutes`` turned into ``documents``, by those of an earlier start in ``out`` or by a trial."""
     if not config.minutes:
         return config
-    earlier = read_json(out / "run.json", missing_ok=True)
-    if earlier:
+    if earlier := _earlier(out):
         return dataclasses.replace(config, minutes=0.0, documents=earlier["documents"])
     state, step, stream = init_state(_start(config), _optimiser(config)), _block_step(config), None
     stream, done = blocks(config.corpus, 0, workers), 0
@@ -241,8 +250,7 @@ def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_secon
 def _check_goes_on(config: PretrainConfig, out: pathlib.Path) -> None:
     """Note what runs in ``out``, or check that it is what ran there before."""
     identity = digest(dataclasses.replace(config, minutes=0.0, documents=1, checkpoint_every=1, dispatch=1))
-    earlier = read_json(out / "run.json", missing_ok=True)
-    if earlier:
+    if earlier := _earlier(out):
         if earlier["config"] != identity:
             raise UserError(f"{out} holds a run of another configuration: give another --out, or delete it.")
         with Checkpoints(out / "checkpoint") as checkpoints:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -131,6 +132,10 @@ def _json_text(samples: Iterable[Sample]) -> bytes:
     for sample in samples:
         row = {**_texts(sample.example), "label": sample.example.label, "index": sample.index, "cut": sample.cut}
         if sample.scores:
+            if not all(map(math.isfinite, sample.scores)):  # no reader would take the line
+                raise UserError(f"sample {sample.index} of label {shown(sample.example.label)}: its scores "
+                                f"{shown(sample.scores)} are not all finite; check the backbone's weights (python -m "
+                                "train.check_backbone) and the soft prompts, or set synthesis.score to False.")
             row["scores"] = sample.scores
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return _bytes("".join(lines))

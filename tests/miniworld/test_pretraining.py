@@ -75,9 +75,23 @@ def test_minutes_become_documents_once(trained, tmp_path):
     assert planned(TINY, tmp_path, 0) == TINY
 
 
-def test_another_configuration_does_not_go_on(trained):
+def test_another_configuration_does_not_go_on(trained, tmp_path):
+    (tmp_path / "run.json").write_text('{"documents": 256}')
+    with pytest.raises(UserError, match=r"run\.json: does not hold the 'config'"):
+        pretrain(TINY, tmp_path, 0)
     with pytest.raises(UserError, match="another configuration"):
         pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"a": 1}', "does not hold the 'config' and 'documents' of a run"),
+    ('{"config": "a", "documents": 0}', "does not hold"), ('{"config": "a", "documents": true}', "does not hold"),
+    ('{"config": 1, "documents": 9}', "does not hold"), ("{}", "does not hold"), ("{", r"cannot be read \(.*\)"),
+])
+def test_a_broken_run_json_is_named(text, message, tmp_path):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=rf"run\.json: {message}.*; give another --out, or delete the run\."):
+        planned(dataclasses.replace(TINY, minutes=1.0), tmp_path, 0)
 
 
 def test_documents_cannot_change_once_the_rate_decays(trained, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 
 import pytest
@@ -161,6 +162,18 @@ def test_samples_of_the_wrong_type_are_named(tmp_path, wrong):
     row = json.loads(shard_path(tmp_path, 0).read_text())
     shard_path(tmp_path, 0).write_text(json.dumps(row | wrong) + "\n")
     with pytest.raises(UserError, match=rf"jsonl:1: not a synthetic sample \({next(iter(wrong))} = "):
+        read_shard(tmp_path, 0)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_neither_written_nor_read(tmp_path, wrong):
+    sample = SAMPLES[0]._replace(scores=(-1.5, -2.5))
+    with pytest.raises(UserError, match=rf"sample 0 of label '.*': its scores .*{wrong}\) are not all finite"):
+        write_shard(tmp_path, 0, [sample._replace(scores=(-1.5, wrong))])
+    write_shard(tmp_path, 0, [sample])
+    path = shard_path(tmp_path, 0)
+    path.write_text(path.read_text().replace("-2.5", json.dumps(wrong)))
+    with pytest.raises(UserError, match=rf"jsonl:1: not JSON \({json.dumps(wrong)} is no number of JSON"):
         read_shard(tmp_path, 0)
 
 
