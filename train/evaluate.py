@@ -133,7 +133,7 @@ def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]
 def score(config: Config, arguments: Arguments) -> None:
     """Print accuracy and F1 a task, with the prompt and without."""
     placement, split = Placement.on(config.devices, config.mesh), arguments.split
-    backbone, classifier = load_backbone(config.classifier.backbone, placement), config.classifier
+    backbone = load_backbone(config.classifier.backbone, placement)
     prompt: np.ndarray | None = None
     cell: Stored | None = None
     if arguments.prompt:
@@ -144,7 +144,7 @@ def score(config: Config, arguments: Arguments) -> None:
     for name in config.tasks if not arguments.file else (config.own.name,):
         task, title, examples = (filed_examples(config, arguments.file) if arguments.file
                                  else scored_examples(name, config, split))
-        examples = examples[:config.data.max_test or None]
+        examples, classifier = examples[:config.data.max_test or None], config.classifier
         if cell and cell.task.name == task.name:
             if cell.task.labels != task.labels:
                 raise UserError(f"--prompt {arguments.prompt}: was tuned for the labels {', '.join(cell.task.labels)}, "

@@ -17,6 +17,7 @@ from dawgen_jax import miniworld
 from dawgen_jax.config import BackboneConfig, UserError
 from dawgen_jax.evaluation.appraisal import Real
 from dawgen_jax.evaluation.marks import Rules, leak_rows
+from dawgen_jax.io.terminal import plain, printable
 from dawgen_jax.pipeline.appraise import appraise, read_given, write_appraisal
 from dawgen_jax.pipeline.inputs import labelled_examples, load_backbone
 from dawgen_jax.results.measures import appraisal_table
@@ -104,8 +105,8 @@ def judge(arguments: Arguments, console: Console) -> None:
             "seed": arguments.seed, "backbone": arguments.backbone, "prompt": arguments.prompt})
         total = sum(dropped.values(), Counter())
         reasons = ", ".join(f"{count} {reason}" for reason, count in total.most_common()) or "none"
-        console.print(f"Written: {arguments.out}; kept {len(given.samples) - total.total()} of {len(given.samples)} "
-                      f"samples, dropped: {reasons}.", markup=False, highlight=False)
+        console.print(plain(f"Written: {printable(arguments.out)}; kept {len(given.samples) - total.total()} of "
+                            f"{len(given.samples)} samples, dropped: {reasons}."))
 
 
 def main(argv: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_a_prompt_is_scored_next_to_none_and_what_it_changes_is_said(tmp_path, c
         configs[0], tmp_path / "p.npy", capsys)
 
 
-def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, capsys):
+def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, capsys, monkeypatch):
     write_backbone(tmp_path / "t5", 1)
     task, backbone = find_task("mini-snli"), load_backbone(BackboneConfig(str(tmp_path / "t5")), Placement.on(1))
     other = dataclasses.replace(task, label_words=task.label_words[1:] + task.label_words[:1])
@@ -73,6 +73,13 @@ def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, cap
     with pytest.raises(UserError, match=r"--prompt .*cell: was tuned on another backbone than .*t5-2 in float32"):
         score(dataclasses.replace(asked, classifier=dataclasses.replace(
             config, backbone=BackboneConfig(str(tmp_path / "t5-2")))), Arguments(str(tmp_path / "cell")))
+    # Of tasks that it is not for, it says nothing.
+    widths = {}
+    monkeypatch.setattr(evaluate, "_report", lambda title, examples, encoded, config, prompt: widths.update(
+        {title: config.max_tokens}))
+    score(dataclasses.replace(asked, tasks=("mini-snli", "mini-rte"), classifier=dataclasses.replace(
+        config, max_tokens=50)), Arguments(str(tmp_path / "cell")))
+    assert widths == {"mini-snli test": 100, "mini-rte test": 50}
 
 
 def test_a_cell_alone_is_scored_on_a_file(tmp_path, capsys):

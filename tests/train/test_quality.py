@@ -87,8 +87,10 @@ def test_the_filtered_sets_card_says_where_it_is_from(given, tmp_path):
     folder, meta = shutil.copytree(given / "set", tmp_path / "set"), {
         "task": "mini-rte", "generator": "DawGen", "seed": 13, "languages": ["en"], "settings": {"synthesis.top_k": 4}}
     (folder / "meta.json").write_text(json.dumps(meta))
-    judged(given, synthetic=folder, out=tmp_path / "found", rules=Rules(max_copy=0.99))
-    filtered = tmp_path / "found" / "filtered"
+    found = tmp_path / "found [red]\x1b[31m\n"
+    shown = judged(given, synthetic=folder, out=found, rules=Rules(max_copy=0.99))
+    assert r"found [red]\x1b[31m\n; kept 23 of 24 samples" in shown.replace("\n", "") and "\x1b" not in shown
+    filtered = found / "filtered"
     written, card = json.loads((filtered / "meta.json").read_text()), (filtered / "README.md").read_text()
     assert meta.items() <= written.items() and written["rules"]["max_copy"] == 0.99
     head, body = card.removeprefix("---\n").split("---\n", 1)
