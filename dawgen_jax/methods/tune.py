@@ -176,6 +176,11 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
         offset += sum(phase.num_steps for phase in plan) + 1  # the next rate's start has a line of its own
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
             tuned = Tuned(best.params, best.score, best.step, rate)
+    predicted = {line["step"]: line["histogram"] for line in metrics_log.lines() if "histogram" in line}
+    for k, (seed, step) in enumerate(zip(seeds, tuned.step, strict=True)):
+        counts = predicted[int(step)][k] if int(step) in predicted else ()  # another process may write it late
+        if counts and max(counts) == sum(counts):
+            log.warning("%s, seed %s: one class is predicted for every dev example.", title, seed)
     return tuned
 
 
@@ -196,7 +201,7 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
     scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False)
     advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
-    best, fitted = None, None
+    best, exact = None, str(float(rate)).removesuffix(".0")  # all digits: two rates share no folder
     for number, phase in enumerate(plan):
         here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
                                            for k in range(len(seeds))]
@@ -205,22 +210,18 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
         evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch,
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
-        fitted = fit(
+        best = fit(
             compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
             lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
                                                         config.pad_multiple),
             schedule=Schedule(phase.num_steps, phase.eval_every, 1, config.checkpoint_every), placement=placement,
             # Each phase has a folder: their optimiser states differ in kind.
-            folder=folder / f"rate{rate:g}-phase{number}", log=metrics_log, title=title, advice=advice,
+            folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title, advice=advice,
             figures=functools.partial(_figures, names=["+".join(names) for names in phase.sources]), evaluate=evaluate,
             best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"),
-            model=backbone.model)
-        best = fitted.best
+            model=backbone.model).best
         offset += phase.num_steps
-    for seed, counts in zip(seeds, fitted.line.get("histogram", ()), strict=False):
-        if max(counts) == sum(counts):
-            log.warning("%s, seed %s: one class is predicted for every dev example.", title, seed)
     return best
 
 

@@ -94,9 +94,22 @@ def test_update_i_draws_batch_i(tmp_path, monkeypatch):
 
 def test_every_rate_is_tried_and_the_best_kept(tmp_path):
     several = dataclasses.replace(ROW, rates="fine_tuning.learning_rates")
-    config = dataclasses.replace(CONFIG, fine_tuning=FineTuningConfig(learning_rates=(1e-6, 0.5, 1e-5)))
+    config = dataclasses.replace(CONFIG, fine_tuning=FineTuningConfig(learning_rates=(1e-6, 0.5, 0.5000001)))
     tuned, lines = run(tmp_path / "run", [FIRST], [[1.0, 0.0, 0.0]], trained=several, config=config)
     assert tuned.rate == 0.5 and tuned.accuracy == [1.0] and max(lines) == 3 * 10 + 2
+
+
+def test_one_class_for_every_dev_example_is_told_of_what_is_kept_and_not_of_the_last_update(tmp_path, caplog):
+    def scores(prompt, theta, batch, *, model, label_ids, config):
+        return prompt[jnp.arange(len(batch.label)) % 2]
+
+    # The start is right on half of the dev examples (class 1); synthetic ones of class 2 lead away from it.
+    start = [[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]]
+    tuned, lines = run(tmp_path / "half", [SECOND], start, trained=dataclasses.replace(ROW, scores=scores))
+    assert tuned.step == [0] and lines[0]["histogram"] == [[3, 3, 0]]
+    assert lines[4]["histogram"] == [[0, 0, 6]] and "one class" not in caplog.text
+    run(tmp_path / "all", [SECOND], start)
+    assert "toy, seed 1: one class is predicted for every dev example" in caplog.text
 
 
 @pytest.mark.parametrize("scope", ["global", "row"])
