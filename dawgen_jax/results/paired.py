@@ -115,7 +115,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _power(effect: float, n: int) -> float:
     critical, shift = stats.t.ppf(1 - LEVEL / 2, n - 1), effect * math.sqrt(n)
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+    # The other tail by its mirror image: of a large shift, SciPy's cdf(-critical, n - 1, shift) may be NaN.
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift))
 
 
 def pairs_for_power(effect: float) -> int | None:
