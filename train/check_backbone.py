@@ -23,6 +23,7 @@ from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.engine import Decoder
 from dawgen_jax.backbones.tokenizer import read_tokenizer, sentinel_id
 from dawgen_jax.config import UserError
+from dawgen_jax.io.files import open_tensors
 from dawgen_jax.io.terminal import printable
 from train import cli
 
@@ -34,7 +35,7 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
     """Kind, head, counts and stored dtypes."""
     stored = collections.Counter()
     for file in folder.glob("*.safetensors"):
-        with convert.open_tensors(file) as tensors:
+        with open_tensors(file) as tensors:
             stored.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
     kind = config.model_type if config.model_type != "t5" else "v1.1" if config.gated else "v1.0"
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in theta.items()}

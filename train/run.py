@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.plan import outline, plan, time_left
+from dawgen_jax.pipeline.plan import outline, plan, product_rate, time_left
 from dawgen_jax.results.rows import read_rows
 from train import cli
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     config, out = cli.parse(argv, __doc__)
     units, path = pipeline.units_of(config), out / "results.jsonl"
     planned = plan(config, units, read_rows(path) if path.exists() else [])
-    for line in outline(config, planned):
+    for line in outline(config, planned, product_rate()):
         log.info("%s", line)
     if any(line.finished < line.cells for line in planned):
         log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)

@@ -67,6 +67,10 @@ def show(arguments: Arguments, console: Console) -> None:
     files = [path / "results.jsonl" if os.path.isdir(path) else path for path in arguments.runs]
     groups = [read_rows(file) for file in files]
     rows = merge(*groups)
+    for task in {row.task for row in rows}:
+        if len({row.data for row in rows if row.task == task} - {""}) > 1:
+            raise UserError(f"{', '.join(map(str, files))}: {task} stands for different data in these runs, whose mean "
+                            "says nothing; show them in tables of their own.")
     replaced = sum(map(len, groups)) - len(rows)
     if replaced:
         console.print(f"Rows that stand in more than one run: {replaced}; those of the later run are shown.")

@@ -1,4 +1,4 @@
-"""Reading JSON with an error that names the file, and writing files whole or not at all.
+"""Reading JSON and opening weights with an error that names the file, and writing files whole or not at all.
 
 A file is written under a name of this process's own in the same folder, then renamed: whoever reads sees the old file
 or the new one, and two processes that write the same file never mix.
@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from dawgen_jax.config import UserError
 from dawgen_jax.io.strict_json import json_text, parse_json
 
-__all__ = ["aside", "read_json", "replacing", "storage_fault", "write_file", "write_json"]
+__all__ = ["aside", "open_tensors", "read_json", "replacing", "storage_fault", "write_file", "write_json"]
 
 _FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)))
 
@@ -84,3 +86,15 @@ def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False
     if not isinstance(value, kind):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a {kind.__name__}; {advice}.")
     return value
+
+
+def open_tensors(path: pathlib.Path) -> Any:
+    """A safetensors file of a checkpoint, open and mapped, not read; it is closed where it is used as a context.
+
+    Raises:
+      UserError: the file is missing or not complete.
+    """
+    try:
+        return safe_open(path, "np")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: is no complete safetensors file ({error}); copy the checkpoint again.") from None

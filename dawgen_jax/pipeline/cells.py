@@ -45,7 +45,7 @@ from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.tasks import Task
 
-__all__ = ["Cell", "cells_of", "run_arm", "start_prompt"]
+__all__ = ["Cell", "cell_settings", "cells_of", "run_arm", "start_prompt"]
 
 _EACH, _IN_ALL, _CHARACTERS = 3, 60, 400
 """Bounds of wrong_examples.json: examples of each kind of mistake and of all, and characters of each of their texts."""
@@ -80,9 +80,10 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
     """
     config, method, task = job.config, arm.method, given.task
     backbone, cells = job.backbone(config.classifier.backbone), []
-    settings = method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
-    settings |= source.settings if source else {}
-    settings |= _inputs(config, arm)
+    settings = cell_settings(config, arm) | (source.settings if source else {})
+    settings["classifier.backbone.digest"] = backbone.digest
+    if arm.generator not in ("", RELEASED):
+        settings["generator.backbone.digest"] = job.backbone(config.generator.backbone).digest
     for position, seed in enumerate(config.seeds if method.seeded else (0,)):
         made = synthetic[position] if synthetic else None
         split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
@@ -128,12 +129,11 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
     return [cell.folder for cell in cells]
 
 
-def _inputs(config: Config, arm: Arm) -> dict[str, Any]:
-    """Fields of the inputs that a number depends on; paths are not among them (a cell's key covers their content)."""
-    fields = ["classifier.backbone.dtype", "data.max_test"]
-    if arm.generator not in ("", RELEASED):
-        fields += ["generator.backbone.dtype", "data.corpus_seed"]
-    return {field: value_of(config, field) for field in fields}
+def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
+    """The fields that the cells of an arm depend on, dotted, with their values; paths are not among them, as a cell's
+    key covers their content."""
+    return (arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
+            | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")})
 
 
 def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
@@ -220,7 +220,7 @@ def _rows(job: Job, given: TaskData, arm: Arm, cell: Cell, predicted: np.ndarray
         value=scored["accuracy"], n_test=len(label), seed=cell.seed,
         generator=arm.generator, generator_backbone=cell.synthetic.generator_backbone if cell.synthetic else "",
         k_shot="full" if arm.method.full else given.k,
-        variant=cell.variant, settings=cell.settings,
+        variant=cell.variant, settings=cell.settings, data=given.digest,
         class_counts={name: int((label == index).sum()) for index, name in enumerate(task.labels)},
         split_source=cell.split.source, trainable_parameters=int(trainable), wall_seconds=round(seconds, 2),
         config_hash=cell.key, versions=versions(),

@@ -166,6 +166,11 @@ class TaskData:
 
         return {seed: whole(split) for seed, split in self.splits.items()}
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of what the task's name stands for, whatever the seeds and however much of the test set is scored."""
+        return digest(dataclasses.astuple(self.task), self.pools.train, self.pools.scored(self.task))
+
     def split_digest(self, seed: int, *, full: bool) -> str:
         """The digest of a seed's few-shot split, or of the whole pool without its dev set; computed once."""
         name = ("full" if full else "split", seed)

@@ -207,10 +207,14 @@ def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> None:
-    earlier = read_rows(path, kind) if path.exists() else []
-    rows = merge(earlier, *groups)
-    if rows:
-        write_rows(path, rows)
+    """Add rows to a file; there a task's name stands for one set of data, that of the newest of them."""
+    rows = merge(read_rows(path, kind) if path.exists() else [], *groups)
+    current = {row.task: row.data for group in groups for row in group}
+    kept = [row for row in rows if row.data == current.get(row.task, row.data)]
+    if len(kept) < len(rows):
+        log.warning("%s: %d rows of other data of the same task are left out.", path, len(rows) - len(kept))
+    if kept:
+        write_rows(path, kept)
 
 
 def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:

@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from dawgen_jax.config import Config
+from dawgen_jax.io.files import open_tensors
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.methods.base import Method, value_of
+from dawgen_jax.pipeline.cells import cell_settings
 from dawgen_jax.pipeline.generators import num_steps_of
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
 from dawgen_jax.pipeline.main import Unit, generators_of
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "time_left"]
+__all__ = ["Planned", "outline", "plan", "product_rate", "time_left"]
 
 
 class Planned(NamedTuple):
@@ -53,11 +57,9 @@ class Planned(NamedTuple):
 
 def _parameters(config: Config) -> int:
     """Parameters of the classifier's backbone without its embedding tables."""
-    from safetensors import safe_open
-
     count = 0
     for file in sorted(backbone_folder(config.classifier.backbone.path).glob("*.safetensors")):
-        with safe_open(file, "np") as tensors:
+        with open_tensors(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no dictionary)
                 if not any(part in name for part in ("shared", "embed_tokens", "lm_head")):
                     count += int(np.prod(tensors.get_slice(name).get_shape()))
@@ -107,7 +109,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         flops = (6 if heavy else 4) * parameters * tokens * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
-        read = json.loads(json.dumps(method.settings(config)))
+        read = json.loads(json.dumps(cell_settings(config, unit.arm)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
         planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
@@ -115,12 +117,25 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     return planned
 
 
-def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
+def product_rate(size: int = 1024) -> float:
+    """Operations a second of one square product of float32 on one device, the best of three: what nothing exceeds."""
+    matrix = jax.device_put(np.ones((size, size), np.float32), jax.local_devices()[0])
+    product, seconds = jax.jit(lambda a: a @ a), []
+    product(matrix).block_until_ready()
+    for _ in range(3):
+        begin = time.perf_counter()
+        product(matrix).block_until_ready()
+        seconds.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(seconds)
+
+
+def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str]:
     """What a run will do, stage by stage, a line each, for people.
 
     Args:
       config: of the run.
       planned: of :func:`plan`, in the order in which it runs.
+      rate: of :func:`product_rate`, which bounds the time of what was never measured from below.
     """
     arms = [line.unit.arm for line in planned]
     labels = {line.unit.task: line.labels for line in planned}
@@ -141,7 +156,10 @@ def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
     lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
     if finished < cells:
-        lines.append(f"  {time_left(planned) or 'how long that takes is told when a first arm is tuned'}")
+        flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
+        least = (f"the updates of the last stage alone take {_number(math.ceil(flops / rate / 60), 'minute')} or more "
+                 f"({flops / 1e12:.3g} TFLOP; one device multiplies matrices at {rate / 1e9:.0f} GFLOP/s)")
+        lines.append(f"  {time_left(planned) or least}")
     return lines
 
 

@@ -72,12 +72,14 @@ class SyntheticSet(NamedTuple):
 
 
 def set_settings(config: Config, generator: str) -> dict[str, Any]:
-    """The fields that a synthetic set depends on, dotted, with their values."""
+    """The fields that a synthetic set depends on, dotted, with their values; of the corpus's path its name."""
     if generator == RELEASED:
         return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
     idle = {"score"} | (set() if config.synthesis.temperature else {"seed"})  # greedy decoding draws nothing
     read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
-    return variant_settings(config.generator, generator) | read
+    inputs = {"generator.backbone.dtype": config.generator.backbone.dtype, "data.corpus_seed": config.data.corpus_seed,
+              "data.corpus": pathlib.Path(config.data.corpus).name}
+    return variant_settings(config.generator, generator) | read | inputs
 
 
 def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
@@ -235,7 +237,7 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
             "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
-    row = _quality(given, generator, seed, backbone, selection)
+    row = _quality(job.config, given, generator, seed, backbone, selection)
     finish(folder, functools.partial(_fill, task=task, selection=selection, row=row,
                                      meta=meta | _origins(job.config, given, generator, backbone)))
 
@@ -252,13 +254,16 @@ def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone
             "settings": tuned | fields_of(config.synthesis, "synthesis.")}
 
 
-def _quality(given: TaskData, generator: str, seed: int, backbone: Backbone, selection: Selection) -> SyntheticRow:
+def _quality(config: Config, given: TaskData, generator: str, seed: int, backbone: Backbone,
+             selection: Selection) -> SyntheticRow:
     """The measures of a set against the task's training pool and the shots its generator was tuned on."""
     name = given.task.name
     measured = quality.measure(
         [sample.example for sample in selection.samples], given.pools.train, given.splits[seed].train,
         consistency=functools.partial(consistency, name) if name in miniworld.TASKS else None)
-    return SyntheticRow(task=name, backbone=backbone.label, generator=generator, seed=seed, **measured)
+    settings = set_settings(config, generator) | {"generator.backbone.digest": backbone.digest}
+    return SyntheticRow(task=name, backbone=backbone.label, generator=generator, seed=seed, settings=settings,
+                        data=given.digest, **measured)
 
 
 def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict[str, Any], row: SyntheticRow) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dawgen_jax.results.published import show_settings
-from dawgen_jax.results.rows import Row
+from dawgen_jax.results.rows import Row, SyntheticRow
 
 __all__ = ["arm_names", "disagreements"]
 
 
-def arm_names(rows: Iterable[Row]) -> dict[tuple, str]:
+def arm_names(rows: Iterable[Row | SyntheticRow]) -> dict[tuple, str]:
     """The name of every arm: ``Row.arm``, and the fields in which arms of the same name differ.
 
     Args:
@@ -19,13 +19,13 @@ def arm_names(rows: Iterable[Row]) -> dict[tuple, str]:
     Returns:
       ``Row.arm_key`` -> for instance 'Prompt Tuning [classifier.learning_rate=0.2]'.
     """
-    groups: dict[tuple, dict[tuple, Row]] = {}
+    groups: dict[tuple, dict[tuple, Row | SyntheticRow]] = {}
     for row in rows:
         groups.setdefault((row.backbone, row.arm), {})[row.arm_key] = row
     return {key: name for arms in groups.values() for key, name in _marked(arms).items()}
 
 
-def _marked(arms: dict[tuple, Row]) -> dict[tuple, str]:
+def _marked(arms: dict[tuple, Row | SyntheticRow]) -> dict[tuple, str]:
     known = [row.settings for row in arms.values() if row.settings]
     fields = sorted(set().union(*known))
     differing = [field for field in fields
@@ -39,7 +39,7 @@ def _marked(arms: dict[tuple, Row]) -> dict[tuple, str]:
     return names
 
 
-def disagreements(a: Row, b: Row) -> list[str]:
+def disagreements(a: Row | SyntheticRow, b: Row | SyntheticRow) -> list[str]:
     """The fields that both rows' methods read with different values; 'settings' where one's alone are unknown."""
     if bool(a.settings) != bool(b.settings):
         return ["settings"]

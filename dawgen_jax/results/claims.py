@@ -15,7 +15,7 @@ from dawgen_jax.results.arms import arm_names, disagreements
 from dawgen_jax.results.paired import LEVEL, PairedTest, holm, paired_test
 from dawgen_jax.results.published import GENERATORS
 from dawgen_jax.results.render import Table
-from dawgen_jax.results.rows import Row, SyntheticRow
+from dawgen_jax.results.rows import AnyRow, Row, SyntheticRow
 
 __all__ = ["claims"]
 
@@ -53,11 +53,15 @@ def _line(claim: str, compared: str, test: PairedTest, p_holm: float) -> tuple[s
 
 def _arms(rows: Sequence[Row], arm: _Arm, writer: str) -> list[list[Row]]:
     """The rows of an arm, apart by their settings."""
-    groups: dict[tuple, list[Row]] = {}
+    return _apart(row for row in rows if (row.generator, row.method, row.variant) == arm
+                  and row.generator_backbone == (writer if row.generator else ""))
+
+
+def _apart(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
+    """Rows of one arm, apart by their settings."""
+    groups: dict[tuple, list[AnyRow]] = {}
     for row in sorted(rows, key=lambda row: row.order):
-        if (row.generator, row.method, row.variant) == arm and row.generator_backbone == (
-                writer if row.generator else ""):
-            groups.setdefault(row.arm_key, []).append(row)
+        groups.setdefault(row.arm_key, []).append(row)
     return list(groups.values())
 
 
@@ -93,13 +97,15 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
         title = f"Claims in accuracy: {backbone}, {shots} shots, synthetic data by {writer or 'unknown'}"
         tables.append(_table(title, *_compare(same, writer, names)))
     synthetic = [row for row in synthetic if row.consistency is not None]
+    names = arm_names(synthetic)
     for writer in sorted({row.backbone for row in synthetic}):
-        of = {generator: [row for row in synthetic if (row.backbone, row.generator) == (writer, generator)]
+        of = {generator: _apart(row for row in synthetic if (row.backbone, row.generator) == (writer, generator))
               for generator in GENERATORS}
         tables.append(_table(f"Claims in label consistency: sets written by {writer}", [
-            (f"DawGen > {other} in label consistency", f"DawGen vs. {other}",
-             paired_test(of["DawGen"], of[other], field="consistency"))
-            for other in GENERATORS if other != "DawGen" and of["DawGen"] and of[other]]))
+            (f"DawGen > {other} in label consistency", f"{names[a[0].arm_key]} vs. {names[b[0].arm_key]}",
+             paired_test(a, b, field="consistency"))
+            for other in GENERATORS if other != "DawGen"
+            for a, b in itertools.product(of["DawGen"], of[other]) if not disagreements(a[0], b[0])]))
     return [table for table in tables if table.rows or len(table.notes) > 1]
 
 

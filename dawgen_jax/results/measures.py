@@ -17,9 +17,10 @@ __all__ = ["appraisal_table", "conflict_table", "quality_table"]
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
-    groups: dict[tuple[str, str, str], list[SyntheticRow]] = {}
+    rows, groups = list(rows), {}
+    names = arm_names(rows)
     for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
-        groups.setdefault((row.task, row.backbone, row.generator), []).append(row)
+        groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
     lines = []
     for key, same in groups.items():
         told = [row.consistency for row in same if row.consistency is not None]

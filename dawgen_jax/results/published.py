@@ -103,7 +103,8 @@ def _row(backbone: str, generator: str, method: str) -> PublishedRow | None:
     return next((row for row in found if row.method in names), None)
 
 
-_NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "data.max_test")
+_NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "classifier.backbone.digest",
+                   "generator.backbone.digest", "data.corpus", "data.max_test")
 
 
 @functools.cache
@@ -136,9 +137,9 @@ def show_settings(settings: Mapping[str, Any]) -> str:
 
 
 def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, metric, n_test, k_shot, variant,
-             settings) -> str:
-    name = f"{generator}: {method}" if generator else method
-    if backbone not in {printed.backbone for printed in published_rows()}:
+             settings, generator_backbone) -> str:
+    name, backbones = f"{generator}: {method}" if generator else method, {row.backbone for row in published_rows()}
+    if backbone not in backbones:
         return f"backbone {backbone} is not in the paper"
     if task not in SEVEN:
         return f"task {task} is not in the paper"
@@ -158,6 +159,8 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
         return f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
     if task not in row.accuracy:
         return f"{name} has no number for {task} in the paper"
+    if generator_backbone and generator_backbone not in backbones:
+        return f"synthetic data by {generator_backbone}, which is not in the paper"
     if not settings:
         return "settings unknown"
     different = departures(settings)
@@ -165,12 +168,14 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
 
 
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
-                   k_shot: int | str, variant: str, settings: Mapping[str, Any]) -> tuple[float | None, str]:
+                   k_shot: int | str, variant: str, settings: Mapping[str, Any], generator_backbone: str = ""
+                   ) -> tuple[float | None, str]:
     """The published per cent that may stand beside our cell, and the reason where there is none.
 
     Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test
-    size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, and ``settings`` known and each
-    the default of its config field.
+    size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, ``settings`` known and each the
+    default of its config field, and ``generator_backbone``, which wrote the synthetic data, one of the paper's (it does
+    not say which of them wrote), or not known.
 
     Returns:
       (per cent, '') or (None, reason).
@@ -181,7 +186,8 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
     """
     row = _row(backbone, generator, method)
     reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
-                      n_test=n_test, k_shot=k_shot, variant=variant, settings=settings)
+                      n_test=n_test, k_shot=k_shot, variant=variant, settings=settings,
+                      generator_backbone=generator_backbone)
     return (None, reason) if reason else (row.accuracy[task], "")
 
 

@@ -1,4 +1,4 @@
-"""Rows of results.jsonl: one a (task, backbone, generator, method, k_shot, variant, settings, seed, metric).
+"""Rows of results.jsonl: one a (task, data, backbone, generator, method, k_shot, variant, settings, seed, metric).
 
 Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list); results.jsonl
 is nothing but all of them, sorted by key, one JSON object a line, rewritten as a whole. So a restart, or a larger
@@ -24,7 +24,7 @@ from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number, json_text
 from dawgen_jax.results.published import GENERATORS, METHODS, ZERO_SHOT
 
-__all__ = ["Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
+__all__ = ["AnyRow", "Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Row:
       config_hash: of the fields and inputs that this cell depends on.
       versions: of Python and of the packages that computed it.
       settings: the config fields that the method reads, by dotted name ({'classifier.learning_rate': 0.3}), as JSON
-        values; empty where they are not known.
+        values, and digests of the backbones' weights; empty where they are not known.
+      data: digest of what the task's name stood for, its template, words, training pool and test pairs; empty where it
+        is not known.
       extras: anything else worth keeping (conflict rate, steps, polarity of label words, ...).
     """
 
@@ -70,6 +72,7 @@ class Row:
     config_hash: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: str = ""
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -86,15 +89,12 @@ class Row:
         _check(self, "versions", all(isinstance(version, str) for version in self.versions.values()), "text by package")
         _check(self, "class_counts", not self.class_counts or sum(self.class_counts.values()) == self.n_test,
                f"counts that sum to n_test = {self.n_test}")
-        try:  # the values that a file gives back, so that a row read equals the row written
-            object.__setattr__(self, "settings", json.loads(json.dumps(self.settings, allow_nan=False)))
-        except (TypeError, ValueError, RecursionError):
-            _check(self, "settings", False, "finite JSON values by dotted field")
+        _as_in_a_file(self)
 
     @property
     def key(self) -> tuple:
         """What names a row; a later row with the same key replaces an earlier one."""
-        return (self.task, *self.arm_key, self.seed, self.metric)
+        return (self.task, self.data, *self.arm_key, self.seed, self.metric)
 
     @property
     def arm_key(self) -> tuple:
@@ -121,7 +121,7 @@ class Row:
         return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
                 _rank(METHODS, self.method), self.k_shot == "full",
                 self.k_shot if isinstance(self.k_shot, int) else 0, self.variant,
-                json.dumps(self.settings, sort_keys=True), self.seed, self.metric)
+                json.dumps(self.settings, sort_keys=True), self.data, self.seed, self.metric)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +133,7 @@ class SyntheticRow:
       n: samples measured.
       consistency: share whose true label is the wanted one; None where no semantics tells it.
       diversity, distance, copies: distinct-2, unigram divergence from real sentences, copies of sentence 1.
+      settings, data: as of a :class:`Row`.
       extras: the other measures.
     """
 
@@ -145,6 +146,8 @@ class SyntheticRow:
     distance: float
     copies: float
     consistency: float | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: str = ""
     extras: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -155,16 +158,28 @@ class SyntheticRow:
             _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _check(self, "consistency", self.consistency is None or 0 <= self.consistency <= 1,
                "a number from 0 to 1, or null")
+        _as_in_a_file(self)
 
     @property
     def key(self) -> tuple:
         """What names a row."""
-        return (self.task, self.backbone, self.generator, self.seed)
+        return (self.task, self.data, *self.arm_key, self.seed)
+
+    @property
+    def arm_key(self) -> tuple:
+        """What sets of one way to make them share over tasks and seeds."""
+        return (self.backbone, self.generator, digest(self.settings))
+
+    @property
+    def arm(self) -> str:
+        """The generator, whose settings are told apart by :func:`~dawgen_jax.results.arms.arm_names`."""
+        return self.generator
 
     @property
     def order(self) -> tuple:
         """Sorts rows: FewGen before DawGen."""
-        return (self.task, self.backbone, _rank(GENERATORS, self.generator), self.seed)
+        return (self.task, self.backbone, _rank(GENERATORS, self.generator), json.dumps(self.settings, sort_keys=True),
+                self.data, self.seed)
 
 
 AnyRow = TypeVar("AnyRow", Row, SyntheticRow)
@@ -177,6 +192,14 @@ _KINDS = {"str": str, "int": int, "float": (int, float), "int | str": (int, str)
 def _check(row: AnyRow, field: str, ok: bool, want: str) -> None:
     if not ok:
         raise UserError(f"{type(row).__name__}.{field} = {shown(getattr(row, field))}: must be {want}.")
+
+
+def _as_in_a_file(row: AnyRow) -> None:
+    """Settings as the values that a file gives back, so that a row read equals the row written."""
+    try:
+        object.__setattr__(row, "settings", json.loads(json.dumps(row.settings, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError):
+        _check(row, "settings", False, "finite JSON values by dotted field")
 
 
 def _check_types(row: AnyRow) -> None:

@@ -66,7 +66,7 @@ def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
         return None, f"{first.task}: n_test differs between seeds ({', '.join(map(str, sorted(sizes)))})"
     return published_cell(backbone=first.backbone, generator=first.generator, method=first.method, task=first.task,
                           metric=first.metric, n_test=first.n_test, k_shot=first.k_shot, variant=first.variant,
-                          settings=first.settings)
+                          settings=first.settings, generator_backbone=first.generator_backbone)
 
 
 def _place(table: str, row: Row) -> tuple | None:

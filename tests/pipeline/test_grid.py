@@ -96,8 +96,18 @@ def test_the_plan_counts_updates_and_takes_time_from_finished_cells(short, whole
     rows = main.read_rows(run / "results.jsonl")
     known = {str(line.unit.arm): line for line in plan.plan(short, units, rows)}
     assert known["Prompt Tuning"].finished == 2 and known["Prompt Tuning"].seconds > 0
+    scored_on_fewer = dataclasses.replace(short, data=dataclasses.replace(short.data, max_test=5))
+    assert not any(line.finished for line in plan.plan(scored_on_fewer, units, rows))
     backbone = plan._parameters(short)
     assert known["Prompt Tuning #same-T"].flops == 4 * backbone * (100 + 3) * 16 * 2
+
+
+def test_the_plan_names_weights_that_are_cut_off(short, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x40")
+    backbone = dataclasses.replace(short.classifier.backbone, path=str(tmp_path))
+    cut = dataclasses.replace(short, classifier=dataclasses.replace(short.classifier, backbone=backbone))
+    with pytest.raises(UserError, match=r"model\.safetensors: is no complete safetensors file"):
+        plan.plan(cut, main.units_of(cut))
 
 
 def test_the_dry_run_prints_a_plan_and_runs_nothing(whole, capsys, tmp_path):

@@ -17,7 +17,7 @@ from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, generators, inputs, main, sets
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.results.rows import SyntheticRow, read_rows
+from dawgen_jax.results.rows import Row, SyntheticRow, read_rows, write_rows
 from dawgen_jax.training.placement import Placement
 from tests.io.test_trackers import events
 
@@ -48,6 +48,11 @@ def test_rows_say_what_was_measured(finished, config):
     assert {row.variant for row in synthetic_rows} == {"cut"}
     assert {row.generator_backbone for row in synthetic_rows} == {"random0"} == {row.backbone for row in rows}
     assert all(row.n_test == 30 and row.config_hash and row.versions["jax"] for row in rows)
+    (classifier,) = {row.settings["classifier.backbone.digest"] for row in rows}
+    assert {row.settings["generator.backbone.digest"] for row in synthetic_rows} == {classifier}
+    sets = read_rows(finished / "synthetic.jsonl", SyntheticRow)
+    assert {row.settings["generator.backbone.digest"] for row in sets} == {classifier}
+    assert len({row.data for row in (*rows, *sets)}) == 1 and rows[0].data
     assert {row.trainable_parameters for row in rows if row.method != "Prompting (zero-shot)"} == {3 * 16}
     for row in rows:
         if row.metric == "accuracy":
@@ -71,6 +76,16 @@ def test_every_set_is_measured(finished):
     made = {(name, seed) for name in ("FewGen", "DawGen") for seed in (13, 21)}
     assert {(row.generator, row.seed) for row in rows} == made
     assert all(row.n == 18 and row.consistency is not None for row in rows)
+
+
+def test_results_of_other_data_give_way_to_those_of_this_run(finished, tmp_path, caplog):
+    rows = read_rows(finished / "results.jsonl")
+    earlier, elsewhere = ([dataclasses.replace(row, **change) for row in rows]
+                          for change in ({"data": "0a1b"}, {"data": "0a1b", "task": "another"}))
+    write_rows(tmp_path / "results.jsonl", [*earlier, *elsewhere])
+    main._merged(tmp_path / "results.jsonl", Row, [rows[:3], rows[3:]])
+    assert {row.key for row in read_rows(tmp_path / "results.jsonl")} == {row.key for row in (*rows, *elsewhere)}
+    assert f"{len(rows)} rows of other data of the same task are left out" in caplog.text
 
 
 def test_prompts_are_there_for_peft_too(finished, config):

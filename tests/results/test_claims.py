@@ -1,5 +1,6 @@
 """Paired tests against values counted by hand and SciPy's own t test; verdicts by the stated rule."""
 
+import dataclasses
 import itertools
 import math
 
@@ -109,6 +110,9 @@ def test_consistency_of_synthetic_sets():
     [table] = claims([], [*rows, unknown])
     assert table.title == "Claims in label consistency: sets written by mini-t5"
     assert table.rows[0][7:9] == ("15", "3 of 3") and table.rows[0][2] == "holds"
+    [table] = claims([], [dataclasses.replace(row, settings={"generator.num_steps": 1 + row.seed % 2}) for row in rows])
+    assert {line[1] for line in table.rows} == {
+        f"DawGen [generator.num_steps={steps}] vs. FewGen [generator.num_steps={steps}]" for steps in (1, 2)}
 
 
 def test_means_and_interval_by_hand(make_row):
@@ -137,7 +141,7 @@ def test_pairs_for_power_against_published_values(effect, pairs):
     assert pairs_for_power(effect) == pairs
 
 
-@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0])
+@pytest.mark.parametrize("effect", [0.35, 0.5, 1.3, 3.0, 8.0])  # of the last, with 2 pairs, a tail is next to nothing
 def test_pairs_for_power_against_integration(effect):
     """The power as an integral over the sample deviation, without the noncentral t distribution."""
     def power(n):

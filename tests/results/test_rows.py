@@ -114,6 +114,8 @@ def test_synthetic_rows(tmp_path):
     few = dataclasses.replace(row, generator="FewGen", consistency=0.6)
     write_rows(tmp_path / "synthetic.jsonl", [row, few])
     assert read_rows(tmp_path / "synthetic.jsonl", SyntheticRow) == [few, row]
+    assert len({row.key, *(dataclasses.replace(row, **{field: value}).key for field, value in (
+        ("settings", {"generator.num_steps": 9}), ("data", "0a1b"), ("seed", 21)))}) == 4
     with pytest.raises(UserError, match=r"SyntheticRow.consistency = 1.5"):
         dataclasses.replace(row, consistency=1.5)
 
@@ -128,6 +130,10 @@ def test_settings_are_json_and_part_of_the_key(tmp_path):
     assert read_rows(tmp_path / "a") == [row] and row.settings["generator.layers"] == [1, 2]
     assert row.key == change(settings={"classifier.epsilon": 1.0, "generator.layers": [1, 2]}).key != ROW.key
     assert change(settings={}).key not in (ROW.key, row.key)
+
+
+def test_a_task_of_other_data_is_another_row_of_the_same_arm():
+    assert change(data="0a1b").key != ROW.key and change(data="0a1b").arm_key == ROW.arm_key
     for bad in (float("nan"), {1, 2}):
         with pytest.raises(UserError, match=r"Row.settings = .*: must be finite JSON values"):
             change(settings={"a": bad})

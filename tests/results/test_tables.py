@@ -1,5 +1,6 @@
 """Tables show what the rows say, published cells only where they may stand."""
 
+import dataclasses
 import math
 import statistics
 
@@ -180,6 +181,10 @@ def test_synthetic_sets_are_tabulated_by_task_and_generator():
         ("mini-snli", "mini-t5", "FewGen", "9", "–"), ("mini-snli", "mini-t5", "DawGen", "9–12", "50.00 ± 35.36 (2)")]
     assert table.rows[0][5:] == ("25.00 (1)", "12.50 (1)", "50.00 (1)")
     assert quality_table([]).rows == ()
+    few, many = (dataclasses.replace(row("DawGen", 1, 0.5), settings={"generator.num_steps": steps})
+                 for steps in (1, 2))
+    assert [line[2] for line in quality_table([few, many]).rows] == [
+        "DawGen [generator.num_steps=1]", "DawGen [generator.num_steps=2]"]
 
 
 def test_conflicts_are_tabulated_where_they_were_recorded(make_row):

@@ -50,6 +50,11 @@ def test_mistakes_are_one_sentence(tmp_path, make_row):
     with pytest.raises(UserError, match=r"results.jsonl: no such file; finish a run there first"):
         output(tmp_path)
     write_rows(tmp_path / "results.jsonl", [make_row()])
+    write_rows(tmp_path / "other" / "results.jsonl", [make_row(seed=21, data="b")])
+    write_rows(tmp_path / "one" / "results.jsonl", [make_row(data="a")])
+    assert "(2)" in output(tmp_path, tmp_path / "other")  # of the first the data are not known
+    with pytest.raises(UserError, match="mini-snli stands for different data in these runs, whose mean says nothing"):
+        output(tmp_path / "one", tmp_path / "other")
     with pytest.raises(UserError, match="no row has the metric 'f1'"):
         output(tmp_path, metric="f1")
     for path in (tmp_path, tmp_path / "results.jsonl" / "tables.md"):

@@ -14,7 +14,7 @@ import pytest
 
 from dawgen_jax.config import BackboneConfig, Config, UserError
 from dawgen_jax.pipeline import main as pipeline
-from dawgen_jax.pipeline.plan import outline, plan, time_left
+from dawgen_jax.pipeline.plan import outline, plan, product_rate, time_left
 from tests.pipeline.conftest import small_config, write_backbone
 from tests.pipeline.grids import write_config
 from train import __main__ as command
@@ -179,11 +179,14 @@ def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, 
 
 def test_the_outline_has_a_line_a_stage():
     config = Config(arms=("Prompt Tuning", "DawGen: (Real, Syn) + GS", "SPoT"), seeds=(1, 2))
-    lines = outline(config, plan(config, pipeline.units_of(config)))
+    planned = plan(config, pipeline.units_of(config))
+    lines = outline(config, planned, sum(line.flops for line in planned) / 90)
     assert lines[0] == "mini-snli: 4 stages, 2 seeds (1, 2)"
     assert lines[1].startswith("  1. tune generators on mini-t5 (DawGen): 480 updates, 2 seeds")
     assert "5000 pairs a label and seed" in lines[2] and "(spot)" in lines[3].lower()
     assert "3 arms, 6 cells (0 finished)" in lines[4] and len(lines) == 6
+    assert lines[5].startswith("  the updates of the last stage alone take 2 minutes or more (")
+    assert 1e8 < product_rate(64) < 1e16
 
 
 @pytest.mark.parametrize(("seconds", "finished", "said"), [

@@ -17,14 +17,13 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import ConfigError, UserError
 from dawgen_jax.io import world
-from dawgen_jax.io.files import replacing, write_file, write_json
+from dawgen_jax.io.files import open_tensors, replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
 __all__ = ["TOKENIZER_FILES", "load", "read_object", "save", "tensor_names"]
@@ -128,18 +127,6 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object; copy the checkpoint again.")
     return values
-
-
-def open_tensors(path: pathlib.Path) -> Any:
-    """A safetensors file, open and mapped, not read; it is closed where it is used as a context.
-
-    Raises:
-      UserError: the file is missing or not complete.
-    """
-    try:
-        return safe_open(path, "np")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: is no complete safetensors file ({error}); copy the checkpoint again.") from None
 
 
 class _Tensors:
