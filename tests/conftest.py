@@ -44,15 +44,16 @@ def counts(report) -> bool:
     return TORCH or "could not import" not in str(report.longrepr)
 
 
-_PLUMBING = ("methods", "pipeline", "train", "test_api.py", "test_tutorial.py", "training/test_placement.py")
-"""Tests of what is done with numbers more than of numbers: these are compiled without LLVM's expensive passes, which
-takes two thirds of the time. Programs that they start, and all other tests, are compiled as users' programs are."""
+_PLUMBING = ("methods", "multiprocess", "pipeline", "train", "training/test_placement.py")
+"""Tests of what is done with numbers more than of numbers: these, and the programs that they start, are compiled
+without LLVM's expensive passes, which takes two thirds of the time. All others are compiled as users' programs are."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of the test, those of the session included
 def pytest_runtest_setup(item):
     plumbing = any(item.path.is_relative_to(pathlib.Path(__file__).parent / part) for part in _PLUMBING)
     jax.config.update("jax_disable_most_optimizations", plumbing)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(plumbing))
 
 
 def pytest_collection_modifyitems(items):

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     config, out = cli.parse(argv, __doc__)
     units, path = pipeline.units_of(config), out / "results.jsonl"
     planned = plan(config, units, read_rows(path) if path.exists() else [])
-    for line in outline(config, planned, product_rate()):
+    for line in outline(config, planned, product_rate(config.classifier.backbone.dtype)):
         log.info("%s", line)
     if any(line.finished < line.cells for line in planned):
         log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)

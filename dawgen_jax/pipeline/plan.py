@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.config import Config
@@ -117,9 +118,9 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     return planned
 
 
-def product_rate(size: int = 1024) -> float:
-    """Operations a second of one square product of float32 on one device, the best of three: what nothing exceeds."""
-    matrix = jax.device_put(np.ones((size, size), np.float32), jax.local_devices()[0])
+def product_rate(dtype: str, size: int = 1024) -> float:
+    """Operations a second of one square product on one device, the best of three: a rate that no step exceeds."""
+    matrix = jax.device_put(jnp.ones((size, size), dtype), jax.local_devices()[0])
     product, seconds = jax.jit(lambda a: a @ a), []
     product(matrix).block_until_ready()
     for _ in range(3):
@@ -157,9 +158,11 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
     if finished < cells:
         flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
-        least = (f"the updates of the last stage alone take {_number(math.ceil(flops / rate / 60), 'minute')} or more "
-                 f"({flops / 1e12:.3g} TFLOP; one device multiplies matrices at {rate / 1e9:.0f} GFLOP/s)")
-        lines.append(f"  {time_left(planned) or least}")
+        least = int(flops / rate / 60)
+        told = (f"updates of the last stage take more than {_number(least, 'minute')}: {flops / 1e12:.3g} TFLOP, and "
+                f"one device multiplies matrices at {rate / 1e9:.3g} GFLOP/s" if least else
+                "how long that takes is told when a first arm is tuned")
+        lines.append(f"  {time_left(planned) or told}")
     return lines
 
 

@@ -83,7 +83,7 @@ def test_what_is_tuned_selected_and_scored(job, given, arm_cells, monkeypatch):
 def test_rows_of_a_task_of_two_classes(config, given):
     cell = cells.Cell(13, given.splits[13], None, None, {}, "", pathlib.Path(), "key")
     predicted, label = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 0, 1, 1])
-    job, task = types.SimpleNamespace(config=config), types.SimpleNamespace(task=TASKS["mini-qqp"], k=16)
+    job, task = types.SimpleNamespace(config=config), types.SimpleNamespace(task=TASKS["mini-qqp"], k=16, digest="")
     accuracy, f1 = cells._rows(job, task, Arm.parse("Prompt Tuning"), cell, predicted, label, 48, 1.0, {})
     assert (accuracy.metric, accuracy.value) == ("accuracy", 0.8) and accuracy.class_counts == {
         "not_duplicate": 2, "duplicate": 3}
