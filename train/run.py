@@ -5,6 +5,7 @@
 
 import logging
 
+import jax
 from rich.console import Console
 
 from dawgen_jax.pipeline import main as pipeline
@@ -21,12 +22,13 @@ def main(argv: list[str]) -> None:
     config, out = cli.parse(argv, __doc__)
     units, path = pipeline.units_of(config), out / "results.jsonl"
     planned = plan(config, units, read_rows(path) if path.exists() else [])
-    for line in outline(config, planned, product_rate(config.classifier.backbone.dtype)):
+    rate = product_rate(config.classifier.backbone.dtype) * (config.devices or jax.device_count())
+    for line in outline(config, planned, rate):
         log.info("%s", line)
     if any(line.finished < line.cells for line in planned):
         log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)
     else:
-        log.info("All of it is finished in %s; its tables and report are made again.", out)
+        log.info("All of it is finished in %s, if the data are the same; tables and report are made again.", out)
 
     def tell_time() -> None:
         if left := time_left(plan(config, units, read_rows(path))):

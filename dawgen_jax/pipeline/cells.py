@@ -88,8 +88,8 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
         made = synthetic[position] if synthetic else None
         split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
         written = (made.digest, made.generator_backbone, made.variants) if made else ()
-        key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), task.labels,
-                     task.template, task.label_words, backbone.digest, given.k,
+        key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), given.digest,
+                     backbone.digest, given.k,
                      given.split_digest(seed, full=method.full) if method.seeded else "", written,
                      source.digest if source else "", given.digests["test"], seed)
         folder = artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}-{seed}", key)
@@ -130,8 +130,8 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
 
 
 def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
-    """The fields that the cells of an arm depend on, dotted, with their values; paths are not among them, as a cell's
-    key covers their content."""
+    """The fields that the cells of an arm depend on, dotted, with their values; of paths there is the corpus's name
+    alone, as a cell's key covers their content."""
     return (arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
             | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")})
 

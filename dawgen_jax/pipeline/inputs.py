@@ -168,8 +168,11 @@ class TaskData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of what the task's name stands for, whatever the seeds and however much of the test set is scored."""
-        return digest(dataclasses.astuple(self.task), self.pools.train, self.pools.scored(self.task))
+        """Of what the task's name stands for to a classifier, whatever the seeds and however much of the test set is
+        scored."""
+        task = self.task
+        return digest(task.labels, task.template, task.label_words, task.positive, self.pools.train,
+                      self.pools.scored(task))
 
     def split_digest(self, seed: int, *, full: bool) -> str:
         """The digest of a seed's few-shot split, or of the whole pool without its dev set; computed once."""

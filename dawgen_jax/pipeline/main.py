@@ -10,7 +10,7 @@ import functools
 import logging
 import pathlib
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -163,11 +163,11 @@ def run(job: Job, units: Sequence[Unit] | None = None, told: Callable[[], None] 
                 raise  # it may be this process's alone: then the others must end
             failures.append(world.led(functools.partial(_failed, job, unit, error)))
         else:
-            world.led(functools.partial(_publish, job, folders, sets))
+            world.led(functools.partial(_publish, work, folders, sets))
             world.led(told)
             mine += folders
     if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
-        world.led(lambda: _publish(job, [*_by_age(job.root / "cells"), *mine], []))
+        world.led(lambda: _publish(work, [*_by_age(job.root / "cells"), *mine], []))
     with job.stage("write report"), claim(job.root / "report"):
         world.led(lambda: write_report(job.root) and None)
     rows = read_rows(job.root / "results.jsonl") if mine else []
@@ -191,12 +191,13 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
     return f"{unit}: {reason}"
 
 
-def _publish(job: Job, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> None:
+def _publish(work: Work, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.Path]) -> None:
     """Merge the rows of finished cells and sets into results.jsonl and synthetic.jsonl, one process at a time."""
+    job, data = work.job, {name: given.digest for name, given in work.given.items()}
     with claim(job.root / "results"):
-        _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells])
+        _merged(job.root / "results.jsonl", Row, [read_cell(cell / "result.json") for cell in cells], data)
         _merged(job.root / "synthetic.jsonl", SyntheticRow,
-                [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets])
+                [read_rows(folder / "quality.jsonl", SyntheticRow) for folder in sets], data)
         write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
 
 
@@ -206,15 +207,15 @@ def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
                   key=lambda entry: (entry.stat().st_mtime_ns, entry))
 
 
-def _merged(path: pathlib.Path, kind: type, groups: list[list]) -> None:
-    """Add rows to a file; there a task's name stands for one set of data, that of the newest of them."""
-    rows = merge(read_rows(path, kind) if path.exists() else [], *groups)
-    current = {row.task: row.data for group in groups for row in group}
-    kept = [row for row in rows if row.data == current.get(row.task, row.data)]
-    if len(kept) < len(rows):
-        log.warning("%s: %d rows of other data of the same task are left out.", path, len(rows) - len(kept))
-    if kept:
-        write_rows(path, kept)
+def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[str, str]) -> None:
+    """Add rows to a file; there a task's name stands for one set of data: that of ``data``, where it has the task."""
+    earlier = read_rows(path, kind) if path.exists() else []
+    other = {row.key for row in earlier if row.data not in ("", data.get(row.task, row.data))}
+    if other:
+        log.warning("%s: %d rows of other data of the same task give way to this run's.", path, len(other))
+    rows = [row for row in merge(earlier, *groups) if row.data in ("", data.get(row.task, row.data))]
+    if rows:
+        write_rows(path, rows)
 
 
 def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:

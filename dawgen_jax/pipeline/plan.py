@@ -2,8 +2,9 @@
 
 The operations of one update are estimated from shapes: with N the parameters that a token passes through, a forward
 pass takes 2 N a token, and a backward pass as much again for activations and, where weights are trained, once more for
-their gradients. Attention's own products (a few per cent at these lengths) are left out. Time is taken from finished
-cells of the run directory: the median of seconds per update and example of the same backbone and kind of method.
+their gradients. Attention's own products (a few per cent at these lengths) are left out, and texts are taken to be as
+long as they may be. Time is taken from finished cells of the run directory: the median of seconds per update and
+example of the same backbone and kind of method.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dawgen_jax.config import Config
 from dawgen_jax.io.files import open_tensors
@@ -56,15 +56,16 @@ class Planned(NamedTuple):
     labels: int
 
 
-def _parameters(config: Config) -> int:
-    """Parameters of the classifier's backbone without its embedding tables."""
-    count = 0
+def _parameters(config: Config) -> tuple[int, int]:
+    """Parameters of the encoder and of the decoder of the classifier's backbone, without embedding tables."""
+    counts = {"encoder": 0, "decoder": 0}
     for file in sorted(backbone_folder(config.classifier.backbone.path).glob("*.safetensors")):
         with open_tensors(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no dictionary)
-                if not any(part in name for part in ("shared", "embed_tokens", "lm_head")):
-                    count += int(np.prod(tensors.get_slice(name).get_shape()))
-    return count
+                part = name.partition(".")[0]
+                if part in counts and "embed_tokens" not in name:
+                    counts[part] += math.prod(tensors.get_slice(name).get_shape())
+    return counts["encoder"], counts["decoder"]
 
 
 def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
@@ -91,7 +92,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
       units: to be run.
       rows: finished ones of the run directory.
     """
-    parameters, classifier, planned = _parameters(config), config.classifier, []
+    (encoder, decoder), classifier, planned = _parameters(config), config.classifier, []
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
     labels = {task: len(find_task(task, config).labels) for task in dict.fromkeys(unit.task for unit in units)}
@@ -107,7 +108,8 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         heavy = bool(method.trains and method.trains.weights)
         seeds = len(config.seeds) if method.seeded else 1
         tokens = classifier.max_tokens + (classifier.prompt_length if method.trains else 0)
-        flops = (6 if heavy else 4) * parameters * tokens * examples * seeds
+        # The decoder reads its start and the mask.
+        flops = (6 if heavy else 4) * (encoder * tokens + decoder * 2) * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
@@ -118,9 +120,11 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
     return planned
 
 
-def product_rate(dtype: str, size: int = 1024) -> float:
-    """Operations a second of one square product on one device, the best of three: a rate that no step exceeds."""
-    matrix = jax.device_put(jnp.ones((size, size), dtype), jax.local_devices()[0])
+def product_rate(dtype: str, size: int = 0) -> float:
+    """Operations a second of one square product of that size, or of one that suits the device, the best of three."""
+    device = jax.local_devices()[0]
+    size = size or (1024 if device.platform == "cpu" else 8192)
+    matrix = jax.device_put(jnp.ones((size, size), dtype), device)
     product, seconds = jax.jit(lambda a: a @ a), []
     product(matrix).block_until_ready()
     for _ in range(3):
@@ -136,7 +140,7 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
     Args:
       config: of the run.
       planned: of :func:`plan`, in the order in which it runs.
-      rate: of :func:`product_rate`, which bounds the time of what was never measured from below.
+      rate: of :func:`product_rate` on all devices together; half of it is taken where no cell was measured.
     """
     arms = [line.unit.arm for line in planned]
     labels = {line.unit.task: line.labels for line in planned}
@@ -158,9 +162,9 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
     if finished < cells:
         flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
-        least = int(flops / rate / 60)
-        told = (f"updates of the last stage take more than {_number(least, 'minute')}: {flops / 1e12:.3g} TFLOP, and "
-                f"one device multiplies matrices at {rate / 1e9:.3g} GFLOP/s" if least else
+        minutes = round(2 * flops / rate / 60)
+        told = (f"{_number(minutes, 'minute')} for the updates of the last stage, as a rough guess: {flops / 1e12:.3g} "
+                f"TFLOP at half the {rate / 1e9:.3g} GFLOP/s of matrix products here" if minutes else
                 "how long that takes is told when a first arm is tuned")
         lines.append(f"  {time_left(planned) or told}")
     return lines

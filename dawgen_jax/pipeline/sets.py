@@ -126,8 +126,9 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
     variants = tuple(variant for variant, here in (("cut", config.unfinished == "cut"), ("pool", pool)) if here)
     sets = []
     for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
-        key = digest("synthetic", read, job.config.generator.max_source_tokens, task.repetition_penalty, task.reject,
-                     given.digests["sentences"], generator_folder.name, job.config.generator.backbone.label)
+        key = digest("synthetic", given.digest, read, job.config.generator.max_source_tokens, task.repetition_penalty,
+                     task.reject, given.digests["sentences"], generator_folder.name,
+                     job.config.generator.backbone.label)
         folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
         with claim(folder):
             if not exists(folder):

@@ -28,8 +28,10 @@ def arm_names(rows: Iterable[Row | SyntheticRow]) -> dict[tuple, str]:
 def _marked(arms: dict[tuple, Row | SyntheticRow]) -> dict[tuple, str]:
     known = [row.settings for row in arms.values() if row.settings]
     fields = sorted(set().union(*known))
-    differing = [field for field in fields
-                 if any(field not in one or one[field] != known[0].get(field) for one in known)]
+    differing = {field for field in fields
+                 if any(field not in one or one[field] != known[0].get(field) for one in known)}
+    # A backbone's digest covers its dtype, which says more.
+    differing -= {field.replace(".dtype", ".digest") for field in differing if field.endswith("backbone.dtype")}
     names = {}
     for key, row in arms.items():
         marks = show_settings({field: row.settings.get(field, "unset") for field in differing})

@@ -101,11 +101,14 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
     for writer in sorted({row.backbone for row in synthetic}):
         of = {generator: _apart(row for row in synthetic if (row.backbone, row.generator) == (writer, generator))
               for generator in GENERATORS}
-        tables.append(_table(f"Claims in label consistency: sets written by {writer}", [
-            (f"DawGen > {other} in label consistency", f"{names[a[0].arm_key]} vs. {names[b[0].arm_key]}",
-             paired_test(a, b, field="consistency"))
-            for other in GENERATORS if other != "DawGen"
-            for a, b in itertools.product(of["DawGen"], of[other]) if not disagreements(a[0], b[0])]))
+        pairs = [(other, a[0], b[0], paired_test(a, b, field="consistency"))
+                 for other in GENERATORS if other != "DawGen" for a, b in itertools.product(of["DawGen"], of[other])]
+        tables.append(_table(
+            f"Claims in label consistency: sets written by {writer}",
+            [(f"DawGen > {other} in label consistency", f"{names[a.arm_key]} vs. {names[b.arm_key]}", test)
+             for other, a, b, test in pairs if not disagreements(a, b)],
+            [f"Not compared, as their settings differ ({', '.join(disagreements(a, b))}): {names[a.arm_key]} vs. "
+             f"{names[b.arm_key]}." for _, a, b, _ in pairs if disagreements(a, b)]))
     return [table for table in tables if table.rows or len(table.notes) > 1]
 
 

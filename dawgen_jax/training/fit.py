@@ -154,9 +154,8 @@ def _saying_where(title: str, checkpoints: Checkpoints, offset: int) -> Iterator
     try:
         yield
     except SystemExit:
-        newest = checkpoints.newest
-        logger.warning("%s: %s.", title, "no checkpoint yet" if newest is None else
-                       f"the newest checkpoint is of step {offset + newest}")
+        step = offset + (checkpoints.newest or 0)
+        logger.warning("%s: %s.", title, f"the newest checkpoint is of step {step}" if step else "no checkpoint yet")
         raise
 
 

@@ -98,8 +98,8 @@ def test_the_plan_counts_updates_and_takes_time_from_finished_cells(short, whole
     assert known["Prompt Tuning"].finished == 2 and known["Prompt Tuning"].seconds > 0
     scored_on_fewer = dataclasses.replace(short, data=dataclasses.replace(short.data, max_test=5))
     assert not any(line.finished for line in plan.plan(scored_on_fewer, units, rows))
-    backbone = plan._parameters(short)
-    assert known["Prompt Tuning #same-T"].flops == 4 * backbone * (100 + 3) * 16 * 2
+    encoder, decoder = plan._parameters(short)
+    assert known["Prompt Tuning #same-T"].flops == 4 * (encoder * (100 + 3) + decoder * 2) * 16 * 2
 
 
 def test_the_plan_names_weights_that_are_cut_off(short, tmp_path):

@@ -83,9 +83,28 @@ def test_results_of_other_data_give_way_to_those_of_this_run(finished, tmp_path,
     earlier, elsewhere = ([dataclasses.replace(row, **change) for row in rows]
                           for change in ({"data": "0a1b"}, {"data": "0a1b", "task": "another"}))
     write_rows(tmp_path / "results.jsonl", [*earlier, *elsewhere])
-    main._merged(tmp_path / "results.jsonl", Row, [rows[:3], rows[3:]])
-    assert {row.key for row in read_rows(tmp_path / "results.jsonl")} == {row.key for row in (*rows, *elsewhere)}
-    assert f"{len(rows)} rows of other data of the same task are left out" in caplog.text
+    groups, data = [rows, earlier[:3]], {rows[0].task: rows[0].data}  # cells of earlier data are still there
+    for _ in range(2):
+        main._merged(tmp_path / "results.jsonl", Row, groups, data)
+        assert {row.key for row in read_rows(tmp_path / "results.jsonl")} == {row.key for row in (*rows, *elsewhere)}
+    [message] = caplog.messages
+    assert message.endswith(f"{len(rows)} rows of other data of the same task give way to this run's.")
+    unknown = [dataclasses.replace(row, data="") for row in rows]
+    main._merged(tmp_path / "old" / "results.jsonl", Row, [unknown, rows[:1]], data)
+    assert len(read_rows(tmp_path / "old" / "results.jsonl")) == len(rows) + 1  # what is not known stays
+
+
+def test_cells_and_sets_of_other_data_are_others(finished, config, tmp_path):
+    config = dataclasses.replace(config, arms=("Prompting (zero-shot)", "FewGen: Syn only"), seeds=(13,))
+    job, units = Job.start(config, shutil.copytree(finished, tmp_path / "run")), main.units_of(config)
+    work = main.Work(job, units)
+    before = [folder for unit in units for folders in work.run(unit) for folder in folders]
+    task = work.given["mini-snli"].task
+    other = dataclasses.replace(task, positive=task.labels[0])
+    work.given["mini-snli"] = dataclasses.replace(work.given["mini-snli"], task=other)
+    work._memory.clear()
+    after = [folder for unit in units for folders in work.run(unit) for folder in folders]
+    assert len(before) == len(after) == 3 and not {*before} & {*after}
 
 
 def test_prompts_are_there_for_peft_too(finished, config):

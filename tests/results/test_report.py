@@ -144,6 +144,23 @@ def test_single_sentences_and_tasks_of_ones_own(tmp_path, make_row):
     assert "copy of sentence 1" not in text and "mini tasks" not in text
 
 
+def test_sets_of_several_settings_are_not_mixed(tmp_path):
+    rows = [SyntheticRow("mini-snli", "mini-t5", "DawGen", 13, 2, 0.5, 0.2, 0.0,
+                         settings={"generator.num_steps": steps, "synthesis.top_k": 0}) for steps in (240, 480)]
+    for row, folder in zip(rows, "ab", strict=True):
+        write_rows(tmp_path / "synthetic" / folder / "quality.jsonl", [row])
+        write(tmp_path / "synthetic" / folder / "meta.json", {"generator_artefact": folder})
+        write(tmp_path / "synthetic" / folder / "train.jsonl", [
+            {"sentence1": "x", "sentence2": f"of {folder}", "label": "neutral", "index": 0}], lines=True)
+        write(tmp_path / "generators" / folder / "metrics.jsonl", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+              lines=True)
+    write_rows(tmp_path / "synthetic.jsonl", rows)
+    text = text_of(write_report(tmp_path))
+    for part in ("DawGen [generator.num_steps=240] by mini-t5", "DawGen [generator.num_steps=480] by mini-t5", "of a",
+                 "of b"):
+        assert part in text, part
+
+
 def test_marks_of_an_arm_are_explained(tmp_path, make_row):
     write_rows(tmp_path / "results.jsonl", [make_row("(Real, Syn)", variant="cut+pool"),
                                             make_row("Real -> Syn", variant="stages")])

@@ -181,13 +181,13 @@ def test_the_outline_has_a_line_a_stage():
     config = Config(arms=("Prompt Tuning", "DawGen: (Real, Syn) + GS", "SPoT"), seeds=(1, 2))
     planned = plan(config, pipeline.units_of(config))
     flops = sum(line.flops for line in planned)
-    assert outline(config, planned, flops / 59)[5] == "  how long that takes is told when a first arm is tuned"
-    lines = outline(config, planned, flops / 150)
+    assert outline(config, planned, flops / 10)[5] == "  how long that takes is told when a first arm is tuned"
+    lines = outline(config, planned, flops / 60)
     assert lines[0] == "mini-snli: 4 stages, 2 seeds (1, 2)"
     assert lines[1].startswith("  1. tune generators on mini-t5 (DawGen): 480 updates, 2 seeds")
     assert "5000 pairs a label and seed" in lines[2] and "(spot)" in lines[3].lower()
     assert "3 arms, 6 cells (0 finished)" in lines[4] and len(lines) == 6
-    assert lines[5].startswith("  updates of the last stage take more than 2 minutes: ")
+    assert lines[5].startswith("  2 minutes for the updates of the last stage, as a rough guess: ")
     assert 1e8 < product_rate("bfloat16", 64) < 1e16
 
 

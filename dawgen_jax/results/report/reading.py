@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.artefacts import read_writer
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows
 
-__all__ = ["Cell", "Made", "cells", "grouped", "listed", "missing", "optional_rows", "synthetic_sets",
+__all__ = ["Cell", "Made", "cells", "grouped", "listed", "missing", "names_of", "optional_rows", "synthetic_sets",
            "writers"]
 
 Made = tuple[SyntheticRow, Path]
@@ -28,6 +29,12 @@ def grouped(items: Iterable[AnyItem], key: Callable[[AnyItem], Any]) -> list[tup
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.items())
+
+
+def names_of(sets: Iterable[Made]) -> Callable[[Made], str]:
+    """What names a set's generator among these: 'DawGen by mini-t5', and settings in which those of one name differ."""
+    names = arm_names(row for row, _ in sets)
+    return lambda made: f"{names[made[0].arm_key]} by {made[0].backbone}"
 
 
 def missing(sentence: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dawgen_jax.evaluation.marks import Rules, mark
 from dawgen_jax.results.measures import quality_table
 from dawgen_jax.results.render import Table, to_html
-from dawgen_jax.results.report.reading import Made, grouped, listed, missing
+from dawgen_jax.results.report.reading import Made, grouped, listed, missing, names_of
 from dawgen_jax.synthesis.files import read_counts, read_set
 from dawgen_jax.synthesis.filtering import LabelCount
 
@@ -43,8 +43,10 @@ class _Pair(NamedTuple):
     flags: tuple[str, ...]
 
 
-def _name(made: Made) -> tuple[str, str]:
-    return made[0].task, f"{made[0].generator} by {made[0].backbone}"
+def _by_generator(sets: Sequence[Made]) -> list[tuple[tuple[str, str], list[Made]]]:
+    """Sets of one task and generator together."""
+    name = names_of(sets)
+    return grouped(sets, lambda made: (made[0].task, name(made)))
 
 
 def set_quality(sets: Sequence[Made]) -> str:
@@ -62,7 +64,7 @@ def _counts(folder: Path) -> dict[str, LabelCount]:
 def set_counts(sets: Sequence[Made]) -> str:
     """Wanted, made, accepted and rejected samples, one line a label, summed over the sets of all seeds."""
     rows, columns = [], ("wanted", "made", "accepted", "kept")
-    for (task, name), group in grouped(sets, _name):
+    for (task, name), group in _by_generator(sets):
         totals: dict[str, Counter] = {}
         reasons: dict[str, Counter] = {}
         for label, count in itertools.chain.from_iterable(_counts(folder).items() for _, folder in group):
@@ -131,7 +133,7 @@ def _tabs(name: str, pairs: Sequence[_Pair], most: int) -> str:
 
 def pair_pages(sets: Sequence[Made]) -> str:
     """Pairs of the first set of each generator, to page through by label, with margins and flags."""
-    groups = grouped(sets, _name)
+    groups = _by_generator(sets)
     found = [(task, name, next(filter(None, (_read(folder) for _, folder in group)), []))
              for (task, name), group in groups]
     tabs = sum(len({pair.label for pair in pairs}) + 1 for _, _, pairs in found)

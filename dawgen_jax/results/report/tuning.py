@@ -11,7 +11,7 @@ from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results import curves
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.artefacts import read_token_weights
-from dawgen_jax.results.report.reading import Cell, Made, grouped, missing
+from dawgen_jax.results.report.reading import Cell, Made, grouped, missing, names_of
 from dawgen_jax.results.rows import Row
 
 __all__ = ["generator_curves", "prompt_curves", "shaded_words", "token_weights"]
@@ -101,19 +101,15 @@ def prompt_curves(cells: Sequence[Cell], rows: Sequence[Row]) -> str:
     return _NOTE + "".join(parts) if parts else missing("No cell of results.jsonl has metrics yet.")
 
 
-def _name(made: Made) -> str:
-    return f"{made[0].generator} by {made[0].backbone}"
-
-
 def generator_curves(generators: Sequence[Made]) -> str:
     """Curves of the generators that wrote the sets."""
     if not generators:
         return missing("No generator of the sets in synthetic.jsonl yet: this run has no arm with synthetic data, or "
                        "has not come so far.")
-    parts = [_NOTE]
+    parts, name_of = [_NOTE], names_of(generators)
     for task, group in grouped(generators, lambda made: made[0].task):
         series = {name: [read_metrics(folder / "metrics.jsonl") for _, folder in same]
-                  for name, same in grouped(group, _name)}
+                  for name, same in grouped(group, name_of)}
         panels = _panels(series, GENERATOR_CURVES)
         parts.append(f"<h3>{html.escape(task)}</h3>" + (panels or missing("No metrics.jsonl for these generators.")))
     return "".join(parts)
@@ -140,7 +136,8 @@ def shaded_words(example: Mapping[str, Any], heaviest: float) -> str:
 def token_weights(generators: Sequence[Made]) -> str:
     """Sentences of each generator's last step, all shaded on one scale."""
     shown: dict[tuple[str, str], list[dict]] = {}
-    for key, group in grouped(generators, lambda made: (made[0].task, _name(made))):
+    name_of = names_of(generators)
+    for key, group in grouped(generators, lambda made: (made[0].task, name_of(made))):
         found = (read_token_weights(folder / "token_weights.json") for _, folder in group)
         for _, same in grouped(next(filter(None, found), []), lambda example: example["label"]):
             shown.setdefault(key, []).extend(same[:_SHADED])
