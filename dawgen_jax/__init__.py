@@ -12,8 +12,9 @@ from dawgen_jax.compiler import warn_of_fault
 
 if TYPE_CHECKING:
     from dawgen_jax.api import Classifier, Generator, Predictions, appraise, load_backbone
-    from dawgen_jax.config import Config, UserError
+    from dawgen_jax.config import Config
     from dawgen_jax.data.pools import Example
+    from dawgen_jax.errors import UserError
     from dawgen_jax.pipeline.inputs import find_task
     from dawgen_jax.surgery.aggregator import gradient_surgery
     from dawgen_jax.tasks import Task
@@ -23,7 +24,7 @@ __all__ = ["Classifier", "Config", "Example", "Generator", "Predictions", "Task"
 __version__ = "0.1.0"
 
 _HOMES = {"Classifier": "api", "Config": "config", "Example": "data.pools", "Generator": "api", "Predictions": "api",
-          "Task": "tasks", "UserError": "config", "appraise": "api", "find_task": "pipeline.inputs",
+          "Task": "tasks", "UserError": "errors", "appraise": "api", "find_task": "pipeline.inputs",
           "gradient_surgery": "surgery.aggregator", "load_backbone": "api"}
 
 

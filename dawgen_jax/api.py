@@ -51,9 +51,10 @@ import jax
 import numpy as np
 
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, UserError, digest
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, digest
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import appraisal, metrics
 from dawgen_jax.evaluation.appraisal import Figure
 from dawgen_jax.evaluation.marks import Rules, mark

@@ -5,7 +5,7 @@ Defaults are the paper's where the paper (or the code of its baselines) states t
 does not; each choice is a field here, so that a result can name it. Validation happens on construction: an
 out-of-range value raises :class:`ConfigError` whose message names the field, its value and the way out.
 
-This module imports nothing of the project.
+It imports nothing of the project but the errors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import math
 import re
 import typing
 from typing import Any, Literal
+
+from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = [
     "BackboneConfig",
@@ -39,17 +41,6 @@ __all__ = [
     "fields_of",
     "shown",
 ]
-
-
-class UserError(Exception):
-    """A mistake in what the user gave: one sentence that names the file, line or field and the way out.
-
-    The programs in ``train/`` print it without a traceback and exit with status 2.
-    """
-
-
-class ConfigError(UserError, ValueError):
-    """A field of a config is out of range; the message names the field."""
 
 
 def digest(*parts: Any) -> str:

@@ -11,7 +11,6 @@ from dawgen_jax.config import (
     BackboneConfig,
     ClassifierConfig,
     Config,
-    ConfigError,
     DataConfig,
     FineTuningConfig,
     OwnTask,
@@ -19,6 +18,7 @@ from dawgen_jax.config import (
     digest,
     fields_of,
 )
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld.corpus import CorpusConfig
 from dawgen_jax.miniworld.pretraining import PretrainConfig
 from dawgen_jax.origins import _ORIGINS

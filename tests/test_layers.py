@@ -4,6 +4,7 @@ The rooms, from top to bottom; a module imports its own tier or a lower one:
 
     train, tests, benchmarks -> api -> pipeline -> results -> methods, generator, evaluation
     -> miniworld, synthesis -> prompts, data -> training, tasks -> backbones, surgery, io -> origins, config
+    -> errors
 """
 
 import ast
@@ -18,6 +19,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 TIERS = (
+    {"errors"},
     {"config", "origins"},
     {"backbones", "surgery", "io"},
     {"training", "tasks"},

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from tests import tiny
 
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from dawgen_jax.config import ConfigError, digest
+from dawgen_jax.config import digest
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.tasks import SEVEN
 
 INFERENCE = ("entailment", "neutral", "contradiction")

@@ -15,7 +15,7 @@ import pathlib
 import sys
 
 from dawgen_jax import __version__
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from train import cli
 
 __all__ = ["command", "programs"]

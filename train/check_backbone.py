@@ -22,7 +22,7 @@ from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.engine import Decoder
 from dawgen_jax.backbones.tokenizer import read_tokenizer, sentinel_id
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import open_tensors
 from dawgen_jax.io.terminal import printable
 from train import cli

@@ -12,7 +12,8 @@ from collections import Counter
 import numpy as np
 
 from dawgen_jax.backbones.tokenizer import load_tokenizer
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.arms import RELEASED, arms_of

@@ -35,7 +35,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from dawgen_jax.config import Config, UserError, fields_of, shown
+from dawgen_jax.config import Config, fields_of, shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault
 from dawgen_jax.io.terminal import printable

@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.convert import read_object
 from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, Passes, operations
-from dawgen_jax.config import Config, ConfigError, MeshConfig, UserError
+from dawgen_jax.config import Config, MeshConfig
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
 from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.tokenizer import read_tokenizer
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import printable
 from train import cli
 

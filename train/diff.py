@@ -11,7 +11,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from dawgen_jax.config import Config, UserError, fields_of
+from dawgen_jax.config import Config, fields_of
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.origins import origin
 from train import cli

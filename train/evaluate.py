@@ -22,9 +22,10 @@ import tyro
 from dawgen_jax import prompts
 from dawgen_jax.api import Classifier
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import ClassifierConfig, Config, UserError
+from dawgen_jax.config import ClassifierConfig, Config
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.base import Trained

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from dawgen_jax import miniworld, prompts
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json
 from dawgen_jax.io.prompt_files import adapter_base
 from dawgen_jax.io.store import finish

@@ -22,7 +22,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job

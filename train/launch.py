@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.recipes import RECIPES
 from train import cli
 

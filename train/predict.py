@@ -18,8 +18,8 @@ from typing import Annotated
 import tyro
 
 from dawgen_jax.api import Classifier
-from dawgen_jax.config import UserError
 from dawgen_jax.data.pools import read_texts
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.terminal import printable
 from train import cli

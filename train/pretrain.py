@@ -24,7 +24,8 @@ class Arguments:
 def main(argv: list[str]) -> None:
     """Parse, train, write the backbone."""
     # Imported here: the processes that write text import this file too, and need no JAX.
-    from dawgen_jax.config import UserError, fields_of
+    from dawgen_jax.config import fields_of
+    from dawgen_jax.errors import UserError
     from dawgen_jax.io import world
     from dawgen_jax.io.terminal import printable
     from dawgen_jax.miniworld import pretraining

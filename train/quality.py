@@ -14,7 +14,8 @@ import tyro
 from rich.console import Console
 
 from dawgen_jax import miniworld
-from dawgen_jax.config import BackboneConfig, UserError
+from dawgen_jax.config import BackboneConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation.appraisal import Real
 from dawgen_jax.evaluation.marks import Rules, leak_rows
 from dawgen_jax.io.terminal import plain, printable

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.figure import draw_results

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 
 __all__ = [
     "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches",

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dawgen_jax.config import DataConfig, UserError
+from dawgen_jax.config import DataConfig
 from dawgen_jax.data.pools import Pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.tasks import Task
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import UserError
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.lines import text_lines
 from dawgen_jax.tasks import Task
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dawgen_jax.backbones.tokenizer import batch_ids, sentinel_id, text_ids
-from dawgen_jax.config import GeneratorConfig, UserError
+from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch, SourceBatch
 from dawgen_jax.data.pools import Example, texts_of
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import DataConfig, UserError
+from dawgen_jax.config import DataConfig
 from dawgen_jax.data.pools import Example, located_examples
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
 __all__ = ["READY", "RESAMPLED", "Split", "draw_split", "few_shot", "read_split"]

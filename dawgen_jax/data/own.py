@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import OwnTask, UserError, shown
+from dawgen_jax.config import OwnTask, shown
 from dawgen_jax.data import pools
 from dawgen_jax.data.pools import LABEL, SENTENCE1, SENTENCE2, TEXT, Example, Pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
 __all__ = ["OwnData", "own_task", "read_labelled", "read_own", "read_own_task"]

@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dawgen_jax.config import UserError, shown
+from dawgen_jax.config import shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.io.strict_json import parse_json
 from dawgen_jax.io.terminal import printable

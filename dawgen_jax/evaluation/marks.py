@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import ConfigError
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.evaluation.diversity import words
 from dawgen_jax.evaluation.similarity import Match, jaccard, matches, shingles, twins
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dawgen_jax.config import UserError
 from dawgen_jax.data.batches import ClassifierBatch, pad_rows, trim
+from dawgen_jax.errors import UserError
 
 __all__ = ["class_scores", "length_batches", "predict"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.strict_json import json_text, parse_json
 
 __all__ = ["aside", "open_tensors", "read_json", "replacing", "storage_fault", "write_file", "write_json"]

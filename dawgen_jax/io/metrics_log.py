@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.lines import json_lines

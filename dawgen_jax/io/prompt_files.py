@@ -17,7 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dawgen_jax.config import UserError, shown
+from dawgen_jax.config import shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, replacing, write_json
 
 __all__ = ["adapter_base", "load", "save", "save_adapter"]

@@ -26,7 +26,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dawgen_jax.config import UserError, digest
+from dawgen_jax.config import digest
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import aside
 

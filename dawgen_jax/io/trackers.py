@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from dawgen_jax.config import UserError, digest
+from dawgen_jax.config import digest
+from dawgen_jax.errors import UserError
 
 __all__ = ["TrackedRun", "Trackers"]
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 
 __all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "leads", "led", "listening", "listens",
            "number", "place", "spread", "stopping", "tell_to_stop", "topology"]

@@ -7,7 +7,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from dawgen_jax.config import Config, ConfigError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.generator.variants import VARIANTS
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.errors import ConfigError
 
 __all__ = ["init", "merge"]
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dawgen_jax import prompts
-from dawgen_jax.config import ClassifierConfig, UserError, shown
+from dawgen_jax.config import ClassifierConfig, shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.base import Method

@@ -31,9 +31,10 @@ import optax
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Backbone, Model
-from dawgen_jax.config import Config, TransferConfig, UserError
+from dawgen_jax.config import Config, TransferConfig
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import FULL, Budget, Phase, Trained, value_of
 from dawgen_jax.methods.trained import PROMPT

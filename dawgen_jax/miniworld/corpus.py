@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.config import ConfigError, check_types
+from dawgen_jax.config import check_types
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
 from dawgen_jax.miniworld.lexicon import WORDS

@@ -28,7 +28,8 @@ from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ConfigError, UserError, check_types, digest
+from dawgen_jax.config import check_types, digest
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.miniworld import corpus, instructions

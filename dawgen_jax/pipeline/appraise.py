@@ -17,8 +17,9 @@ import numpy as np
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import ClassifierConfig, ConfigError, UserError
+from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.pools import Example, read_examples
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.evaluation import appraisal, marks
 from dawgen_jax.evaluation.appraisal import Figure, Real
 from dawgen_jax.evaluation.features import features

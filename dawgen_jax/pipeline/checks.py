@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dawgen_jax.backbones.tokenizer import batch_ids, load_tokenizer
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import Config
 from dawgen_jax.data.encoding import label_word_ids, template_rows
 from dawgen_jax.data.pools import texts_of
+from dawgen_jax.errors import UserError
 from dawgen_jax.methods.arms import RELEASED, arms_of
 from dawgen_jax.pipeline.inputs import TaskData, backbone_folder
 

@@ -19,22 +19,14 @@ from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.model import abstract
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
-from dawgen_jax.config import (
-    BackboneConfig,
-    ClassifierConfig,
-    Config,
-    DataConfig,
-    OwnTask,
-    SynthesisConfig,
-    UserError,
-    digest,
-)
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, OwnTask, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import classifier_arrays, label_word_ids
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example, Pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.config import BackboneConfig, Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import write_json
 from dawgen_jax.io.metrics_log import MetricsLog

@@ -7,7 +7,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.recipes import STOPPED, TERMINATED
 
 __all__ = ["job_file"]

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault, write_file, write_json
 from dawgen_jax.io.store import artefact, claim

@@ -23,9 +23,10 @@ from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
-from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, UserError, digest, fields_of, shown
+from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, digest, fields_of, shown
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import quality
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import world

@@ -16,9 +16,10 @@ import numpy as np
 
 from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.tokenizer import word_start_ids
-from dawgen_jax.config import Config, UserError, digest
+from dawgen_jax.config import Config, digest
 from dawgen_jax.data import documents
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dawgen_jax.config import UserError, shown
+from dawgen_jax.config import shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json
 from dawgen_jax.io.strict_json import is_number
 

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import replacing
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.published import TABLES

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dawgen_jax.config import UserError, digest, shown
+from dawgen_jax.config import digest, shown
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number, json_text

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 from optax.experimental import aggregating
 
-from dawgen_jax.config import ConfigError, check_choice
+from dawgen_jax.config import check_choice
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.surgery import weightings
 from dawgen_jax.surgery.gramian import combine, gramian, units
 

@@ -16,8 +16,9 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from dawgen_jax.config import UserError, shown
+from dawgen_jax.config import shown
 from dawgen_jax.data.pools import Example, texts_of
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import cards
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines

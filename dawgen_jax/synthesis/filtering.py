@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.config import SynthesisConfig
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
 __all__ = ["LabelCount", "Sample", "Selection", "Selector"]

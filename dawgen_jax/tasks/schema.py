@@ -14,7 +14,8 @@ import math
 import re
 from typing import Literal
 
-from dawgen_jax.config import ConfigError, shown
+from dawgen_jax.config import shown
+from dawgen_jax.errors import ConfigError
 
 __all__ = ["PAIR", "TEXT", "Task"]
 

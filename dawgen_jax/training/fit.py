@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.backbones.base import Model
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.terminal import progress

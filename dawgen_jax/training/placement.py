@@ -21,7 +21,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import DictKey
 
 from dawgen_jax.backbones.base import AXES, BATCH_AXES, Model
-from dawgen_jax.config import ConfigError, MeshConfig
+from dawgen_jax.config import MeshConfig
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.io import world
 
 __all__ = ["Placement", "Program", "Team", "apart", "make_mesh"]

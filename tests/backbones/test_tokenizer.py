@@ -12,8 +12,8 @@ from dawgen_jax.backbones.tokenizer import (
     to_texts,
     word_start_ids,
 )
-from dawgen_jax.config import UserError
 from dawgen_jax.data.encoding import label_word_ids
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
 
 

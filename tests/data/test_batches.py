@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dawgen_jax.config import UserError
 from dawgen_jax.data.batches import class_balanced, epoch_batches
+from dawgen_jax.errors import UserError
 
 
 @pytest.mark.parametrize(("n", "batch"), [(10, 5), (10, 3), (3, 8), (1, 4), (7, 7)])

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from dawgen_jax.config import DataConfig, UserError
+from dawgen_jax.config import DataConfig
 from dawgen_jax.data.corpora import arrange, first_sentences
 from dawgen_jax.data.pools import Example, Pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
 
 SICK, QQP = SEVEN["SICK"], SEVEN["QQP"]

@@ -5,7 +5,6 @@ import gzip
 import pytest
 
 from dawgen_jax.backbones.tokenizer import load_tokenizer
-from dawgen_jax.config import UserError
 from dawgen_jax.data.documents import (
     NEXT_SENTENCE,
     PAIR_LABELS,
@@ -15,6 +14,7 @@ from dawgen_jax.data.documents import (
     split_sentences,
 )
 from dawgen_jax.data.encoding import label_word_ids, template_rows
+from dawgen_jax.errors import UserError
 from dawgen_jax.miniworld import BACKBONES, documents
 
 SMALL = Documents("small", [["a0", "a1", "a2", "a3"], ["b0", "b1", "b2"], ["c0"]])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dawgen_jax.config import GeneratorConfig, UserError
+from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.encoding import (
     classifier_arrays,
     demonstration_arrays,
@@ -16,6 +16,7 @@ from dawgen_jax.data.encoding import (
     template_rows,
 )
 from dawgen_jax.data.pools import Example, load_pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
 
 SNLI, MRPC = SEVEN["SNLI"], SEVEN["MRPC"]

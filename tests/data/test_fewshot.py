@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from dawgen_jax.config import DataConfig, UserError
+from dawgen_jax.config import DataConfig
 from dawgen_jax.data.fewshot import READY, RESAMPLED, draw_split, few_shot, read_split
 from dawgen_jax.data.pools import Example, load_pools
+from dawgen_jax.errors import UserError
 from dawgen_jax.miniworld import examples as miniworld
 from dawgen_jax.tasks import SEVEN
 

@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 
-from dawgen_jax.config import Config, ConfigError, OwnTask, UserError
+from dawgen_jax.config import Config, OwnTask
 from dawgen_jax.data.own import own_task, read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import ConfigError, UserError
 
 HEADER = "id,review,label\n"
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from dawgen_jax.config import UserError
 from dawgen_jax.data.pools import Example, load_pools, read_examples
+from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
 
 MNLI = SEVEN["MNLI"]

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from dawgen_jax.config import ConfigError
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.evaluation.marks import Rules, leak_rows, margin, mark, refine, reselect
 from dawgen_jax.synthesis.filtering import LabelCount, Sample
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from dawgen_jax.config import ClassifierConfig, ConfigError, UserError
+from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data import batches
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.evaluation import predict as evaluation
 from dawgen_jax.methods import verbalizer
 from dawgen_jax.methods.trained import PROMPT

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dawgen_jax.backbones.t5 import model
-from dawgen_jax.config import ConfigError, GeneratorConfig
+from dawgen_jax.config import GeneratorConfig
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.generator import losses, scores, weight_net
 from tests.generator import toy
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, write_json
 from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.io.metrics_log import MetricsLog

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.prompt_files import adapter_base, load, save, save_adapter
 
 PROMPT = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)

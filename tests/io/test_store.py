@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import store
 from dawgen_jax.io.files import read_json, replacing, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog

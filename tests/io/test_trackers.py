@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from dawgen_jax.config import Config, ConfigError, UserError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.trackers import Trackers
 from dawgen_jax.pipeline.job import Job

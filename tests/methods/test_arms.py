@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from dawgen_jax.config import Config, ConfigError, fields_of
+from dawgen_jax.config import Config, fields_of
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.transfer import SOURCES

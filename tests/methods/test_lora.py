@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.config import ClassifierConfig, ConfigError, LoraConfig
+from dawgen_jax.config import ClassifierConfig, LoraConfig
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import lora
 from dawgen_jax.methods.trained import LOW_RANK
 from dawgen_jax.methods.verbalizer import class_scores, cross_entropy, weighted_mean

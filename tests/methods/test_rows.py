@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from dawgen_jax.config import ClassifierConfig, Config, ConfigError
+from dawgen_jax.config import ClassifierConfig, Config
 from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT

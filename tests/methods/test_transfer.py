@@ -12,8 +12,9 @@ import pytest
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ClassifierConfig, Config, TransferConfig, UserError
+from dawgen_jax.config import ClassifierConfig, Config, TransferConfig
 from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase
 from dawgen_jax.methods.rows import METHODS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld import instructions
 from dawgen_jax.miniworld.corpus import CorpusConfig, block, document, documents, encode, random_prefix
 from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, parse, render

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from dawgen_jax.backbones.t5 import convert, model
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.miniworld import corpus
 from dawgen_jax.miniworld.corpus import CorpusConfig

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from dawgen_jax.config import FineTuningConfig, MeshConfig, UserError
+from dawgen_jax.config import FineTuningConfig, MeshConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.pipeline import main
 from dawgen_jax.pipeline.job import Job

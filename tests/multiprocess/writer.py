@@ -13,7 +13,7 @@ import runpy
 import sys
 
 import train  # noqa: F401  (sets the compiler's flag before a backend starts)
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 
 

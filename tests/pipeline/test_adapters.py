@@ -14,9 +14,10 @@ import yaml
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.config import ClassifierConfig, UserError
+from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.encoding import label_word_ids, rectangle, template_rows
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import adapters, inputs
 from dawgen_jax.results.rows import Row
 from dawgen_jax.tasks import Task

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, main, plan
 from dawgen_jax.pipeline.job import Job

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from dawgen_jax.backbones.tokenizer import load_tokenizer
-from dawgen_jax.config import ClassifierConfig, UserError
+from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.fewshot import draw_split
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.miniworld import TASKS, first_sentences
 from dawgen_jax.pipeline import inputs
 from dawgen_jax.pipeline.inputs import Encoded, backbone_folder

@@ -12,7 +12,8 @@ import pytest
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5.engine import Decoder
-from dawgen_jax.config import BackboneConfig, FineTuningConfig, UserError
+from dawgen_jax.config import BackboneConfig, FineTuningConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, generators, inputs, main, sets

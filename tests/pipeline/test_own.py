@@ -7,7 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from dawgen_jax.config import OwnTask, UserError
+from dawgen_jax.config import OwnTask
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import inputs, main
 from dawgen_jax.pipeline.checks import examine
 from dawgen_jax.pipeline.job import Job

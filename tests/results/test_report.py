@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.results import curves
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.report.tuning import shaded_words

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.results.arms import arm_names, disagreements
 from dawgen_jax.results.measures import conflict_table
 from dawgen_jax.results.rows import (

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from rich.console import Console
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.results.rows import SyntheticRow, write_rows
 from train.tables import Arguments, show
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dawgen_jax.config import ConfigError
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.surgery.aggregator import aggregator, gradient_surgery, weighted_sum
 
 NAMES = ("sum", "surgery", "pcgrad", "mgda", "cagrad", "upgrad")

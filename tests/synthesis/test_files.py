@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.config import SynthesisConfig
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.synthesis.files import (
     content_digest,
     read_counts,

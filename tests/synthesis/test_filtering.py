@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from dawgen_jax.config import SynthesisConfig, UserError
+from dawgen_jax.config import SynthesisConfig
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.synthesis.filtering import Sample, Selector, rejection
 from dawgen_jax.tasks import SEVEN
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import ByT5Tokenizer
 
 from dawgen_jax.backbones.t5 import convert as t5_convert
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from tests.backbones.t5 import torch_t5
 from train import check_backbone, convert
 

@@ -10,16 +10,8 @@ import pytest
 
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.sizes import FORWARD, SIZES, TRAINING, operations
-from dawgen_jax.config import (
-    BackboneConfig,
-    ClassifierConfig,
-    Config,
-    ConfigError,
-    GeneratorConfig,
-    MeshConfig,
-    SynthesisConfig,
-    UserError,
-)
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, GeneratorConfig, MeshConfig, SynthesisConfig
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline.inputs import find_task
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, PROGRAMS, PROMPT, Shapes, lower
 from dawgen_jax.training.costs import analyse

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dawgen_jax import Classifier, find_task, miniworld, prompts
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, UserError
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.methods.trained import LOW_RANK
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import load_backbone

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.recipes import RECIPES
 from train import launch
 

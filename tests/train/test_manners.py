@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-from dawgen_jax.config import BackboneConfig, Config, UserError
+from dawgen_jax.config import BackboneConfig, Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.plan import outline, plan, product_rate, time_left
 from tests.pipeline.conftest import small_config, write_backbone

@@ -14,7 +14,8 @@ import sys
 import jax
 import pytest
 
-from dawgen_jax.config import Config, UserError
+from dawgen_jax.config import Config
+from dawgen_jax.errors import UserError
 from dawgen_jax.miniworld import pretraining
 from dawgen_jax.pipeline.job import Job
 from train import cli, pretrain

@@ -11,8 +11,9 @@ import yaml
 from rich.console import Console
 
 from dawgen_jax import Classifier, miniworld, prompts
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, SynthesisConfig, UserError
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, SynthesisConfig
 from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Rules
 from dawgen_jax.miniworld import TASKS

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from dawgen_jax.config import BackboneConfig, Config, FineTuningConfig, UserError
+from dawgen_jax.config import BackboneConfig, Config, FineTuningConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import main
 from dawgen_jax.pipeline.inputs import read_task

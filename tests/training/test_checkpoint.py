@@ -12,7 +12,8 @@ import optax
 import pytest
 
 from dawgen_jax.backbones.t5 import model as t5
-from dawgen_jax.config import MeshConfig, UserError
+from dawgen_jax.config import MeshConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import storage_fault
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.placement import Placement

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.surgery.aggregator import weighted_sum

@@ -17,8 +17,9 @@ from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ClassifierConfig, ConfigError, GeneratorConfig, LoraConfig, MeshConfig
+from dawgen_jax.config import ClassifierConfig, GeneratorConfig, LoraConfig, MeshConfig
 from dawgen_jax.data.batches import stack
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.generator import step as generator
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean

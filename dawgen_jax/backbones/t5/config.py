@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dawgen_jax.config import ConfigError, check_types, shown
+from dawgen_jax.config import check_types, shown
+from dawgen_jax.errors import ConfigError
 
 __all__ = ["ACTIVATIONS", "MODEL_TYPES", "T5Config"]
 

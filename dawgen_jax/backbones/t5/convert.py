@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import open_tensors, replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json

@@ -24,7 +24,7 @@ from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import decode, model, partition
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.decode import Encoded
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
 
 __all__ = ["Decoder"]

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dawgen_jax.config import UserError
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.results.artefacts import read_timings
 from dawgen_jax.results.published import ZERO_SHOT

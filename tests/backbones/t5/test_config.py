@@ -3,7 +3,7 @@
 import pytest
 
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.config import ConfigError
+from dawgen_jax.errors import ConfigError
 
 SMALL = {"vocab_size": 100, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
 

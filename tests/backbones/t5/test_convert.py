@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.config import ConfigError, UserError
+from dawgen_jax.errors import ConfigError, UserError
 from tests.backbones.t5 import torch_t5
 
 

@@ -10,7 +10,8 @@ from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.engine import Decoder
-from dawgen_jax.config import ConfigError, SynthesisConfig, UserError
+from dawgen_jax.config import SynthesisConfig
+from dawgen_jax.errors import ConfigError, UserError
 
 CONFIG = T5Config(60, 16, 4, 24, 1, 1, 3)
 LABELS, ROWS = 2, 2
