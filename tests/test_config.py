@@ -19,9 +19,9 @@ from dawgen_jax.config import (
     fields_of,
 )
 from dawgen_jax.errors import ConfigError
-from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.pretraining import PretrainConfig
 from dawgen_jax.origins import _ORIGINS
+from tools.pretrain.corpus import CorpusConfig
+from tools.pretrain.pretraining import PretrainConfig
 
 
 @pytest.mark.parametrize(("build", "field"), [

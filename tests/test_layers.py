@@ -33,10 +33,10 @@ TIERS = (
 TIER = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("backbones", "surgery"),
          ("io", "backbones")}
-T5_SHAPED = {("miniworld", "pretraining"), ("pipeline", "inputs")}
-"""The modules outside of dawgen_jax/backbones that name T5: one makes one, one loads one."""
+T5_SHAPED = {("pipeline", "inputs")}
+"""The module outside of dawgen_jax/backbones that names T5: it loads one."""
 NNX_TRANSFORMS = {"jit", "grad", "value_and_grad", "vmap", "scan", "remat", "Optimizer"}
-FILES = sorted(path for folder in ("dawgen_jax", "train", "configs", "benchmarks")
+FILES = sorted(path for folder in ("dawgen_jax", "train", "tools", "configs", "benchmarks")
                for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -76,7 +76,7 @@ def faults(source, path):
     room, found = room_of(path), []
     for name in sorted(imports):
         top, *rest = name.split(".")
-        if top in ("train", "tests", "benchmarks", "configs") and room:
+        if top in ("train", "tools", "tests", "benchmarks", "configs") and room:
             found.append(f"{path} imports {name}: the library never imports programs")
         if top == "dawgen_jax" and room and rest and rest[0] in TIER:
             if room not in TIER:
@@ -117,7 +117,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_imported():
         project["dependencies"], itertools.chain(*project["optional-dependencies"].values())))
     homes = {name: {home.lower().replace("_", "-") for home in found}
              for name, found in importlib.metadata.packages_distributions().items()}
-    known, used = sys.stdlib_module_names | {"dawgen_jax", "train", "configs"}, set()
+    known, used = sys.stdlib_module_names | {"dawgen_jax", "train", "tools", "configs"}, set()
     for path in FILES:
         if path.is_relative_to(ROOT / "benchmarks"):
             continue

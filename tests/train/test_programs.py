@@ -16,12 +16,13 @@ import pytest
 
 from dawgen_jax.config import Config
 from dawgen_jax.errors import UserError
-from dawgen_jax.miniworld import pretraining
 from dawgen_jax.pipeline.job import Job
-from train import cli, pretrain
+from tools.pretrain import __main__ as pretrain
+from tools.pretrain import pretraining
+from train import cli
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-PRETRAIN_CONFIGS = sorted((REPOSITORY / "configs").glob("pretrain*.py"))
+PRETRAIN_CONFIGS = sorted((REPOSITORY / "tools" / "pretrain").glob("mini_*.py"))
 CONFIGS = sorted(set((REPOSITORY / "configs").glob("[a-z]*.py")) - set(PRETRAIN_CONFIGS))
 
 
@@ -104,9 +105,9 @@ def test_a_run_directory_cannot_be_a_file_or_in_one(config_file, inside):
 
 
 def test_pretraining_reports_mistakes_alike_and_its_workers_import_no_jax():
-    result = program("train.pretrain", "configs/nothing.py")
+    result = program("tools.pretrain", "configs/nothing.py")
     assert result.returncode == 2 and "Traceback" not in result.stderr and "configs/nothing.py" in result.stderr
-    import_it = "import sys, train.pretrain; sys.exit('jax' in sys.modules)"
+    import_it = "import sys, tools.pretrain.__main__; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", import_it], cwd=REPOSITORY, timeout=60).returncode == 0
 
 
@@ -114,7 +115,7 @@ def test_pretraining_reports_mistakes_alike_and_its_workers_import_no_jax():
 def test_every_pretraining_config_builds_and_says_its_command(path):
     config = runpy.run_path(str(path))["get_config"]()
     assert isinstance(config, pretraining.PretrainConfig) and (REPOSITORY / config.start).is_dir()
-    assert f"python -m train.pretrain configs/{path.name}" in path.read_text()
+    assert f"python -m tools.pretrain tools/pretrain/{path.name}" in path.read_text()
 
 
 def test_the_cards_command_gives_the_backbone_again(monkeypatch, tmp_path):
@@ -124,7 +125,7 @@ def test_the_cards_command_gives_the_backbone_again(monkeypatch, tmp_path):
         config, minutes=0.0, documents=3200 if config.minutes else config.documents))
     monkeypatch.setattr(pretraining, "save_backbone", lambda folder, config, facts, command: seen.append(
         (config, command)))
-    pretrain.main([str(REPOSITORY / "configs" / "pretrain_mini_t5.py"), "--minutes", "1", "--corpus.word_rate", "0.2",
+    pretrain.main([str(REPOSITORY / "tools" / "pretrain" / "mini_t5.py"), "--minutes", "1", "--corpus.word_rate", "0.2",
                    "--corpus.seed", "7", "--out", str(tmp_path)])
     (config, command), = seen
     assert (config.minutes, config.documents, config.corpus.seed, config.corpus.word_rate) == (0.0, 3200, 7, 0.2)
@@ -185,8 +186,8 @@ SAVING = """
             raise world.Stopped
 """
 POOL = """
-    from dawgen_jax.miniworld.corpus import CorpusConfig
-    from dawgen_jax.miniworld.pretraining import blocks
+    from tools.pretrain.corpus import CorpusConfig
+    from tools.pretrain.pretraining import blocks
     for number, _ in enumerate(blocks(CorpusConfig(batch_size=8, block_batches=2), 0, 2)):
         if number == 5:
             print("ready", flush=True)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from random import Random
 
-from dawgen_jax.miniworld import corpus, pairs
-from dawgen_jax.miniworld.corpus import Block, CorpusConfig, document, encode, pad_block
+from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Sentence, part, render
 from dawgen_jax.miniworld.lexicon import WORDS
 from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
 from dawgen_jax.miniworld.vocabulary import EOS, IDS
+from tools.pretrain import corpus
+from tools.pretrain.corpus import Block, CorpusConfig, document, encode, pad_block
 
 __all__ = ["block", "instruction"]
 
@@ -126,7 +127,7 @@ def _encode(rng: Random, asked: list[str], reply: list[str], other: list[str],
 
 
 def block(config: CorpusConfig, index: int) -> Block:
-    """Block ``index`` of the mixture; laid out as :func:`dawgen_jax.miniworld.corpus.block` does."""
+    """Block ``index`` of the mixture; laid out as :func:`tools.pretrain.corpus.block` does."""
     rng = Random(f"{config.seed}/instructions/{index}")
     config = config.at(index * config.batch_size * config.block_batches)
     other, examples = document(rng, config).words, []

@@ -10,8 +10,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from dawgen_jax.errors import ConfigError
-from dawgen_jax.miniworld import instructions
-from dawgen_jax.miniworld.corpus import CorpusConfig, block, document, documents, encode, random_prefix
 from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, parse, render
 from dawgen_jax.miniworld.lexicon import SLOTS, WORDS
 from dawgen_jax.miniworld.pairs import LEVELS, RELATIONS, premise, random_clause
@@ -28,6 +26,8 @@ from dawgen_jax.miniworld.vocabulary import (
     TOKENS,
     save_tokenizer,
 )
+from tools.pretrain import instructions
+from tools.pretrain.corpus import CorpusConfig, block, document, documents, encode, random_prefix
 
 CONFIG = CorpusConfig(curriculum=0, batch_size=8, block_batches=10)
 

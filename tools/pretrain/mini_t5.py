@@ -1,12 +1,12 @@
 """mini-t5: a T5 of v1.1 shape (1.3 million parameters) on unlabelled text of the mini world.
 
-    python -m train.pretrain configs/pretrain_mini_t5.py --dispatch 1 --out runs/mini-t5
+    python -m tools.pretrain tools/pretrain/mini_t5.py --dispatch 1 --out runs/mini-t5
 
 69 minutes on one CPU core (270 documents a second). On an accelerator leave `--dispatch 1` out. A killed run goes on;
 the number of documents may be changed as long as the decay (the second half) has not begun.
 
 ``Departure:`` one document a sequence, and masked joints, masked words and prefix language modelling mixed from start
-to end, where the paper's T5 has span corruption and then language model adaptation (dawgen_jax/miniworld/corpus.py).
+to end, where the paper's T5 has span corruption and then language model adaptation (tools/pretrain/corpus.py).
 
 Share of right words at the masked joint of freshly drawn documents (four relations; chance is about .3), levels 0 / 1 /
 2, level 2 behind 8 random words, and joints that a glossary renames:
@@ -34,7 +34,7 @@ What was tried first, and failed (accuracy of the masked joint of two statements
 All are single runs of trial code; no command here repeats them.
 """
 
-from dawgen_jax.miniworld.pretraining import PretrainConfig
+from tools.pretrain.pretraining import PretrainConfig
 
 
 def get_config() -> PretrainConfig:

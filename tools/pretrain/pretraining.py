@@ -32,16 +32,16 @@ from dawgen_jax.config import check_types, digest
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.miniworld import corpus, instructions
-from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.probes import draw_probes, evaluate, first_word, next_tokens
 from dawgen_jax.miniworld.vocabulary import TOKENS, save_tokenizer
-from dawgen_jax.miniworld.workers import ctrl_c_blocked, pool
 from dawgen_jax.surgery.aggregator import weighted_sum
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import TrainState, init_state, train_step
+from tools.pretrain import corpus, instructions
+from tools.pretrain.corpus import CorpusConfig
+from tools.pretrain.probes import draw_probes, evaluate, first_word, next_tokens
+from tools.pretrain.workers import ctrl_c_blocked, pool
 
 __all__ = ["PretrainConfig", "blocks", "loss", "planned", "pretrain", "save_backbone", "train_batches"]
 
@@ -337,14 +337,14 @@ a vocabulary of {tokens} tokens and nothing else.
 
 Share of right words at the masked joint of freshly drawn documents: {scores}.
 
-Made by `python -m train.pretrain {command}`.
+Made by `python -m tools.pretrain {command}`.
 """
 
 
 def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict, command: str) -> None:
     """Writes a Hugging Face directory with float16 weights, tokenizer and card; written aside, then renamed.
 
-    ``command`` is what the card says after `python -m train.pretrain`.
+    ``command`` is what the card says after `python -m tools.pretrain`.
     """
     fresh = aside(folder)
     convert.save(fresh, config.t5, facts["theta"], dtype="float16")

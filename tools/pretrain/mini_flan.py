@@ -1,16 +1,16 @@
 """mini-flan: mini-t5, tuned on verbalised tasks of the mini world; the answers of the seven mini tasks are held out.
 
-    python -m train.pretrain configs/pretrain_mini_flan.py --dispatch 1 --out runs/mini-flan
+    python -m tools.pretrain tools/pretrain/mini_flan.py --dispatch 1 --out runs/mini-flan
 
 6 minutes on one CPU core. Run in the repository's root, or give `--start DIR` with the folder of a mini-t5. Masked
 joints of plain text are lost a little (levels 0 / 1 / 2: 1.00 / .955 / .47, from 1.00 / .995 / .545 before).
 
 Held out are the fixed answer words without a glossary, not the sequence sentence, <mask>, sentence: it occurs in the
-share of plain text, as in pre-training (dawgen_jax/miniworld/instructions.py).
+share of plain text, as in pre-training (tools/pretrain/instructions.py).
 """
 
-from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.pretraining import PretrainConfig
+from tools.pretrain.corpus import CorpusConfig
+from tools.pretrain.pretraining import PretrainConfig
 
 
 def get_config() -> PretrainConfig:

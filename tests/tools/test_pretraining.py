@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.miniworld import corpus
-from dawgen_jax.miniworld.corpus import CorpusConfig
-from dawgen_jax.miniworld.pretraining import PretrainConfig, blocks, loss, planned, pretrain, save_backbone
-from dawgen_jax.miniworld.probes import draw_probes, evaluate
 from dawgen_jax.miniworld.vocabulary import IDS, SENTINELS
+from tools.pretrain import corpus
+from tools.pretrain.corpus import CorpusConfig
+from tools.pretrain.pretraining import PretrainConfig, blocks, loss, planned, pretrain, save_backbone
+from tools.pretrain.probes import draw_probes, evaluate
 
 TINY = PretrainConfig(
     corpus=CorpusConfig(batch_size=8, block_batches=8, curriculum=0), d_model=16, d_kv=8, d_ff=16, num_layers=1,
@@ -119,7 +119,7 @@ def test_the_backbone_is_a_hugging_face_directory(trained):
     assert AutoTokenizer.from_pretrained(out / "backbone").convert_tokens_to_ids("boy") == IDS["boy"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), theta, facts["theta"])
     card = (out / "backbone" / "README.md").read_text()
-    assert "train.pretrain tiny.py --documents=256`" in card and "apache-2.0" in card
+    assert "tools.pretrain tiny.py --documents=256`" in card and "apache-2.0" in card
     assert not list(out.glob("*.partial"))
 
 

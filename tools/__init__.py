@@ -1,0 +1,1 @@
+"""Programs of the maintainers; users of the wheel never run them."""
