@@ -49,7 +49,7 @@ EXITS = ("Exit status: 0 done; 1 a fault of the program (with a traceback); 2 a 
          "that failed (one sentence says which); 130 stopped by Ctrl-C, 143 by SIGTERM (0, or --stopped-status, in "
          "a training loop, whose progress is saved), 141 by | head.\n\n"
          "One of several processes that run it together is told --coordinator HOST:PORT, --num-processes N, "
-         "--process-id I and --local-device-ids 0,1, where its launcher does not say so (train.launch); they wait for "
+         "--process-id I and --local-device-ids 0,1, where its launcher does not say so; they wait for "
          "each other for --initialization-timeout 300 seconds.")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 

@@ -2,7 +2,6 @@
 
     python -m train.grid CONFIG.py --out DIR [--tasks A B] [--seeds 13 21] [--methods "Prompt Tuning" ...] \\
         [--shard 0/4] [--dry-run]
-    python -m train.grid CONFIG.py --out DIR --jobs slurm|kubernetes --shards 8 > job.sh
 
 Every cell (task, arm, seed) has its own folder, named by a hash of all that it reads. Finished ones are skipped, a
 failed one is reported and the rest go on (exit status 2 at the end), and what several cells need (a tuned generator, a
@@ -17,7 +16,6 @@ import dataclasses
 import math
 import pathlib
 import re
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +25,6 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.jobs import job_file
 from dawgen_jax.pipeline.plan import plan
 from dawgen_jax.results.rows import read_rows
 from train import cli
@@ -43,10 +40,6 @@ class Arguments:
     """i/n: every n-th unit from the i-th on."""
     dry_run: bool = False
     """Print the plan with updates, operations and time, and run nothing."""
-    jobs: Literal["", "slurm", "kubernetes"] = ""
-    """Print the job file of an array of --shards processes instead of running."""
-    shards: int = 1
-    """Processes of that array."""
 
 
 def show_plan(config: Config, out: pathlib.Path, units: list[pipeline.Unit], console: Console) -> None:
@@ -66,15 +59,12 @@ def show_plan(config: Config, out: pathlib.Path, units: list[pipeline.Unit], con
 
 
 def main(argv: list[str]) -> None:
-    """Run the units of a shard, or show what they would cost, or print a job file."""
+    """Run the units of a shard, or show what they would cost."""
     config, out, arguments = cli.parse_with(argv, __doc__, Arguments())
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", arguments.shard)
     if not match:
         raise UserError(f"--shard {arguments.shard[:60]}: must be i/n, for instance 0/4.")
     units = pipeline.units_of(config, arguments.methods, (int(match[1]), int(match[2])))
-    if arguments.jobs:
-        print(job_file(arguments.jobs, argv, out, arguments.shards), end="")
-        return
     if arguments.dry_run:
         show_plan(config, out, units, Console())
         return

@@ -1,8 +1,6 @@
-"""A grid as processes: killed, in shards, twice at once; failed cells; plans and job files."""
+"""A grid as processes: killed, in shards, twice at once; failed cells; plans."""
 
 import dataclasses
-import json
-import shlex
 import signal
 
 import pytest
@@ -11,7 +9,6 @@ from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, main, plan
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.jobs import job_file
 from tests.pipeline import grids
 from train import grid
 
@@ -115,26 +112,6 @@ def test_the_dry_run_prints_a_plan_and_runs_nothing(whole, capsys, tmp_path):
     grid.main([str(config), "--out", str(tmp_path), "--dry-run", "--methods", "Prompt Tuning"])
     shown = capsys.readouterr().out
     assert "2 units, 4 cells, 0 finished" in shown and not (tmp_path / "cells").exists()
-
-
-def test_job_files_run_every_shard(tmp_path):
-    argv = ["configs/mini.py", "--methods", "Prompt Tuning", "--jobs", "slurm", "--shards=4", "--out", "x",
-            "--seeds", "1"]
-    slurm = job_file("slurm", argv, tmp_path / "a b", 4)
-    assert slurm.startswith("#!/bin/bash\n") and "#SBATCH --array=0-3\n" in slurm
-    command = shlex.split(slurm.splitlines()[-1])
-    assert command == ["srun", "python", "-m", "train.grid", "configs/mini.py", "--methods", "Prompt Tuning", "--seeds",
-                       "1", "--num-processes", "1", "--out", str(tmp_path / "a b"), "--shard", "$SLURM_ARRAY_TASK_ID/4"]
-    job = json.loads(job_file("kubernetes", argv, tmp_path, 4))
-    assert job["spec"]["completionMode"] == "Indexed" and job["spec"]["completions"] == 4
-    shell = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert shell[:2] == ["/bin/sh", "-c"] and shlex.split(shell[2])[-3:] == [
-        "$JOB_COMPLETION_INDEX/4", "--stopped-status", "75"]
-    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [75, 143]  # told to stop: again
-    with pytest.raises(UserError, match="--jobs pbs"):
-        job_file("pbs", argv, tmp_path, 1)
-    with pytest.raises(UserError, match="--shards 0"):
-        job_file("slurm", argv, tmp_path, 0)
 
 
 def test_units_name_their_task_and_arm():
