@@ -1,0 +1,31 @@
+"""Tasks whose data the package ships: movie review sentences (MR), under two templates.
+
+'MR' has the template and label words of LM-BFF ('It was' terrible / great); 'MR-sentiment' asks 'Sentiment:' and has
+the labels themselves as words. Both read the folder samples/MR; its NOTICE.md has the licence (CC BY 4.0).
+
+References:
+  Pang, Lee: Seeing Stars, https://aclanthology.org/P05-1015, 2005.
+  Gao, Fisch, Chen: Making Pre-trained Language Models Better Few-shot Learners, https://arxiv.org/abs/2012.15723, 2021.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from dawgen_jax.tasks.schema import Task
+
+__all__ = ["SAMPLES", "SAMPLE_DATA"]
+
+SAMPLE_DATA = pathlib.Path(__file__).parent / "samples"
+"""Folder of the shipped splits: MR/16-SEED/{train,dev}.jsonl and MR/test.jsonl."""
+
+_LABELS = ("negative", "positive")
+_PHRASES = (("A negative movie review, bad film:", "Text:"), ("A positive movie review, great film:", "Text:"))
+
+SAMPLES: dict[str, Task] = {
+    "MR": Task("MR", _LABELS, "{text} It was <mask>.", ("terrible", "great"), _PHRASES, (1.2, 1.2), positive="positive",
+               test_split="test", paper_n_test=0),
+    "MR-sentiment": Task("MR-sentiment", _LABELS, "Review: {text} Sentiment: <mask>", _LABELS, _PHRASES, (1.2, 1.2),
+                         positive="positive", test_split="test", paper_n_test=0),
+}
+"""The shipped tasks by name."""
