@@ -42,8 +42,8 @@ tools/movie_reviews.py.
 def write(path: pathlib.Path, examples: list[Example]) -> None:
     """Write examples as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps({"text": example.sentence2, "label": example.label}, ensure_ascii=False) for example in examples)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [{"text": example.sentence2, "label": example.label} for example in examples]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def main(data: str, out: str) -> None:
