@@ -23,9 +23,9 @@ _LABELS = ("negative", "positive")
 _PHRASES = (("A negative movie review, bad film:", "Text:"), ("A positive movie review, great film:", "Text:"))
 
 SAMPLES: dict[str, Task] = {
-    "MR": Task("MR", _LABELS, "{text} It was <mask>.", ("terrible", "great"), _PHRASES, (1.2, 1.2), positive="positive",
-               test_split="test", paper_n_test=0),
+    "MR": Task("MR", _LABELS, "{text} It was <mask>.", ("terrible", "great"), _PHRASES, (1.2, 1.2),
+               test_split="test"),
     "MR-sentiment": Task("MR-sentiment", _LABELS, "Review: {text} Sentiment: <mask>", _LABELS, _PHRASES, (1.2, 1.2),
-                         positive="positive", test_split="test", paper_n_test=0),
+                         test_split="test"),
 }
 """The shipped tasks by name."""
