@@ -79,9 +79,8 @@ def autodiff_step(state, theta, batch, *, config, model, fused: bool):
         return losses.token_mean(losses.disc(score(virtual)[0], config.disc), mask)
 
     meta_gradient = jax.grad(outer)(state.weight_net)
-    decay = optax.linear_schedule(config.weight_learning_rate, 0.0, NUM_STEPS)
-    weight_tx = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(decay))
-    updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, state.weight_net)
+    updates, weight_opt_state = weight_net.optimiser(config, NUM_STEPS).update(
+        meta_gradient, state.weight_opt_state, state.weight_net)
     omega = optax.apply_updates(state.weight_net, updates)
     value, gradient = jax.value_and_grad(loss)(state.label_prompts, omega, config.dist_weight)
     decay = optax.linear_schedule(config.learning_rate, 0.0, NUM_STEPS)
@@ -101,7 +100,8 @@ def torch_step(t5, theta, state, batch, config):
     Q, omega = ({n: t.requires_grad_() for n, t in tensors(tree).items()}
                 for tree in (state.label_prompts, state.weight_net))
     tx = torch.optim.AdamW(Q.values(), lr=config.learning_rate, weight_decay=0.0)
-    weight_tx = torch.optim.Adam(omega.values(), lr=config.weight_learning_rate, weight_decay=config.weight_decay)
+    rate = config.score_learning_rate / t5.d_model if "w" in omega else config.weight_learning_rate
+    weight_tx = torch.optim.Adam(omega.values(), lr=rate, weight_decay=config.weight_decay)
     source, target, slots, label = (torch.tensor(np.asarray(leaf, np.int64)).repeat(LABELS, 1) if leaf.ndim == 2 else
                                     torch.tensor(np.asarray(leaf, np.int64)) for leaf in
                                     (batch.source, batch.target, batch.slots, batch.label))

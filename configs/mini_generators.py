@@ -1,4 +1,4 @@
-"""What each part of the generator does, in miniature: eight generators on mini-snli, 5 seeds.
+"""What each part of the generator does, in miniature: nine generators on mini-snli, 5 seeds.
 
     python -m train.grid configs/mini_generators.py
     python -m train.tables runs/mini_generators --claims --markdown results/generators/tables.md
@@ -15,11 +15,11 @@ from configs import mini
 from dawgen_jax.config import Config, DataConfig
 
 GENERATORS = ("L_gen", "L_gen + L_dist", "FewGen", "DawGen without L_dist", "DawGen with L_dist in the real step",
-              "DawGen from losses", "DawGen", "DawGen at lambda 1")
+              "DawGen from losses", "DawGen", "DawGen at lambda 1", "DawGen with width-scaled steps")
 
 
 def get_config() -> Config:
-    """Eight arms on one task."""
+    """Nine arms on one task."""
     base = mini.get_config()
     return dataclasses.replace(
         base, name="mini_generators", seeds=(13, 21, 42, 87, 100),

@@ -312,7 +312,10 @@ class GeneratorConfig:
     meta_learning_rate: float = 2e-2
     """Step a_meta of the virtual SGD step."""
     weight_learning_rate: float = 1e-2
-    """Adam on the weight net, linear decay to 0."""
+    """Adam on the weight net of input 'loss', linear decay to 0."""
+    score_learning_rate: float = 0.1
+    """Adam on the weight net of input 'hidden', divided by its width H, linear decay to 0: an update moves a token's
+    score by at most about 0.8 times this at every width. 0 is an ablation: `weight_learning_rate`, not divided."""
     weight_decay: float = 1e-4
     """L2 decay on the weight net."""
     disc: Literal["ce_logprob", "ratio", "ce_rawlogit"] = "ce_logprob"
@@ -339,8 +342,8 @@ class GeneratorConfig:
         check_types(self)
         _positive(self, "prompt_length", "max_source_tokens", "max_target_tokens", "learning_rate", "clip_norm",
                   "log_every", "checkpoint_every", "meta_learning_rate")
-        _not_negative(self, "num_steps", "weight_learning_rate", "weight_decay", "dist_weight", "dist_margin",
-                      "disc_chunks")
+        _not_negative(self, "num_steps", "weight_learning_rate", "score_learning_rate", "weight_decay",
+                      "dist_weight", "dist_margin", "disc_chunks")
         _check(self, "examples_per_label", self.examples_per_label >= 2, "2 or more (L_dist pairs two of a class)")
         _check(self, "weighting", self.weighting in ("meta", "uniform"), "'meta' or 'uniform'")
         _check(self, "weight_norm", self.weight_norm in ("batch", "sentence"), "'batch' or 'sentence'")

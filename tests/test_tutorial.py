@@ -36,7 +36,7 @@ def shell(line):
 
 def shape(text):
     """Text without what another machine computes otherwise: numbers, hashes and the length of rules."""
-    return re.sub(r"─+", "─", re.sub(r"\b[0-9a-f]{12}\b|[-+]?\d[\d.,]*", "0", text))
+    return re.sub(r"─+", "─", re.sub(r"-?\b[0-9a-f]{12}\b|[-+]?\d[\d.,]*", "0", text))
 
 
 def check(promised, printed, exact):

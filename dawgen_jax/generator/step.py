@@ -67,7 +67,7 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
     label_prompts = jax.tree.map(jnp.asarray, label_prompts)
     prompt = label_prompts["prompt"]
     omega = weight_net.init(key, prompt.shape[-1], config.weight_input, prompt.dtype)
-    tx, weight_tx = _optimisers(config, num_steps)
+    tx, weight_tx = _optimiser(config, num_steps), weight_net.optimiser(config, num_steps)
     return GeneratorState(jnp.zeros((), jnp.int32), label_prompts, omega, tx.init(label_prompts), weight_tx.init(omega),
                           jnp.array(True))
 
@@ -91,7 +91,7 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
       ``token_weights`` W [B, U].
     """
     Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
-    tx, weight_tx = _optimisers(config, num_steps)
+    tx, weight_tx = _optimiser(config, num_steps), weight_net.optimiser(config, num_steps)
     scored = _score(Q, theta, batch, config=config, model=model)
 
     disc = disc_virtual = losses.token_mean(scored.values, mask)
@@ -188,11 +188,7 @@ def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict)
     return next(chunks for chunks in range(min(asked, examples), 0, -1) if examples % chunks == 0)
 
 
-def _optimisers(config: GeneratorConfig, num_steps: int):
-    """AdamW (no decay) on clipped gradients for the prompts; Adam with L2 decay for the weight net; rates fall to 0."""
-    def rate(start):
-        return optax.linear_schedule(start, 0.0, num_steps)
-
-    prompts = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(rate(config.learning_rate)))
-    weights = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(rate(config.weight_learning_rate)))
-    return prompts, weights
+def _optimiser(config: GeneratorConfig, num_steps: int) -> optax.GradientTransformation:
+    """AdamW (no decay) on clipped gradients for the prompts; the rate falls linearly to 0."""
+    rate = optax.linear_schedule(config.learning_rate, 0.0, num_steps)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(rate))

@@ -10,6 +10,7 @@
 | DawGen | as configured | in the virtual and the real step |
 | DawGen at lambda 1 | as configured | in both, lambda 1 (the paper's) |
 | DawGen from losses | from the token's loss | in both |
+| DawGen with width-scaled steps | from its hidden state, Adam's rate not divided by H | in both |
 
 The form of L_disc, the batches and the learning rates are the configuration's for all of them, so that two of them
 differ by the named part alone.
@@ -34,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "DawGen": {},
     "DawGen at lambda 1": {"dist_weight": 1.0},
     "DawGen from losses": {"weight_input": "loss"},
+    "DawGen with width-scaled steps": {"weight_input": "hidden", "score_learning_rate": 0.0},
 }
 """Fields of ``GeneratorConfig`` that a generator fixes, in the order of the tables."""
 _NOT_READ = {"backbone", "log_every", "checkpoint_every", "disc_chunks"}
@@ -50,10 +52,15 @@ def fixed_by(config: GeneratorConfig, name: str) -> GeneratorConfig:
 
 def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
     """The fields that tuning a generator reads and does not fix itself, dotted, with their values."""
-    fixed, idle = VARIANTS[name], set(_NOT_READ)
+    fixed, own, idle = VARIANTS[name], fixed_by(config, name), set(_NOT_READ)
     if fixed.get("dist_weight") == 0:
         idle |= {field.name for field in dataclasses.fields(config) if field.name.startswith("dist_")}
     if fixed.get("weighting") == "uniform":
-        idle |= {"weight_input", "weight_learning_rate", "weight_decay", "meta_learning_rate", "dist_in_virtual"}
+        idle |= {"weight_input", "weight_learning_rate", "score_learning_rate", "weight_decay", "meta_learning_rate",
+                 "dist_in_virtual"}
+    if own.weight_input == "loss":
+        idle.add("score_learning_rate")
+    elif own.score_learning_rate > 0:
+        idle.add("weight_learning_rate")
     read = {field.name for field in dataclasses.fields(config)} - idle - fixed.keys()
     return {f"generator.{field}": getattr(config, field) for field in sorted(read)}

@@ -1,8 +1,11 @@
 """Losses and token weights in closed form and under transformations that must not matter."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dawgen_jax.backbones.t5 import model
@@ -87,6 +90,72 @@ def test_decoder_states_are_read_at_a_root_mean_square_of_one():
     assert weight_net.features(jnp.ones((1, 1)), hidden.astype(jnp.bfloat16), "hidden").dtype == jnp.float32
     assert not weight_net.features(jnp.ones((1, 1)), jnp.zeros((1, 1, 4)), "hidden").any()
     np.testing.assert_array_equal(weight_net.features(jnp.full((1, 1), 7.0), hidden, "loss"), [[[7]]])
+
+
+WIDTHS = (64, 512, 1024, 4096)
+
+
+def trained(gradient, states, given, config=GeneratorConfig()):
+    """(scores, W) [n, B, U] after each of n updates of a new linear layer on states [B, U, H].
+
+    The gradient of update i is ``gradient(omega, features, given[i])``. All arrays have a leading axis of draws.
+    """
+    return toy.jit(jax.vmap(functools.partial(_trained, gradient, config)))(states, given)
+
+
+def _trained(gradient, config, states, given):
+    mask, tx = jnp.ones(states.shape[:2], bool), weight_net.optimiser(config, num_steps=480)
+    features = weight_net.features(jnp.zeros(mask.shape), states, "hidden")
+
+    def update(carry, given):
+        omega, state = carry
+        updates, state = tx.update(gradient(omega, features, given), state, omega)
+        omega = optax.apply_updates(omega, updates)
+        return (omega, state), (features @ omega["w"], weight_net.token_weights(omega, features, mask, "batch"))
+
+    start = weight_net.init(jax.random.key(0), states.shape[-1], "hidden")
+    return jax.lax.scan(update, (start, tx.init(start)), given)[1]
+
+
+def itself(omega, features, given):
+    return {"w": given}
+
+
+def of_gains(omega, features, gains):
+    """The form of a meta-gradient: that of the weighted sum of what each token gains [B, U]."""
+    mask = jnp.ones(gains.shape, bool)
+    return jax.grad(lambda omega: jnp.sum(gains * weight_net.token_weights(omega, features, mask, "batch")))(omega)
+
+
+@pytest.mark.parametrize("kind", ["aligned", "random"])
+def test_one_update_moves_scores_as_far_at_every_width(kind):
+    """Aligned: each state is the gradient or its opposite. Random: the gradient is a sum over the random states."""
+    random, largest = np.random.default_rng(0), {}
+    for width in WIDTHS:
+        states, directions = random.normal(size=(32, 2, 3, width)), random.normal(size=(32, 1, width))
+        if kind == "aligned":
+            scores, _ = trained(itself, np.sign(states[..., :1]) * directions[:, None], 1e-3 * directions)
+        else:
+            scores, _ = trained(of_gains, states, 1e-3 * random.normal(size=(32, 1, 2, 3)))
+        largest[width] = float(jnp.abs(scores).max(axis=(1, 2, 3)).mean())
+    assert max(largest.values()) < 1.1 * min(largest.values()), largest
+    assert min(largest.values()) > 0.05 and max(largest.values()) < 0.085, largest
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_weights_stay_spread_on_random_states(width):
+    """Random gradients, and those of random gains: anew in every update, or the same in all."""
+    random = np.random.default_rng(1)
+    states, gains = random.normal(size=(1, 6, 10, width)), 1e-3 * random.normal(size=(1, 20, 6, 10))
+    same = np.repeat(gains[:, :1], 20, axis=1)
+
+    def lowest(gradient, given, config=GeneratorConfig()):
+        _, weights = trained(gradient, states, given, config)
+        return min(weight_net.entropy(each, jnp.ones((6, 10), bool)) for each in weights[0])
+
+    assert lowest(itself, random.normal(size=(1, 20, width))) > 0.9
+    assert lowest(of_gains, gains) > 0.9 and lowest(of_gains, same) > 0.9
+    assert lowest(of_gains, same, GeneratorConfig(score_learning_rate=0.0)) < 0.1  # the ablation's do not
 
 
 def test_entropy_of_token_weights_by_hand():

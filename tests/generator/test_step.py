@@ -73,7 +73,7 @@ def test_uniform_weights_are_plain_l_gen(theta):
 def test_weights_that_stay_uniform_are_plain_l_gen(theta):
     """The linear weight net starts at uniform weights; if it is not trained, neither it nor the virtual step matter."""
     for norm in ("batch", "sentence"):
-        config = dataclasses.replace(CONFIG, weight_norm=norm, weight_learning_rate=0.0)
+        config = dataclasses.replace(CONFIG, weight_norm=norm, score_learning_rate=0.0, weight_learning_rate=0.0)
         plain = dataclasses.replace(config, weighting="uniform")
         ours, ours_metrics = step(config)(start(config), theta, toy.batch())
         other, other_metrics = step(plain)(start(plain), theta, toy.batch())

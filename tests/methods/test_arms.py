@@ -57,6 +57,10 @@ def test_settings_are_fields_of_the_config_with_their_values():
         assert settings and all(fields[name] == value for name, value in settings.items())
     assert "generator.dist_weight" in set_settings(config, "DawGen")
     assert "generator.dist_weight" not in set_settings(config, "FewGen")
+    rates = {generator: [name for name in ("score_learning_rate", "weight_learning_rate")
+                         if f"generator.{name}" in set_settings(config, generator)]
+             for generator in ("L_gen", "FewGen", "DawGen", "DawGen with width-scaled steps")}
+    assert [*rates.values()] == [[], ["weight_learning_rate"], ["score_learning_rate"], ["weight_learning_rate"]]
     stored = json.loads(json.dumps({name: value for settings in read for name, value in settings.items()}))
     assert not published.departures(stored)
 

@@ -17,7 +17,8 @@ BACKBONES = {
     "v1.1": T5Config(**SHAPE, activation="gelu_new", gated=True),
     "v1.0": T5Config(**SHAPE, activation="relu", gated=False, tied_head=True, scale_decoder_outputs=True),
 }
-_COMMON = {"meta_learning_rate": 0.5, "learning_rate": 0.05}
+# At the default rate of scores a width of 10 would hide the division by it: the result is FewGen's rate.
+_COMMON = {"meta_learning_rate": 0.5, "learning_rate": 0.05, "score_learning_rate": 0.3}
 GENERATORS = {
     "dawgen": ("v1.1", GeneratorConfig(**_COMMON)),
     "fewgen": ("v1.1", fixed_by(GeneratorConfig(**_COMMON, disc="ce_rawlogit", clip_norm=0.1), "FewGen")),

@@ -116,6 +116,11 @@ def clip(gradients, most):
     return [g * min(1.0, most / norm.item()) for g in gradients]
 
 
+def weight_rate(omega, config):
+    """FewGen's rate for its perceptron; the rate of a score over the width for the linear layer."""
+    return config.score_learning_rate / len(omega["w"]) if "w" in omega else config.weight_learning_rate
+
+
 def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
     """Whole generator steps in the order of Algorithm 1; yields what the JAX step must equal after each."""
     Q_names, omega_names = sorted(Q), sorted(omega)
@@ -138,7 +143,7 @@ def generator_steps(Q, omega, theta, batches, config, t5, num_steps):
         disc_virtual = mean_over(disc_values(score(virtual, theta, batch, t5), label, config.disc), mask)
         meta = torch.autograd.grad(disc_virtual, [omega[n] for n in omega_names], retain_graph=True)
         decayed = [g + config.weight_decay * omega[n].detach() for n, g in zip(omega_names, meta, strict=True)]
-        moves = adam(weight_adam, decayed, config.weight_learning_rate * fade)
+        moves = adam(weight_adam, decayed, weight_rate(omega, config) * fade)
         omega = {n: omega[n].detach() + move for n, move in zip(omega_names, moves, strict=True)}
         # Real step with the new weights.
         w = weights(omega, scored, values, label, mask, config).detach()
