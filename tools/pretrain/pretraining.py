@@ -23,12 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import check_types, digest
+from dawgen_jax.config import digest
+from dawgen_jax.config.validation import validated
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
@@ -46,13 +48,13 @@ from tools.pretrain.workers import ctrl_c_blocked, pool
 __all__ = ["PretrainConfig", "blocks", "loss", "planned", "pretrain", "save_backbone", "train_batches"]
 
 
-@dataclasses.dataclass(frozen=True)
+@validated
 class PretrainConfig:
     """A backbone of the mini world: shape, text and optimiser."""
 
     name: str = "mini-t5"
     """Name on the card."""
-    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    corpus: CorpusConfig = CorpusConfig()
     """The text."""
     start: str = ""
     """A Hugging Face directory to go on from; empty starts from random weights."""
@@ -68,44 +70,35 @@ class PretrainConfig:
     """Decoder layers."""
     num_heads: int = 4
     """Heads."""
-    documents: int = 1_120_000
+    documents: PositiveInt = 1_120_000
     """Documents to train on, each drawn once."""
-    minutes: float = 0.0
+    minutes: NonNegativeFloat = 0.0
     """If greater than 0, `documents` is set before the run, from a trial of 20 seconds, to what this wall time will
     hold; the card says what came out, and a run with that number of documents gives the same backbone."""
-    learning_rate: float = 7e-4
+    learning_rate: PositiveFloat = 7e-4
     """Peak of the trapezoid."""
-    warmup_steps: int = 500
+    warmup_steps: PositiveInt = 500
     """Linear warm-up."""
-    decay: float = 0.5
+    decay: PositiveFloat = 0.5
     """Share of all steps in the final linear decay."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled, on matrices."""
-    clip_norm: float = 1.0
+    clip_norm: PositiveFloat = 1.0
     """Global norm of the gradient."""
-    dispatch: int = 50
+    dispatch: PositiveInt = 50
     """Batches scanned in one dispatch; a divisor of corpus.block_batches. Small on a CPU, where narrow batches then
     are padded less."""
-    eval_examples: int = 200
+    eval_examples: PositiveInt = 200
     """Freshly drawn documents of each kind and level."""
-    eval_every: int = 20
+    eval_every: PositiveInt = 20
     """Blocks between two evaluations."""
-    checkpoint_every: int = 5
+    checkpoint_every: PositiveInt = 5
     """Blocks between two checkpoints."""
 
     def __post_init__(self):
-        check_types(self)
-        if self.corpus.block_batches % self.dispatch or self.dispatch < 1:
-            raise ConfigError(f"PretrainConfig.dispatch = {self.dispatch}: must divide corpus.block_batches "
-                              f"({self.corpus.block_batches}).")
-        for field in ("documents", "learning_rate", "warmup_steps", "decay", "clip_norm", "eval_examples",
-                      "eval_every", "checkpoint_every"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and greater than "
-                                  "0.")
-        for field in ("minutes", "weight_decay"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and 0 or more.")
+        if self.corpus.block_batches % self.dispatch:
+            raise ConfigError(f"PretrainConfig.dispatch = {self.dispatch}: must divide corpus.block_batches = "
+                              f"{self.corpus.block_batches}.")
 
     @property
     def t5(self) -> T5Config:
