@@ -92,6 +92,8 @@ def test_neither_are_the_rates_of_fine_tuning_and_of_pre_training(wrong):
 
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: LoraConfig(rank="8"), "LoraConfig.rank = '8': must be an integer."),
+    (lambda: LoraConfig(8, 16.0, ("q",)),
+     "LoraConfig.targets[0] = 'q': must be 'query', 'key', 'value' or 'output'."),
     (lambda: LoraConfig(rank=0), "LoraConfig.rank = 0: must be greater than 0."),
     (lambda: LoraConfig(targets=["key", "q"]),
      "LoraConfig.targets[1] = 'q': must be 'query', 'key', 'value' or 'output'."),

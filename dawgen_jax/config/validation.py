@@ -120,14 +120,16 @@ def _sentence(error: ValidationError, kind: Any) -> str:
     cause, place = first.get("ctx", {}).get("error"), first["loc"]
     if isinstance(cause, ConfigError):  # raised by __post_init__, which checks fields against each other
         return str(cause)
+    names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    if names and place and isinstance(place[0], int) and place[0] < len(names):  # of a positional argument
+        place = (names[place[0]], *place[1:])
     where = kind.__name__ if isinstance(kind, type) else ""
     for part in place:
         plain = isinstance(part, str) and part.isidentifier() and len(part) <= 80
         where += f".{part}" if plain else f"[{shown(part)}]"
     where = where.removeprefix(".") or "the value"
     if first["type"] == "unexpected_keyword_argument":
-        known = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        near = difflib.get_close_matches(place[0], known, 1, 0) if len(place) == 1 else []
+        near = difflib.get_close_matches(place[0], names, 1, 0) if len(place) == 1 else []
         return f"{where}: unknown field{f'; the nearest is {near[0]!r}' if near else ''}."
     if first["type"].startswith("missing"):
         return f"{where}: is missing."
