@@ -23,8 +23,8 @@ from dawgen_jax.config import (
     digest,
     fields_of,
 )
-from dawgen_jax.config.validation import from_json
 from dawgen_jax.errors import ConfigError
+from dawgen_jax.io.strict_json import parse_json
 from dawgen_jax.origins import _ORIGINS
 from tools.pretrain.corpus import CorpusConfig
 from tools.pretrain.pretraining import PretrainConfig
@@ -106,12 +106,12 @@ def test_neither_are_the_rates_of_fine_tuning_and_of_pre_training(wrong):
     (lambda: ClassifierConfig(epsilon=10**400),
      f"ClassifierConfig.epsilon = 1{'0' * 55}... (401 characters): must be a number."),
     (lambda: dataclasses.replace(DataConfig(), k=-1), "DataConfig.k = -1: must be 0 or more."),
-    (lambda: from_json(ClassifierConfig, '{"lora": {"rank": 8.5}}'),
+    (lambda: parse_json('{"lora": {"rank": 8.5}}', ClassifierConfig),
      "ClassifierConfig.lora.rank = 8.5: must be an integer."),
-    (lambda: from_json(ClassifierConfig, '{"lora": {"rnk": 8}}'), "ClassifierConfig.lora.rnk: unknown field."),
-    (lambda: from_json(SynthesisConfig, '{"min_new_tokens": 50}'),
+    (lambda: parse_json('{"lora": {"rnk": 8}}', ClassifierConfig), "ClassifierConfig.lora.rnk: unknown field."),
+    (lambda: parse_json('{"min_new_tokens": 50}', SynthesisConfig),
      "SynthesisConfig.min_new_tokens = 50: must be less than max_new_tokens = 50."),
-    (lambda: from_json(tuple[str, ...], '["a", 1]'), "[1] = 1: must be a string."),
+    (lambda: parse_json('["a", 1]', tuple[str, ...]), "[1] = 1: must be a string."),
 ])
 def test_a_refusal_is_one_sentence_with_field_value_and_expectation(build, message):
     with pytest.raises(ConfigError) as refused:
@@ -127,7 +127,7 @@ def test_lists_become_tuples_in_python_and_in_json():
     assert Config(seeds=[1, 2]) == Config(seeds=(1, 2)) and hash(FineTuningConfig([0.1])) is not None
     assert OwnTask(phrases=[["a", "b"]]).phrases == (("a", "b"),)
     config = ClassifierConfig(lora=LoraConfig(targets=("key",)), epsilon=0.5)
-    assert from_json(ClassifierConfig, json.dumps(dataclasses.asdict(config))) == config
+    assert parse_json(json.dumps(dataclasses.asdict(config)), ClassifierConfig) == config
 
 
 def test_float16_is_refused_with_the_reason():

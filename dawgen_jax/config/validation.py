@@ -1,8 +1,9 @@
 """Frozen dataclasses whose fields pydantic checks, with errors of one line.
 
-A constraint is written once, in the field's type. Construction, ``dataclasses.replace`` and :func:`from_json` raise
-:class:`~dawgen_jax.errors.ConfigError`, which names the class, the field, its value and what it must be. Lists are
-converted to tuples, so that configs are hashable; strings are never converted to numbers.
+A constraint is written once, in the field's type. Construction, ``dataclasses.replace`` and
+:func:`~dawgen_jax.io.strict_json.parse_json` raise :class:`~dawgen_jax.errors.ConfigError`, which names the class, the
+field, its value and what it must be. Lists are converted to tuples, so that configs are hashable; strings are never
+converted to numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import functools
 import re
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic.dataclasses
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dawgen_jax.errors import ConfigError
 
-__all__ = ["DISTINCT", "AsTuple", "Items", "Line", "Printable", "Seed", "Share", "from_json", "must", "shown",
+__all__ = ["DISTINCT", "AsTuple", "Count", "Items", "Line", "Printable", "Seed", "Share", "must", "refusal", "shown",
            "validated"]
 
 T = TypeVar("T")
@@ -64,11 +65,17 @@ Line = Annotated[str, Field(max_length=100), _PRINTABLE]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """NumPy takes seeds below 2**32, and JAX's 32-bit integers end at 2**31."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""A number in a file, which other programs read as a 64-bit integer."""
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
-def validated(cls: type[T]) -> type[T]:
+def validated(cls: Any = None, *, extra: Literal["forbid", "ignore"] = "forbid") -> Any:
     """Make a class a frozen dataclass that checks its fields.
+
+    Args:
+      cls: the class, if used without parentheses.
+      extra: unknown fields are errors, or (for files with fields that only people read) ignored.
 
     >>> @validated
     ... class Example:
@@ -77,7 +84,9 @@ def validated(cls: type[T]) -> type[T]:
     Traceback (most recent call last):
     dawgen_jax.errors.ConfigError: Example.rank = 0: must be greater than 0.
     """
-    settings = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    if cls is None:
+        return functools.partial(validated, extra=extra)
+    settings = ConfigDict(strict=True, extra=extra, allow_inf_nan=False)
     made = pydantic.dataclasses.dataclass(frozen=True, config=settings)(cls)
     construct = made.__init__
 
@@ -86,40 +95,22 @@ def validated(cls: type[T]) -> type[T]:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
-            raise ConfigError(_sentence(error, made)) from None
+            raise refusal(error, made) from None
 
     setattr(made, "__init__", __init__)  # noqa: B010 (a type checker refuses the plain assignment)
     return made
 
 
-def from_json(kind: type[T], text: str) -> T:
-    """The value of type ``kind``, for instance a validated dataclass, that a JSON text holds.
-
-    Raises:
-      ConfigError: the text is not JSON, or a value does not fit its type; of repeated names the last one counts.
-
-    >>> from_json(tuple[int, ...], "[1, 2]")
-    (1, 2)
-    """
-    try:
-        return _adapter(kind).validate_json(text)
-    except ValidationError as error:
-        raise ConfigError(_sentence(error, kind)) from None
-
-
-_adapter = functools.cache(TypeAdapter)
-_PLAINER = ((r"^\w+ should ", "must "), (" after validation", ""), (r"\ba valid integer", "an integer"),
+_PLAINER = ((r"^\w+ (should|must) ", "must "), (" after validation", ""), (r"\ba valid (?=[aeiou])", "an "),
             (r"\ba valid ", "a "), (r"greater than or equal to (\S+)", r"\1 or more"),
             ("less than or equal to", "at most"))
 """Patterns in pydantic's wording and what they are replaced by."""
 
 
-def _sentence(error: ValidationError, kind: Any) -> str:
-    """The first fault that pydantic found, as one sentence."""
+def refusal(error: ValidationError, kind: Any) -> ConfigError:
+    """The first fault that pydantic found in a value of type ``kind``, as a sentence."""
     first = error.errors(include_url=False)[0]
     cause, place = first.get("ctx", {}).get("error"), first["loc"]
-    if isinstance(cause, ConfigError):  # raised by __post_init__, which checks fields against each other
-        return str(cause)
     names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
     if names and place and isinstance(place[0], int) and place[0] < len(names):  # of a positional argument
         place = (names[place[0]], *place[1:])
@@ -128,15 +119,17 @@ def _sentence(error: ValidationError, kind: Any) -> str:
         plain = isinstance(part, str) and part.isidentifier() and len(part) <= 80
         where += f".{part}" if plain else f"[{shown(part)}]"
     where = where.removeprefix(".") or "the value"
+    if isinstance(cause, ConfigError):  # raised by __post_init__, which checks fields against each other
+        return ConfigError(f"{where}: {cause}") if place else cause
     if first["type"] == "unexpected_keyword_argument":
         near = difflib.get_close_matches(place[0], names, 1, 0) if len(place) == 1 else []
-        return f"{where}: unknown field{f'; the nearest is {near[0]!r}' if near else ''}."
+        return ConfigError(f"{where}: unknown field{f'; the nearest is {near[0]!r}' if near else ''}.")
     if first["type"].startswith("missing"):
-        return f"{where}: is missing."
+        return ConfigError(f"{where}: is missing.")
     want = str(cause) if isinstance(cause, ValueError) else first["msg"]
     for pattern, plainer in _PLAINER:
         want = re.sub(pattern, plainer, want)
-    return f"{where} = {shown(first['input'])}: {want}."
+    return ConfigError(f"{where} = {shown(first['input'])}: {want}.")
 
 
 def check_choice(name: str, value: str, *choices: str) -> None:
