@@ -116,7 +116,7 @@ def test_saved_and_loaded_it_predicts_the_same(classifier, folder, tmp_path, giv
 @pytest.mark.parametrize(("change", "message"), [
     (lambda facts: facts.pop("task"), "json: StoredFacts.task: is missing; save the classifier again"),
     (lambda facts: facts.update(method="Prompt Tunning"), "method = 'Prompt Tunning': must be the name of a method"),
-    (lambda facts: facts["task"].update(labels="yes"), "StoredFacts.task.labels = 'yes': must be a tuple"),
+    (lambda facts: facts["task"].update(labels="yes"), "StoredFacts.task.labels = 'yes': must be an array"),
     (lambda facts: facts["task"].update(colour=3), "StoredFacts.task.colour: unknown field"),
     (lambda facts: facts["classifier"].update(prompt_length=True),
      "classifier.prompt_length = True: must be an integer"),

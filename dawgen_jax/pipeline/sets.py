@@ -30,7 +30,7 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import quality
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import world
-from dawgen_jax.io.files import write_json
+from dawgen_jax.io.files import STAGE_AGAIN, write_json
 from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
 from dawgen_jax.io.terminal import progress
@@ -137,10 +137,11 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
                 with job.stage("synthesize"):
                     _write(job, given, generator, seed, generator_folder, folder)
             discard(folder)
-        samples = files.read_set(folder)
-        sets.append(SyntheticSet(
-            folder, [sample.example for sample in samples], files.content_digest(samples),
-            read_meta(folder).generator_backbone, variants))
+        samples, writer = files.read_set(folder), read_meta(folder).generator_backbone
+        if not writer:
+            raise UserError(f"{folder / 'meta.json'}: Meta.generator_backbone: is missing; {STAGE_AGAIN}.")
+        sets.append(SyntheticSet(folder, [sample.example for sample in samples], files.content_digest(samples), writer,
+                                 variants))
     return sets
 
 

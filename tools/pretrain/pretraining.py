@@ -212,14 +212,17 @@ def _start(config: PretrainConfig):
     return theta
 
 
-def _earlier(out: pathlib.Path) -> dict | None:
-    """What run.json of an earlier start in ``out`` holds, if there was one: the digest 'config', and 'documents'."""
-    path, advice = out / "run.json", "give another --out, or delete the run"
-    found = read_json(path, missing_ok=True, advice=advice)
-    if found is not None and not (isinstance(found.get("config"), str) and type(found.get("documents")) is int
-                                  and found["documents"] > 0):
-        raise UserError(f"{path}: does not hold the 'config' and 'documents' of a run; {advice}.")
-    return found
+@validated
+class RunFacts:
+    """The contents of run.json: the digest of the configuration, and the documents that were planned."""
+
+    config: str
+    documents: PositiveInt
+
+
+def _earlier(out: pathlib.Path) -> RunFacts | None:
+    """What an earlier start in ``out`` recorded, if there was one."""
+    return read_json(out / "run.json", RunFacts, missing_ok=True, advice="give another --out, or delete the run")
 
 
 def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_seconds: float = 20.0) -> PretrainConfig:
@@ -227,7 +230,7 @@ def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_secon
     if not config.minutes:
         return config
     if earlier := _earlier(out):
-        return dataclasses.replace(config, minutes=0.0, documents=earlier["documents"])
+        return dataclasses.replace(config, minutes=0.0, documents=earlier.documents)
     state, step, stream = init_state(_start(config), _optimiser(config)), _block_step(config), None
     stream, done = blocks(config.corpus, 0, workers), 0
     state, _ = step(state, (), next(stream))  # compiles
@@ -245,16 +248,16 @@ def _check_goes_on(config: PretrainConfig, out: pathlib.Path) -> None:
     """Note what runs in ``out``, or check that it is what ran there before."""
     identity = digest(dataclasses.replace(config, minutes=0.0, documents=1, checkpoint_every=1, dispatch=1))
     if earlier := _earlier(out):
-        if earlier["config"] != identity:
+        if earlier.config != identity:
             raise UserError(f"{out} holds a run of another configuration: give another --out, or delete it.")
         with Checkpoints(out / "checkpoint") as checkpoints:
             done = checkpoints.latest_step or 0
-        before = dataclasses.replace(config, documents=earlier["documents"]).num_blocks
+        before = dataclasses.replace(config, documents=earlier.documents).num_blocks
         if config.num_blocks != before and done > (1 - config.decay) * min(config.num_blocks, before):
             raise UserError(f"{out} was planned for {before * config.block_documents} documents, which cannot change "
                             f"once the rate decays: give --documents {before * config.block_documents}, or another "
                             "--out.")
-    write_json(out / "run.json", {"config": identity, "documents": config.documents})
+    write_json(out / "run.json", dataclasses.asdict(RunFacts(identity, config.documents)))
 
 
 def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int) -> dict:
