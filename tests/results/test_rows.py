@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -20,6 +21,7 @@ from dawgen_jax.results.rows import (
 )
 from dawgen_jax.results.tables import result_tables
 
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
 ROW = Row(task="mini-snli", backbone="mini-t5", method="(Real, Syn) + GS", metric="accuracy", value=0.5, n_test=6,
           seed=13, generator="DawGen", generator_backbone="mini-t5", class_counts={"yes": 2, "no": 4},
           split_source="drawn \u2028 by <seed>", trainable_parameters=1024, wall_seconds=1.5, config_hash="0a",
@@ -37,6 +39,15 @@ def test_files_return_what_was_written(tmp_path):
     write_cell(tmp_path / "cells" / "a" / "result.json", rows)
     assert read_cell(tmp_path / "cells" / "a" / "result.json") == merge(rows)
     assert {path.name for path in tmp_path.iterdir()} == {"cells", "results.jsonl"}  # nothing half-written stays
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.jsonl")), ids=lambda path: str(path.relative_to(RESULTS)))
+def test_recorded_rows_are_read_with_all_their_fields_and_values(path):
+    kind = SyntheticRow if "synthetic" in path.name else Row
+    rows, lines = read_rows(path, kind), path.read_text(encoding="utf-8").splitlines()
+    assert len(rows) == len(lines) > 0
+    for row, line in zip(rows, lines, strict=True):
+        assert json.loads(line).items() <= dataclasses.asdict(row).items()
 
 
 def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
