@@ -114,14 +114,16 @@ def test_saved_and_loaded_it_predicts_the_same(classifier, folder, tmp_path, giv
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda facts: facts.pop("task"), "task is None"),
-    (lambda facts: facts.update(method="Prompt Tunning"), "not a stored classifier"),
-    (lambda facts: facts["task"].update(labels="yes"), "task.labels is 'yes', not tuple"),
-    (lambda facts: facts["task"].update(colour=3), "task.colour is unknown"),
-    (lambda facts: facts["classifier"].update(prompt_length=True), "classifier.prompt_length is True, not int"),
+    (lambda facts: facts.pop("task"), "json: StoredFacts.task: is missing; save the classifier again"),
+    (lambda facts: facts.update(method="Prompt Tunning"), "method = 'Prompt Tunning': must be the name of a method"),
+    (lambda facts: facts["task"].update(labels="yes"), "StoredFacts.task.labels = 'yes': must be an array"),
+    (lambda facts: facts["task"].update(colour=3), "StoredFacts.task.colour: unknown field"),
+    (lambda facts: facts["classifier"].update(prompt_length=True),
+     "classifier.prompt_length = True: must be an integer"),
     (lambda facts: facts["classifier"].update(prompt_length=0), "greater than 0"),
     (lambda facts: facts["classifier"].update(prompt_length=5), "has other shapes than classifier.json says"),
-    (lambda facts: facts["classifier"]["backbone"].update(dtype="float64"), "backbone.dtype is 'float64'"),
+    (lambda facts: facts["classifier"]["backbone"].update(dtype="float64"),
+     "backbone.dtype = 'float64': must be 'float32' or 'bfloat16'"),
 ])
 def test_a_broken_folder_is_one_sentence(change, message, classifier, tmp_path):
     classifier.save(tmp_path)

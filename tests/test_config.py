@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import json
 import math
+import pathlib
 
+import numpy as np
 import pytest
 
 from dawgen_jax.backbones.t5.config import T5Config
@@ -13,12 +16,15 @@ from dawgen_jax.config import (
     Config,
     DataConfig,
     FineTuningConfig,
+    GeneratorConfig,
+    LoraConfig,
     OwnTask,
     SynthesisConfig,
     digest,
     fields_of,
 )
 from dawgen_jax.errors import ConfigError
+from dawgen_jax.io.strict_json import parse_json
 from dawgen_jax.origins import _ORIGINS
 from tools.pretrain.corpus import CorpusConfig
 from tools.pretrain.pretraining import PretrainConfig
@@ -72,39 +78,75 @@ def test_no_rate_is_infinite_or_nan(field, wrong):
 
 @pytest.mark.parametrize("wrong", [math.inf, math.nan])
 def test_neither_are_the_rates_of_fine_tuning_and_of_pre_training(wrong):
-    with pytest.raises(ConfigError, match=r"FineTuningConfig\.learning_rates = \(0\.1, (inf|nan)\): must be"):
+    with pytest.raises(ConfigError, match=r"FineTuningConfig\.learning_rates\[1\] = (inf|nan): must be"):
         FineTuningConfig(learning_rates=(0.1, wrong))
     for name in ("learning_rate", "decay", "clip_norm", "weight_decay", "minutes"):
-        with pytest.raises(ConfigError, match=rf"PretrainConfig\.{name} = (inf|nan): must be finite"):
+        with pytest.raises(ConfigError, match=rf"PretrainConfig\.{name} = (inf|nan): must be a finite number"):
             PretrainConfig(**{name: wrong})
-    for name in ("word_rate", "prefixed", "suffixed"):
-        with pytest.raises(ConfigError, match=rf"CorpusConfig\.{name} = (inf|nan): must be from 0 to 1"):
+    for name in ("word_rate", "prefixed", "suffixed", "statement_pairs", "polar", "salient", "words"):
+        with pytest.raises(ConfigError, match=rf"CorpusConfig\.{name} = (inf|nan): must be a finite number"):
             CorpusConfig(**{name: wrong})
-    for name in ("statement_pairs", "polar", "salient", "words"):
-        with pytest.raises(ConfigError, match="CorpusConfig: shares"):
-            CorpusConfig(**{name: wrong})
-    with pytest.raises(ConfigError, match=r"T5Config\.layer_norm_epsilon = (inf|nan): must be finite"):
+    with pytest.raises(ConfigError, match=r"T5Config\.layer_norm_epsilon = (inf|nan): must be a finite number"):
         T5Config(8, 8, 8, 8, 1, 1, 1, layer_norm_epsilon=wrong)
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (lambda: LoraConfig(rank="8"), "LoraConfig.rank = '8': must be an integer."),
+    (lambda: LoraConfig(8, 16.0, ("q",)),
+     "LoraConfig.targets[0] = 'q': must be 'query', 'key', 'value' or 'output'."),
+    (lambda: LoraConfig(rank=0), "LoraConfig.rank = 0: must be greater than 0."),
+    (lambda: LoraConfig(targets=["key", "q"]),
+     "LoraConfig.targets[1] = 'q': must be 'query', 'key', 'value' or 'output'."),
+    (lambda: LoraConfig(targets=()), "LoraConfig.targets = (): must have at least 1 item, not 0."),
+    (lambda: LoraConfig(rnk=8), "LoraConfig.rnk: unknown field; the nearest is 'rank'."),
+    (lambda: GeneratorConfig(examples_per_label=1), "GeneratorConfig.examples_per_label = 1: must be 2 or more."),
+    (lambda: SynthesisConfig(min_new_tokens=50),
+     "SynthesisConfig.min_new_tokens = 50: must be less than max_new_tokens = 50."),
+    (lambda: Config(data={"k": 8}), "Config.data = {'k': 8}: must be an instance of DataConfig."),
+    (lambda: ClassifierConfig(epsilon=10**400),
+     f"ClassifierConfig.epsilon = 1{'0' * 55}... (401 characters): must be a number."),
+    (lambda: dataclasses.replace(DataConfig(), k=-1), "DataConfig.k = -1: must be 0 or more."),
+    (lambda: parse_json('{"lora": {"rank": 8.5}}', ClassifierConfig),
+     "ClassifierConfig.lora.rank = 8.5: must be an integer."),
+    (lambda: parse_json('{"lora": {"rnk": 8}}', ClassifierConfig), "ClassifierConfig.lora.rnk: unknown field."),
+    (lambda: parse_json('{"min_new_tokens": 50}', SynthesisConfig),
+     "SynthesisConfig.min_new_tokens = 50: must be less than max_new_tokens = 50."),
+    (lambda: parse_json('["a", 1]', tuple[str, ...]), "[1] = 1: must be a string."),
+])
+def test_a_refusal_is_one_sentence_with_field_value_and_expectation(build, message):
+    with pytest.raises(ConfigError) as refused:
+        build()
+    assert str(refused.value) == message
 
 
 def test_whole_numbers_may_be_of_any_size():
     assert ClassifierConfig(num_steps=10 ** 400).num_steps == 10 ** 400
 
 
-def test_a_list_is_taken_for_the_tuple_that_it_should_be():
+def test_lists_become_tuples_in_python_and_in_json():
     assert Config(seeds=[1, 2]) == Config(seeds=(1, 2)) and hash(FineTuningConfig([0.1])) is not None
+    assert OwnTask(phrases=[["a", "b"]]).phrases == (("a", "b"),)
+    config = ClassifierConfig(lora=LoraConfig(targets=("key",)), epsilon=0.5)
+    assert parse_json(json.dumps(dataclasses.asdict(config)), ClassifierConfig) == config
 
 
 def test_float16_is_refused_with_the_reason():
-    from dawgen_jax.config import BackboneConfig
     with pytest.raises(ConfigError, match="overflows"):
         BackboneConfig(dtype="float16")
 
 
 def test_digest_depends_on_every_value_and_not_on_order():
     config = ClassifierConfig()
-    assert digest(config) == digest(dataclasses.asdict(config))
+    assert digest(config) == digest(dataclasses.asdict(config)) == "b1a352b3b164"  # results are found by digests
+    assert digest(LoraConfig(targets=["query", "value"], alpha=16)) == "b74aa219dfe0"
     assert digest(config) != digest(dataclasses.replace(config, epsilon=0.5))
+
+
+@pytest.mark.parametrize("part", [pathlib.Path("a"), {1, 2}, b"a", ClassifierConfig, np.float32(1), object()])
+def test_digest_refuses_what_is_not_json(part):
+    for parts in (part, [part], {"a": (part,)}):
+        with pytest.raises(TypeError):
+            digest(parts)
 
 
 def test_origins_name_fields_that_are_there_each_once():

@@ -185,9 +185,7 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
     except Exception as error:  # of the user's own code
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         place, told = f"{path}:{lines[-1]}" if lines else path, " ".join(str(error).split())
-        wrong_field = isinstance(error, TypeError)
-        advice = "compare the fields in dawgen_jax/config.py" if wrong_field else "mend the config file"
-        raise UserError(f"{place}: {type(error).__name__}: {told}; {advice}.") from None
+        raise UserError(f"{place}: {type(error).__name__}: {told}; mend the config file.") from None
     finally:
         sys.path.remove(root)
     if not isinstance(config, kind):

@@ -9,17 +9,17 @@ a PEFT folder; OUT a new folder: the adapter, or one folder a label. --base name
 
 import dataclasses
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from dawgen_jax import miniworld, prompts
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json
+from dawgen_jax.io.metadata import Meta, read_meta
 from dawgen_jax.io.prompt_files import adapter_base
 from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.stored import read_classifier
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.results.rows import read_cell
@@ -39,17 +39,6 @@ class Arguments:
     """Name or path of the frozen model."""
 
 
-def _meta(path: pathlib.Path) -> dict[str, Any]:
-    """What a generator's meta.json says; empty where there is none."""
-    meta = read_json(path, missing_ok=True) or {}
-    try:
-        typed(tuple[str, ...], meta.get("labels", []), "labels")
-        typed(str, meta.get("generator_backbone", ""), "generator_backbone")
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; mend or remove the file.") from None
-    return meta
-
-
 def export(arguments: Arguments) -> None:
     """Write the folder, whole or not at all.
 
@@ -66,12 +55,12 @@ def export(arguments: Arguments) -> None:
                         f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}); give a prompt file.")
     ours = stored.is_dir() or stored.suffix == ".safetensors"
     row = read_cell(home / "result.json")[0] if ours and (home / "result.json").is_file() else None
-    meta = _meta(home / "meta.json") if ours else {}
+    meta = read_meta(home) if ours else Meta()
     classifier = read_classifier(home) if ours and (home / "classifier.json").is_file() else None
     first = next(iter(sorted((home / "peft").glob("*/"))), home) if prompt.ndim == 3 else home / "peft"
     base = (arguments.base or adapter_base(first) or adapter_base(home)
             or (classifier.config.backbone.path if classifier else row.backbone if row else "")
-            or meta.get("generator_backbone", ""))
+            or meta.generator_backbone)
     if not base:
         raise UserError(f"--base: {stored} does not say which model the prompt was tuned on; name it.")
     if out.exists():
@@ -80,8 +69,9 @@ def export(arguments: Arguments) -> None:
         task = classifier.task if classifier else (SEVEN | miniworld.TASKS).get(row.task) if row else None
         finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, task, row))
     else:
-        facts = {name: value for name, value in meta.items() if name != "seconds"}
-        finish(out, lambda fresh: adapters.write_label_prompts(fresh, arrays, base, meta.get("labels", ()), facts))
+        facts = read_json(home / "meta.json", missing_ok=True) if ours else None
+        facts = {name: value for name, value in (facts or {}).items() if name != "seconds"}
+        finish(out, lambda fresh: adapters.write_label_prompts(fresh, arrays, base, meta.labels, facts))
     print(printable(f"{out}: {' x '.join(map(str, prompt.shape))} for {base}"))
 
 

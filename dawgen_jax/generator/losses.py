@@ -17,7 +17,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from dawgen_jax.config import GeneratorConfig, check_choice
+from dawgen_jax.config.generator import DiscForm, DistReading, DistSimilarity, GeneratorConfig
 
 __all__ = ["disc", "dist", "example_mean", "nll", "objective", "pool", "sequence_nll", "token_mean"]
 
@@ -71,7 +71,7 @@ def sequence_nll(log_prob: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask, nll(log_prob), 0), axis=-1)
 
 
-def disc(scores: jax.Array, form: str) -> jax.Array:
+def disc(scores: jax.Array, form: DiscForm) -> jax.Array:
     """L_disc of every token, from scores s_l of the gold token under each prompt Q_l.
 
     With p = softmax over labels of s: ``ce_logprob`` and ``ce_rawlogit``: -log p_y; ``ratio``: -p_y as printed
@@ -84,14 +84,10 @@ def disc(scores: jax.Array, form: str) -> jax.Array:
     Returns:
       [B, U]; L_disc is its mean over supervised tokens.
 
-    Raises:
-      ConfigError: the form is none of these.
-
     References:
       Meng et al.: Tuning Language Models as Training Data Generators, https://arxiv.org/abs/2211.03044, 2023
       (``ce_rawlogit`` is its code's).
     """
-    check_choice("form", form, "ce_logprob", "ratio", "ce_rawlogit")
     log_share = scores[0] - jax.nn.logsumexp(scores, axis=0)
     return -jnp.exp(log_share) if form == "ratio" else -log_share
 
@@ -113,8 +109,8 @@ def pool(hidden: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.einsum("bu,lbuh->lbh", weights, hidden.astype(weights.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: str = "B", similarity: str = "cosine",
-         margin: float = 1.0) -> tuple[jax.Array, jax.Array, jax.Array]:
+def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: DistReading = "B",
+         similarity: DistSimilarity = "cosine", margin: float = 1.0) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Hinges of L_dist: max(0, margin - D(Z_i, Z_j) + D(Z_i, negative)), mean over partners j and negatives.
 
     i and j are different examples of one label, each under that label's prompt. The negative is, in reading B, the
@@ -131,12 +127,7 @@ def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: str 
 
     Returns:
       (hinges [B], share of active hinges [B], bool [B] where an example has a partner and a negative).
-
-    Raises:
-      ConfigError: the reading or the similarity is none of these.
     """
-    check_choice("reading", reading, "A", "B")
-    check_choice("similarity", similarity, "cosine", "swapped_distance")
     measure = _cosine if similarity == "cosine" else _minus_distance
     same = label[:, None] == label[None, :]
     both = valid[:, None] & valid[None, :]

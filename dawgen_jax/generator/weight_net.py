@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dawgen_jax.config import GeneratorConfig, check_choice
+from dawgen_jax.config import GeneratorConfig
+from dawgen_jax.config.generator import WeightInput, WeightNorm
 
 __all__ = ["entropy", "features", "init", "optimiser", "token_weights", "uniform_weights"]
 
@@ -23,7 +24,7 @@ PERCEPTRON_WIDTH = 100
 """Hidden units of FewGen's perceptron."""
 
 
-def init(key: jax.Array, width: int, weight_input: str, dtype=jnp.float32) -> dict[str, jax.Array]:
+def init(key: jax.Array, width: int, weight_input: WeightInput, dtype=jnp.float32) -> dict[str, jax.Array]:
     """omega before the first update.
 
     The linear layer starts at zero: W is then uniform, 1 / N, and descends from L_gen. Since the gradient of a softmax
@@ -39,11 +40,7 @@ def init(key: jax.Array, width: int, weight_input: str, dtype=jnp.float32) -> di
 
     Returns:
       'hidden': {'w': [H]}; 'loss': {'w1': [100], 'b1': [100], 'w2': [100], 'b2': []}.
-
-    Raises:
-      ConfigError: the input is neither.
     """
-    check_choice("weight_input", weight_input, "hidden", "loss")
     if weight_input == "hidden":
         return {"w": jnp.zeros(width, dtype)}
     keys = jax.random.split(key, 4)
@@ -84,7 +81,7 @@ def optimiser(config: GeneratorConfig, num_steps: int) -> optax.GradientTransfor
     return optax.chain(decay, adam(config.weight_learning_rate))
 
 
-def features(values: jax.Array, hidden: jax.Array, weight_input: str) -> jax.Array:
+def features(values: jax.Array, hidden: jax.Array, weight_input: WeightInput) -> jax.Array:
     """What the weight net reads of each token; no gradient flows into it.
 
     Args:
@@ -94,18 +91,15 @@ def features(values: jax.Array, hidden: jax.Array, weight_input: str) -> jax.Arr
 
     Returns:
       'hidden': [B, U, H], each state divided by its root mean square; 'loss': [B, U, 1]. In the dtype of ``values``.
-
-    Raises:
-      ConfigError: the input is neither.
     """
-    check_choice("weight_input", weight_input, "hidden", "loss")
     if weight_input == "loss":
         return jax.lax.stop_gradient(values)[..., None]
     hidden = jax.lax.stop_gradient(hidden).astype(values.dtype)
     return hidden * jax.lax.rsqrt(jnp.mean(hidden**2, axis=-1, keepdims=True) + 1e-6)
 
 
-def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: jax.Array, norm: str) -> jax.Array:
+def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: jax.Array, norm: WeightNorm
+                  ) -> jax.Array:
     """W = softmax over tokens of g_omega(features).
 
     Args:
@@ -117,11 +111,7 @@ def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: j
 
     Returns:
       [B, U]; 0 where not supervised.
-
-    Raises:
-      ConfigError: the norm is neither.
     """
-    check_choice("norm", norm, "batch", "sentence")
     scores = _scores(weight_net, features)
     axes = (0, 1) if norm == "batch" else 1
     lowest = jnp.finfo(scores.dtype).min
@@ -131,7 +121,7 @@ def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: j
     return grown / jnp.where(total > 0, total, 1) / _sentences(mask, norm)
 
 
-def uniform_weights(mask: jax.Array, norm: str, dtype=jnp.float32) -> jax.Array:
+def uniform_weights(mask: jax.Array, norm: WeightNorm, dtype=jnp.float32) -> jax.Array:
     """W = 1 / N over the N supervised tokens of the batch, or of each sentence divided by their number.
 
     Args:
@@ -141,11 +131,7 @@ def uniform_weights(mask: jax.Array, norm: str, dtype=jnp.float32) -> jax.Array:
 
     Returns:
       [B, U]; 0 where not supervised.
-
-    Raises:
-      ConfigError: the norm is neither.
     """
-    check_choice("norm", norm, "batch", "sentence")
     count = jnp.sum(mask, axis=None if norm == "batch" else 1, keepdims=True)
     return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm)
 
@@ -173,5 +159,5 @@ def _scores(weight_net: dict[str, jax.Array], features: jax.Array) -> jax.Array:
     return jnp.sum(inner * weight_net["w2"][None, None], axis=-1) + weight_net["b2"]
 
 
-def _sentences(mask: jax.Array, norm: str) -> jax.Array | int:
+def _sentences(mask: jax.Array, norm: WeightNorm) -> jax.Array | int:
     return 1 if norm == "batch" else jnp.maximum(jnp.sum(jnp.any(mask, axis=1)), 1)

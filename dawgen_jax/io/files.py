@@ -16,11 +16,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.strict_json import json_text, parse_json
 
-__all__ = ["aside", "open_tensors", "read_json", "replacing", "storage_fault", "write_file", "write_json"]
+__all__ = ["STAGE_AGAIN", "aside", "open_tensors", "read_json", "replacing", "storage_fault", "write_file",
+           "write_json"]
 
+STAGE_AGAIN = "remove its folder, and its stage runs again"
+"""The next step if a file of an artefact is broken."""
 _FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)))
 
 
@@ -64,28 +67,27 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_file(path, json_text(value, indent=1) + "\n")
 
 
-def read_json(path: pathlib.Path, kind: type = dict, *, missing_ok: bool = False,
-              advice: str = "remove its folder, and its stage runs again") -> Any:
+def read_json(path: pathlib.Path, kind: Any = dict[str, Any], *, missing_ok: bool = False,
+              advice: str = STAGE_AGAIN) -> Any:
     """The value of a JSON file.
 
     Args:
       path: of the file.
-      kind: of value that it must hold: dict, list, or object for any.
-      missing_ok: give None where there is no such file.
-      advice: the way out, for the error.
+      kind: the type of its value, as of :func:`~.strict_json.parse_json`.
+      missing_ok: return None if there is no such file.
+      advice: the next step, for the error.
 
     Raises:
-      UserError: it cannot be read, or holds another kind of value.
+      UserError: it cannot be read, or its value does not fit ``kind``.
     """
     try:
         if missing_ok and not path.exists():
             return None
-        value = parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"), kind)
+    except ConfigError as error:
+        raise UserError(f"{path}: {str(error).removesuffix('.')}; {advice}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); {advice}.") from None
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: holds a {type(value).__name__}, not a {kind.__name__}; {advice}.")
-    return value
 
 
 def open_tensors(path: pathlib.Path) -> Any:

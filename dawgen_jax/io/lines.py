@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.strict_json import parse_json
 
 __all__ = ["json_lines", "text_lines"]
@@ -47,25 +47,28 @@ def text_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[t
         raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch the file again.") from None
 
 
-def json_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, object) of a JSON-lines file; blank lines are skipped.
+def json_lines(path: str | pathlib.Path, kind: Any = dict[str, Any], *, torn_ok: bool = False,
+               advice: str = "fix or drop the line") -> Iterator[tuple[int, Any]]:
+    """Yields (line number, value) of a JSON-lines file; blank lines are skipped.
 
     Args:
       path: of the file.
+      kind: the type of a line's value, as of :func:`~.strict_json.parse_json`.
       torn_ok: skip a torn last line (no newline at its end, and not JSON) with a logged warning, instead of raising.
+      advice: the next step, for the error.
 
     Raises:
-      UserError: as :func:`text_lines`, or a line is not a JSON object, as :func:`~.strict_json.parse_json` takes it.
+      UserError: as :func:`text_lines`, or a line is not JSON or does not fit ``kind``.
     """
     for number, text in text_lines(path, torn_ok=torn_ok):
         if text.strip():
             try:
-                row = parse_json(text)
+                row = parse_json(text, kind)
+            except ConfigError as error:
+                raise UserError(f"{path}:{number}: {str(error).removesuffix('.')}; {advice}.") from None
             except ValueError as error:
                 if torn_ok and not text.endswith("\n"):
                     _log.warning("%s:%d: the last line is torn and is left out.", path, number)
                     return
-                raise UserError(f"{path}:{number}: not JSON ({error}); mend or drop the line.") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: not a JSON object with named fields; mend or drop the line.")
+                raise UserError(f"{path}:{number}: not JSON ({error}); {advice}.") from None
             yield number, row

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
-from dawgen_jax.errors import UserError
+from pydantic import AfterValidator
+
+from dawgen_jax.config.validation import must
 from dawgen_jax.io import world
-from dawgen_jax.io.files import write_file
+from dawgen_jax.io.files import STAGE_AGAIN, write_file
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.strict_json import is_number, json_text
 from dawgen_jax.io.trackers import TrackedRun
 
 __all__ = ["MetricsLog", "read_metrics", "text"]
+
+
+_LINE = Annotated[dict[str, Any], AfterValidator(must("have a number as 'step'",
+                                                     lambda line: is_number(line.get("step"))))]
 
 
 class MetricsLog:
@@ -63,13 +70,8 @@ def read_metrics(path: pathlib.Path, *, torn_ok: bool = False) -> list[dict]:
     Raises:
       UserError: a line is broken, or has no step.
     """
-    lines = []
-    for number, line in json_lines(path, torn_ok=torn_ok) if path.exists() else ():
-        if not is_number(line.get("step")):
-            raise UserError(f"{path}:{number}: no line of figures with a number as 'step'; remove its folder, and its "
-                            "stage runs again.")
-        lines.append(line)
-    return lines
+    lines = json_lines(path, _LINE, torn_ok=torn_ok, advice=STAGE_AGAIN) if path.exists() else ()
+    return [line for _, line in lines]
 
 
 def text(lines: Iterable[dict]) -> str:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import AfterValidator
 
 from dawgen_jax import prompts
-from dawgen_jax.config import ClassifierConfig, shown
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.config.validation import must, validated
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import read_json, write_json
-from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT
@@ -48,6 +49,16 @@ class Stored(NamedTuple):
     params: Any = None
 
 
+@validated
+class StoredFacts:
+    """The contents of classifier.json."""
+
+    method: Annotated[str, AfterValidator(must("be the name of a method", METHODS.__contains__))]
+    backbone_digest: str
+    task: Task
+    classifier: ClassifierConfig
+
+
 def can_be_stored(method: Method) -> bool:
     """Whether a method trains something small, or nothing, and needs no more than that to predict."""
     return not method.demonstrations and (method.trains is None or method.trains.name in _FILES)
@@ -61,9 +72,8 @@ def write_classifier(folder: str | os.PathLike, stored: Stored) -> None:
             f"{path}/{part}": value for path, factors in params.items() for part, value in factors.items()})
     elif params is not None:
         prompts.save(folder / _FILES[PROMPT.name], {"prompt": params})
-    write_json(folder / "classifier.json", {
-        "method": str(stored.method), "backbone_digest": stored.backbone_digest,
-        "task": dataclasses.asdict(stored.task), "classifier": dataclasses.asdict(stored.config)})
+    write_json(folder / "classifier.json", dataclasses.asdict(
+        StoredFacts(str(stored.method), stored.backbone_digest, stored.task, stored.config)))
 
 
 def read_classifier(folder: str | os.PathLike) -> Stored:
@@ -78,17 +88,9 @@ def read_classifier(folder: str | os.PathLike) -> Stored:
         missing = "holds no classifier.json" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {missing}; give the folder of a saved classifier, or that of a cell "
                         "(RUN/cells/...) whose method tunes a prompt or low-rank updates.")
-    facts = read_json(path, advice="save the classifier again")
-    try:
-        name = typed(str, facts.get("method"), "method")
-        if name not in METHODS:
-            raise ValueError(f"{shown(name)} is no method")
-        method = METHODS[name]
-        stored = Stored(typed(Task, facts.get("task"), "task"), method,
-                        typed(ClassifierConfig, facts.get("classifier"), "classifier"),
-                        typed(str, facts.get("backbone_digest"), "backbone_digest"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a stored classifier ({error}); save it again.") from None
+    facts = read_json(path, StoredFacts, advice="save the classifier again")
+    method = METHODS[facts.method]
+    stored = Stored(facts.task, method, facts.classifier, facts.backbone_digest)
     if method.trains is None or not can_be_stored(method):
         return stored
     tensors = folder / _FILES[method.trains.name]

@@ -25,8 +25,8 @@ from dawgen_jax.evaluation.appraisal import Figure, Real
 from dawgen_jax.evaluation.features import features
 from dawgen_jax.evaluation.marks import Mark, Rules
 from dawgen_jax.io.files import read_json, write_file, write_json
+from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.store import finish
-from dawgen_jax.io.typed import typed
 from dawgen_jax.methods.stored import Stored
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task
 from dawgen_jax.pipeline.job import Job
@@ -83,10 +83,10 @@ def read_given(path: pathlib.Path, name: str = "") -> GivenSet:
             raise UserError(f"{path}: is no folder of a synthetic set; give one that holds counts.json and "
                             "train.jsonl, RUN/synthetic/NAME for instance.")
         counts = files.read_counts(path)
-        meta = read_json(path / "meta.json", missing_ok=True) or {}
+        meta = read_meta(path)
         samples, known = files.read_set(path), SEVEN | miniworld.TASKS
-        name = name or str(meta.get("task", OWN))
-        own = name == OWN or (name == meta.get("task") and name not in known)  # a task of the user's, as meta.json says
+        name = name or meta.task or OWN
+        own = name == OWN or (name == meta.task and name not in known)  # a task of the user's, as meta.json says
         single = bool(samples) and not samples[0].example.sentence1
         task = _own(path.name, tuple(counts), single=single) if own else find_task(name)
     elif name in ("", OWN):
@@ -237,15 +237,11 @@ def _write_filtered(folder: pathlib.Path, given: GivenSet, left: Selection, real
                     rules: Rules) -> None:
     """Write what the rules leave as a set of its own: what is known of the first one, what was done, what it is now."""
     known = read_json(given.path / "meta.json", missing_ok=True) if given.path.is_dir() else None
-    try:
-        languages = typed(tuple[str, ...], (known or {}).get("languages", []), "languages")
-    except ValueError as error:
-        raise UserError(f"{given.path / 'meta.json'}: {error}; mend or remove the file.") from None
     meta = {"task": given.task.name, **(known or {}), "filtered_from": given.path.name,
             "rules": dataclasses.asdict(rules)}
     figures = appraise(given._replace(samples=left.samples), real, test, rules).figures
     folder.mkdir()
     files.write_set(folder, given.task, left, {name: value for name, value in meta.items() if name != "seconds"},
                     quality={figure.name: figure.value for figure in figures if figure.value is not None},
-                    languages=languages)
+                    languages=read_meta(given.path).languages)
     write_json(folder / "meta.json", meta)

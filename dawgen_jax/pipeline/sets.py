@@ -23,14 +23,15 @@ from dawgen_jax import miniworld, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
-from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, digest, fields_of, shown
+from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, digest, fields_of
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import quality
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import world
-from dawgen_jax.io.files import read_json, write_json
+from dawgen_jax.io.files import STAGE_AGAIN, write_json
+from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
@@ -136,20 +137,12 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
                 with job.stage("synthesize"):
                     _write(job, given, generator, seed, generator_folder, folder)
             discard(folder)
-        samples = files.read_set(folder)
-        sets.append(SyntheticSet(
-            folder, [sample.example for sample in samples], files.content_digest(samples),
-            _writer(folder / "meta.json"), variants))
+        samples, writer = files.read_set(folder), read_meta(folder).generator_backbone
+        if not writer:
+            raise UserError(f"{folder / 'meta.json'}: Meta.generator_backbone: is missing; {STAGE_AGAIN}.")
+        sets.append(SyntheticSet(folder, [sample.example for sample in samples], files.content_digest(samples), writer,
+                                 variants))
     return sets
-
-
-def _writer(path: pathlib.Path) -> str:
-    """The name of the backbone that wrote a set, as its meta.json has it."""
-    name = read_json(path).get("generator_backbone")
-    if not isinstance(name, str):
-        raise UserError(f"{path}: 'generator_backbone' is {shown(name)}, not a name; remove its folder, and its stage "
-                        "runs again.")
-    return name
 
 
 def embed_rows(theta, label_prompts: dict, rows, *, model: Model):

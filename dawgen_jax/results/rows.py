@@ -9,26 +9,43 @@ the next run rewrites it whole from the cells.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from dawgen_jax.config import digest, shown
-from dawgen_jax.errors import UserError
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PlainValidator
+
+from dawgen_jax.config import digest
+from dawgen_jax.config.validation import Count, Share, must, shown, validated
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
-from dawgen_jax.io.strict_json import is_number, json_text
+from dawgen_jax.io.strict_json import json_text
 from dawgen_jax.results.published import GENERATORS, METHODS, ZERO_SHOT
 
 __all__ = ["AnyRow", "Row", "SyntheticRow", "merge", "read_cell", "read_rows", "versions", "write_cell", "write_rows"]
 
 
-@dataclasses.dataclass(frozen=True)
+def _as_in_a_file(settings: Any) -> Any:
+    """Settings as a file returns them, so that a row that was read equals the row that was written."""
+    try:
+        return json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("must be finite JSON values by dotted field") from None
+
+
+Size = Annotated[Count, Field(gt=0)]
+Shots = Annotated[int | str, PlainValidator(must(
+    "be a number of shots or 'full'",
+    lambda shots: shots == "full" or (type(shots) is int and 0 <= shots < 2**63)))]
+Settings = Annotated[dict[str, Any], BeforeValidator(_as_in_a_file)]
+
+
+@validated
 class Row:
     """One measured number.
 
@@ -58,39 +75,27 @@ class Row:
     task: str
     backbone: str
     method: str
-    metric: str
-    value: float
-    n_test: int
-    seed: int
+    metric: Literal["accuracy", "f1"]
+    value: Share
+    n_test: Size
+    seed: Count
     generator: str = ""
     generator_backbone: str = ""
-    k_shot: int | str = 16
+    k_shot: Shots = 16
     variant: str = ""
-    class_counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    class_counts: dict[str, Count] = Field(default_factory=dict)
     split_source: str = ""
-    trainable_parameters: int = 0
-    wall_seconds: float = 0.0
+    trainable_parameters: Count = 0
+    wall_seconds: NonNegativeFloat = 0.0
     config_hash: str = ""
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     data: str = ""
-    extras: dict[str, Any] = dataclasses.field(default_factory=dict)
+    extras: dict[str, Any] = Field(default_factory=dict)
 
     def __post_init__(self):
-        _check_types(self)
-        _check(self, "metric", self.metric in ("accuracy", "f1"), "'accuracy' or 'f1'")
-        _check(self, "value", 0 <= self.value <= 1, "a number from 0 to 1")
-        _check(self, "n_test", self.n_test > 0, "greater than 0")
-        for name in ("seed", "trainable_parameters", "wall_seconds"):
-            _check(self, name, getattr(self, name) >= 0, "0 or more")
-        _check(self, "k_shot", self.k_shot == "full" or (isinstance(self.k_shot, int) and self.k_shot >= 0),
-               "a number of shots or 'full'")
-        _check(self, "class_counts", all(type(count) is int and count >= 0 for count in self.class_counts.values()),
-               "whole numbers by class")
-        _check(self, "versions", all(isinstance(version, str) for version in self.versions.values()), "text by package")
-        _check(self, "class_counts", not self.class_counts or sum(self.class_counts.values()) == self.n_test,
-               f"counts that sum to n_test = {self.n_test}")
-        _as_in_a_file(self)
+        if self.class_counts and sum(self.class_counts.values()) != self.n_test:
+            raise ConfigError(f"Row.class_counts = {shown(self.class_counts)}: must sum to n_test = {self.n_test}.")
 
     @property
     def key(self) -> tuple:
@@ -125,7 +130,7 @@ class Row:
                 json.dumps(self.settings, sort_keys=True), self.data, self.seed, self.metric)
 
 
-@dataclasses.dataclass(frozen=True)
+@validated
 class SyntheticRow:
     """Quality of one synthetic set (a line of synthetic.jsonl); measures as defined in ``evaluation.quality``.
 
@@ -141,25 +146,15 @@ class SyntheticRow:
     task: str
     backbone: str
     generator: str
-    seed: int
-    n: int
-    diversity: float
-    distance: float
-    copies: float
-    consistency: float | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: Count
+    n: Size
+    diversity: Share
+    distance: Share
+    copies: Share
+    consistency: Share | None = None
+    settings: Settings = Field(default_factory=dict)
     data: str = ""
-    extras: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        _check_types(self)
-        _check(self, "seed", self.seed >= 0, "0 or more")
-        _check(self, "n", self.n > 0, "greater than 0")
-        for name in ("diversity", "distance", "copies"):
-            _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
-        _check(self, "consistency", self.consistency is None or 0 <= self.consistency <= 1,
-               "a number from 0 to 1, or null")
-        _as_in_a_file(self)
+    extras: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def key(self) -> tuple:
@@ -184,30 +179,7 @@ class SyntheticRow:
 
 
 AnyRow = TypeVar("AnyRow", Row, SyntheticRow)
-
-_KINDS = {"str": str, "int": int, "float": (int, float), "int | str": (int, str),
-          "float | None": (int, float, type(None))}
-"""Python types of the annotations above; every other field is a dict."""
-
-
-def _check(row: AnyRow, field: str, ok: bool, want: str) -> None:
-    if not ok:
-        raise UserError(f"{type(row).__name__}.{field} = {shown(getattr(row, field))}: must be {want}.")
-
-
-def _as_in_a_file(row: AnyRow) -> None:
-    """Settings as the values that a file gives back, so that a row read equals the row written."""
-    try:
-        object.__setattr__(row, "settings", json.loads(json.dumps(row.settings, allow_nan=False)))
-    except (TypeError, ValueError, RecursionError):
-        _check(row, "settings", False, "finite JSON values by dotted field")
-
-
-def _check_types(row: AnyRow) -> None:
-    for field in dataclasses.fields(row):
-        value, kinds = getattr(row, field.name), _KINDS.get(field.type, dict)
-        ok = isinstance(value, kinds) and (not isinstance(value, bool | int | float) or is_number(value))
-        _check(row, field.name, ok and not (isinstance(value, int) and abs(value) >= 2**63), field.type)
+_CELL = Annotated[list[Row], Field(min_length=1)]
 
 
 def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
@@ -226,24 +198,6 @@ def merge(*groups: Iterable[AnyRow]) -> list[AnyRow]:
     return sorted(kept.values(), key=lambda row: row.order)
 
 
-def _from_dict(values: Any, kind: type[AnyRow], where: str) -> AnyRow:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: a {kind.__name__} must be a JSON object, not {type(values).__name__}.")
-    for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1, 0) or ["extras"]
-            raise UserError(f"{where}: unknown field {shown(name)} (nearest: '{near[0]}'); free fields belong in "
-                            "'extras'.")
-    for name, field in fields.items():
-        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: field '{name}' is missing.")
-    try:
-        return kind(**values)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
 def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: bool = True) -> list[AnyRow]:
     """The rows of a .jsonl file, one JSON object a line.
 
@@ -259,8 +213,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: boo
     if not os.path.exists(path):  # which, unlike a path's method, takes a name that is too long for none
         raise UserError(f"{path}: no such file; finish a run there first, or name its folder.")
     rows, first = [], {}
-    for number, values in json_lines(path, torn_ok=torn_ok):
-        row = _from_dict(values, kind, f"{path}:{number}")
+    for number, row in json_lines(path, kind, torn_ok=torn_ok):
         if first.setdefault(row.key, number) != number:
             raise UserError(f"{path}:{number}: repeats the row of line {first[row.key]}; keep one of them.")
         rows.append(row)
@@ -278,10 +231,7 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     Raises:
       UserError: naming the file and the position in the list.
     """
-    values = read_json(Path(path), object, missing_ok=True)
-    if not isinstance(values, list) or not values:
-        raise UserError(f"{path}: must hold a JSON list of rows; remove the folder to compute the cell again.")
-    return [_from_dict(value, Row, f"{path}[{index}]") for index, value in enumerate(values)]
+    return read_json(Path(path), _CELL, advice="remove the folder to compute the cell again")
 
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:

@@ -16,13 +16,12 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from dawgen_jax.config import shown
+from dawgen_jax.config.validation import Count, Items, shown, validated
 from dawgen_jax.data.pools import Example, texts_of
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import cards
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.io.lines import json_lines
-from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
@@ -112,15 +111,7 @@ def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
     Raises:
       UserError: counts.json is missing or broken.
     """
-    path = pathlib.Path(folder) / "counts.json"
-    counts = read_json(path)
-    for label, count in counts.items():
-        if not isinstance(count, dict) or count.keys() != set(LabelCount._fields) or not (
-                isinstance(count["rejected"], dict) and all(map(_is_count, count["rejected"].values()))
-                and all(_is_count(value) for name, value in count.items() if name != "rejected")):
-            raise UserError(f"{path}: holds no counts of label {shown(label)}; remove its folder, and the set is made "
-                            "again.")
-    return {label: LabelCount(**count) for label, count in counts.items()}
+    return read_json(pathlib.Path(folder) / "counts.json", dict[str, LabelCount])
 
 
 def content_digest(samples: Iterable[Sample]) -> str:
@@ -153,33 +144,28 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")  # a lone surrogate has no UTF-8
 
 
+@validated
+class SampleLine:
+    """A line of train.jsonl: a pair of sentences, or a text."""
+
+    label: str
+    index: Count
+    cut: bool = False
+    scores: Items[float] = ()
+    text: str | None = None
+    sentence1: str | None = None
+    sentence2: str | None = None
+
+    def __post_init__(self):
+        if [self.text is None, self.sentence1 is None, self.sentence2 is None] not in ([True, False, False],
+                                                                                       [False, True, True]):
+            raise ConfigError("SampleLine: must have sentence1 and sentence2, or text.")
+
+
 def _read(path: pathlib.Path) -> list[Sample]:
-    samples = []
-    for line, row in json_lines(path):
-        row = {"cut": False, "scores": []} | row
-        texts = TEXT if "text" in row else PAIR
-        fields = dict.fromkeys(texts, _is_text) | _SAMPLE
-        wrong = [name for name, ok in fields.items() if name not in row or not ok(row[name])] + [*row.keys() - fields]
-        if wrong:
-            told = f"{wrong[0]} = {shown(row[wrong[0]])}" if wrong[0] in row else f"no {wrong[0]}"
-            raise UserError(f"{path}:{line}: not a synthetic sample ({told}); remove the file, and it is made again.")
-        example = Example(*["", *(row[field] for field in texts)][-2:], row["label"])
-        samples.append(Sample(example, row["index"], row["cut"], tuple(row["scores"])))
-    return samples
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-_SAMPLE = {"label": _is_text, "index": _is_count,
-           "cut": lambda value: isinstance(value, bool),
-           "scores": lambda value: isinstance(value, list) and all(map(is_number, value))}
-"""The fields of a sample's line besides its texts, and what they may hold."""
+    lines = json_lines(path, SampleLine, advice="remove the file, and it is made again")
+    return [Sample(Example(line.sentence1 or "", line.text if line.sentence2 is None else line.sentence2, line.label),
+                   line.index, line.cut, line.scores) for _, line in lines]
 
 
 def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:

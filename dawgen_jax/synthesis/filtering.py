@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from dawgen_jax.config import SynthesisConfig
+from dawgen_jax.config.validation import Count
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
@@ -52,13 +53,13 @@ class LabelCount(NamedTuple):
       rejected: number by reason.
     """
 
-    wanted: int
-    made: int
-    accepted: int
-    kept: int
-    cut: int
-    surplus: int
-    rejected: dict[str, int]
+    wanted: Count
+    made: Count
+    accepted: Count
+    kept: Count
+    cut: Count
+    surplus: Count
+    rejected: dict[str, Count]
 
 
 class Selection(NamedTuple):

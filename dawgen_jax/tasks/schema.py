@@ -9,12 +9,13 @@ the order is fixed with the task and nowhere else. It is also the order of the i
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from dawgen_jax.config import shown
+from pydantic import AfterValidator, Field
+
+from dawgen_jax.config.data import Penalty
+from dawgen_jax.config.validation import DISTINCT, AsTuple, Items, must, shown, validated
 from dawgen_jax.errors import ConfigError
 
 __all__ = ["PAIR", "TEXT", "Task"]
@@ -23,7 +24,12 @@ PAIR = ("sentence1", "sentence2")
 TEXT = ("text",)
 
 
-@dataclasses.dataclass(frozen=True)
+def _is_template(text: str) -> bool:
+    slots = re.findall(r"\{\w*\}|<mask>", text)
+    return {slot.strip("{}") for slot in slots} - {"<mask>"} in (set(PAIR), set(TEXT)) and len(set(slots)) == len(slots)
+
+
+@validated
 class Task:
     """A classification task of sentence pairs or of single texts.
 
@@ -53,14 +59,15 @@ class Task:
     """
 
     name: str
-    labels: tuple[str, ...]
-    template: str
-    label_words: tuple[str, ...]
-    phrases: tuple[tuple[str, str], ...]
-    repetition_penalty: tuple[float, ...]
-    corpus: tuple[str, ...] = ()
-    source_words: tuple[int, int] = (0, 0)
-    reject: tuple[str, ...] = ()
+    labels: Annotated[Items[str], Field(min_length=2), DISTINCT]
+    template: Annotated[str, AfterValidator(must(
+        "have {sentence1} and {sentence2}, or {text}, and (if a prompt is tuned) <mask>, each once", _is_template))]
+    label_words: Items[str]
+    phrases: Items[tuple[str, str]]
+    repetition_penalty: Items[Penalty]
+    corpus: Items[str] = ()
+    source_words: Annotated[tuple[int, int], AsTuple] = (0, 0)
+    reject: Items[str] = ()
     positive: str = ""
     test_split: Literal["test", "validation"] = "validation"
     paper_n_test: int = 0
@@ -68,23 +75,13 @@ class Task:
     source: str = ""
 
     def __post_init__(self):
-        def check(field: str, ok: bool, want: str) -> None:
-            if not ok:
-                raise ConfigError(f"Task {self.name}: {field} = {shown(getattr(self, field))}: must be {want}.")
-
-        distinct = len(set(self.labels))
-        check("labels", distinct > 1 and distinct == len(self.labels), "two or more distinct names")
         for field in ("label_words", "phrases", "repetition_penalty"):
-            check(field, len(getattr(self, field)) == len(self.labels), f"one a label ({len(self.labels)})")
-        slots = re.findall(r"\{\w*\}|<mask>", self.template)
-        check("template", {slot.strip("{}") for slot in slots} - {"<mask>"} in (set(PAIR), set(TEXT))
-              and len(set(slots)) == len(slots),
-              "a text with {sentence1} and {sentence2}, or {text}, and (where a prompt is tuned) <mask>, each once")
-        check("repetition_penalty", all(1 <= penalty < math.inf for penalty in self.repetition_penalty),
-              "finite, and 1 (off) or more")
-        check("positive", self.positive in ("", *self.labels), "one of the labels, or empty for macro F1")
-        check("test_split", self.test_split in ("test", "validation"), "'test' or 'validation'")
-        check("draw", self.draw in ("lines", "classes"), "'lines' or 'classes'")
+            if len(getattr(self, field)) != len(self.labels):
+                raise ConfigError(f"Task.{field} = {shown(getattr(self, field))}: must have {len(self.labels)} items, "
+                                  f"one per label of {self.name}.")
+        if self.positive not in ("", *self.labels):
+            raise ConfigError(f"Task.positive = {shown(self.positive)}: must be one of the labels of {self.name}, or "
+                              "empty for macro F1.")
 
     @property
     def fields(self) -> tuple[str, ...]:

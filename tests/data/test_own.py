@@ -206,7 +206,7 @@ def test_a_template_may_name_the_columns_and_defaults_are_filled_in():
     pair = own_task(OwnTask(template="{q}? <mask>, {a}"), ("x", "y"), ("q", "a"))
     assert (pair.template, pair.fields, pair.bare) == ("{sentence1}? <mask>, {sentence2}",
                                                        ("sentence1", "sentence2"), "{sentence1} {sentence2}")
-    with pytest.raises(ConfigError, match="Task own: template = "):
+    with pytest.raises(ConfigError, match=r"Task\.template = "):
         own_task(OwnTask(template="{other} <mask>"), ("x", "y"), ("review",))
 
 

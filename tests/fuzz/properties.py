@@ -24,8 +24,9 @@ from dawgen_jax.config import Config, DataConfig, digest, fields_of
 from dawgen_jax.data.corpora import first_sentences
 from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
+from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.metrics_log import read_metrics
-from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights, read_writer
+from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
 from dawgen_jax.results.render import to_html, to_latex, to_markdown, to_rich
@@ -203,7 +204,8 @@ def _artefact(draw) -> tuple[str, bytes]:
 
 def _artefacts(given: tuple[str, bytes]) -> None:
     path = put(*given)
-    readers = {"timings.json": read_timings, "meta.json": read_writer, "token_weights.json": read_token_weights,
+    readers = {"timings.json": read_timings, "meta.json": lambda path: read_meta(path.parent),
+               "token_weights.json": read_token_weights,
                "metrics.jsonl": read_metrics, "train.jsonl": lambda path: read_set(path.parent),
                "wrong_examples.json": read_mistakes,
                "result.json": read_cell, "counts.json": lambda path: read_counts(path.parent)}

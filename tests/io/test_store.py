@@ -34,9 +34,9 @@ def test_a_file_is_replaced_whole_or_left(tmp_path):
         with pytest.raises(UserError, match=rf"{broken.name}: cannot be read \(.*\); remove its folder"):
             read_json(broken, missing_ok=True)
     path.write_text("[1]")
-    with pytest.raises(UserError, match=r"a.json: holds a list, not a dict; remove its folder"):
+    with pytest.raises(UserError, match=r"a.json: the value = \[1\]: must be an object; remove its folder"):
         read_json(path)
-    assert read_json(path, list) == [1]
+    assert read_json(path, list[int]) == [1]
 
 
 def test_an_artefact_appears_whole_once(tmp_path):

@@ -1,5 +1,6 @@
 """The report of an invented run: whole, valid, self-contained, with hostile text shown as text."""
 
+import dataclasses
 import html.parser
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 from dawgen_jax.errors import UserError
 from dawgen_jax.results import curves
+from dawgen_jax.results.artefacts import WeightedSentence
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.report.tuning import shaded_words
 from dawgen_jax.results.rows import SyntheticRow, write_cell, write_rows
@@ -227,14 +229,14 @@ def test_the_same_run_gives_the_same_page(run):
 
 
 def test_shades_are_relative_to_the_heaviest_token():
-    example = {"sentence1": "s", "label": "l", "tokens": ["▁a", "b", "</s>"], "weights": [0.1, 0.4, 0.0]}
+    example = WeightedSentence("s", "l", ["▁a", "b", "</s>"], [0.1, 0.4, 0.0])
     shown = shaded_words(example, 0.4)
     assert re.findall(r"--w:([\d.]+)", shown) == ["0.250", "1.000", "0.000"]
     assert ">a</span><span" in shown and "&lt;/s&gt;" in shown  # pieces of a word stand together
-    assert re.findall(r"--w:([\d.]+)", shaded_words(example | {"weights": [0.0, 0.1, 0.8]}, 0.8)) == [
+    assert re.findall(r"--w:([\d.]+)", shaded_words(dataclasses.replace(example, weights=[0.0, 0.1, 0.8]), 0.8)) == [
         "0.000", "0.125", "1.000"]
-    del example["sentence1"]
-    assert ">a</span>" in shaded_words(example, 0.4)  # the sentence is all that there is
+    single = dataclasses.replace(example, sentence1="")
+    assert ">a</span>" in shaded_words(single, 0.4)  # the sentence is all that there is
 
 
 def test_all_shades_have_one_scale(tmp_path):
@@ -270,14 +272,14 @@ def test_broken_artefacts_are_named_and_an_earlier_page_stays(tmp_path, make_row
     write(samples, [{"text": "a", "label": "b", "index": 0}], lines=True)
     write_report(tmp_path)  # one text is enough
     write(samples, [{"sentence1": "a", "sentence2": ["b"], "label": "c"}], lines=True)
-    with pytest.raises(UserError, match=r"train.jsonl:1: not a synthetic sample"):
+    with pytest.raises(UserError, match=r"train.jsonl:1: SampleLine.index: is missing"):
         write_report(tmp_path)
     samples.unlink()
     row = make_row(config_hash="x")
     write_cell(tmp_path / "cells" / "x" / "result.json", [row])
     write_rows(tmp_path / "results.jsonl", [row])
     write(tmp_path / "cells" / "x" / "wrong_examples.json", {"labels": ["a", "b"], "confusion": [[1]], "examples": []})
-    with pytest.raises(UserError, match=r"wrong_examples.json: must hold labels"):
+    with pytest.raises(UserError, match=r"wrong_examples.json: Mistakes.confusion: must have a row"):
         write_report(tmp_path)
 
 
@@ -318,17 +320,18 @@ def test_panels_take_their_colours_from_the_page():
     assert not re.search(r"#[0-9a-f]{6}", svg) and "<style" not in svg and "DejaVu" not in svg
 
 
-NO_SAMPLE = r"train\.jsonl:1: not a synthetic sample"
+NO_SAMPLE = r"train\.jsonl:1: SampleLine\.(index: is missing|label = )"
 SENTENCE = {"sentence1": "a", "label": "b", "tokens": ["c"], "weights": [0.5]}
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("timings.json", {"a": "1"}, r"timings\.json: 'a' is '1', not a number of seconds"),
-    ("synthetic/s/meta.json", {"generator_artefact": [1]}, r"meta\.json: 'generator_artefact' is \[1\], not a name"),
+    ("timings.json", {"a": "1"}, r"timings\.json: a = '1': must be a number; remove the file"),
+    ("synthetic/s/meta.json", {"generator_artefact": [1]}, r"meta\.json: Meta.generator_artefact = \[1\]: must be"),
     ("synthetic/s/train.jsonl", [SENTENCE | {"sentence2": "d", "label": ["b"]}], NO_SAMPLE),
     ("synthetic/s/train.jsonl", [SENTENCE | {"sentence2": 3}], NO_SAMPLE),
-    ("generators/g/metrics.jsonl", [{"step": "1", "loss": 1}], r"metrics\.jsonl:1: no line of figures"),
-    *(("generators/g/token_weights.json", [SENTENCE, wrong], r"token_weights\.json\[1\]: no sentence with")
+    ("generators/g/metrics.jsonl", [{"step": "1", "loss": 1}],
+     r"metrics\.jsonl:1: .* must have a number as 'step'; remove its folder"),
+    *(("generators/g/token_weights.json", [SENTENCE, wrong], r"token_weights\.json: \[1\]")
       for wrong in (3, {}, SENTENCE | {"tokens": [1]}, SENTENCE | {"tokens": "c"}, SENTENCE | {"weights": [0.5, 1]},
                     SENTENCE | {"weights": ["a"]}, SENTENCE | {"weights": [None]}, SENTENCE | {"label": {}})),
 ])

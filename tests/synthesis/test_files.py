@@ -54,7 +54,7 @@ def test_a_shard_is_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_broken_shards_are_named(tmp_path):
     shard_path(tmp_path, 0).write_text('{"sentence1": "a"}\n')
-    with pytest.raises(UserError, match=r"shard-00000.jsonl:1: not a synthetic sample"):
+    with pytest.raises(UserError, match=r"shard-00000.jsonl:1: SampleLine.label: is missing; remove the file"):
         read_shard(tmp_path, 0)
     with pytest.raises(UserError, match=r"shard-00001.jsonl: no such file"):
         read_shard(tmp_path, 1)
@@ -162,7 +162,8 @@ def test_samples_of_the_wrong_type_are_named(tmp_path, wrong):
     write_shard(tmp_path, 0, SAMPLES[:1])
     row = json.loads(shard_path(tmp_path, 0).read_text())
     shard_path(tmp_path, 0).write_text(json.dumps(row | wrong) + "\n")
-    with pytest.raises(UserError, match=rf"jsonl:1: not a synthetic sample \({next(iter(wrong))} = "):
+    field = next(iter(wrong))
+    with pytest.raises(UserError, match=rf"jsonl:1: SampleLine(\.{field}|: must have).*; remove the file, and it"):
         read_shard(tmp_path, 0)
 
 
@@ -174,7 +175,7 @@ def test_scores_that_are_not_finite_are_neither_written_nor_read(tmp_path, wrong
     write_shard(tmp_path, 0, [sample])
     path = shard_path(tmp_path, 0)
     path.write_text(path.read_text().replace("-2.5", json.dumps(wrong)))
-    with pytest.raises(UserError, match=rf"jsonl:1: not JSON \({json.dumps(wrong)} is no number of JSON"):
+    with pytest.raises(UserError, match=r"jsonl:1: SampleLine.scores\[1\] = -?(nan|inf): must be a finite number"):
         read_shard(tmp_path, 0)
 
 
@@ -185,7 +186,7 @@ def test_counts_of_the_wrong_type_are_named(tmp_path):
     for wrong in (3, {}, whole[label] | {"wanted": "1"}, whole[label] | {"rejected": 3},
                   whole[label] | {"rejected": {"empty": None}}):
         (tmp_path / "counts.json").write_text(json.dumps({label: wrong}))
-        with pytest.raises(UserError, match=rf"counts\.json: holds no counts of label '{label}'"):
+        with pytest.raises(UserError, match=rf"counts\.json: {label}\S* = .*: must be|{label}.wanted: is missing"):
             read_counts(tmp_path)
 
 

@@ -77,16 +77,17 @@ def test_minutes_become_documents_once(trained, tmp_path):
 
 def test_another_configuration_does_not_go_on(trained, tmp_path):
     (tmp_path / "run.json").write_text('{"documents": 256}')
-    with pytest.raises(UserError, match=r"run\.json: does not hold the 'config'"):
+    with pytest.raises(UserError, match=r"run\.json: RunFacts\.config: is missing"):
         pretrain(TINY, tmp_path, 0)
     with pytest.raises(UserError, match="another configuration"):
         pretrain(dataclasses.replace(TINY, learning_rate=1e-3), trained[0], 0)
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ('{"a": 1}', "does not hold the 'config' and 'documents' of a run"),
-    ('{"config": "a", "documents": 0}', "does not hold"), ('{"config": "a", "documents": true}', "does not hold"),
-    ('{"config": 1, "documents": 9}', "does not hold"), ("{}", "does not hold"), ("{", r"cannot be read \(.*\)"),
+    ('{"config": "a", "documents": 0}', "RunFacts.documents = 0: must be greater than 0"),
+    ('{"config": "a", "documents": true}', "RunFacts.documents = True: must be an integer"),
+    ('{"config": 1, "documents": 9}', "RunFacts.config = 1: must be a string"),
+    ("{}", "RunFacts.config: is missing"), ("{", r"cannot be read \(.*\)"),
 ])
 def test_a_broken_run_json_is_named(text, message, tmp_path):
     (tmp_path / "run.json").write_text(text)

@@ -147,7 +147,7 @@ def test_mistakes_are_told(words, told, small, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("text", "told"), [
     ("{", r"cannot be read \(.*\); copy the checkpoint again"), ("[]", "holds no JSON object"),
-    ('{"d_model": "x"}', r"T5Config\.d_model = 'x': must be a whole number"),
+    ('{"d_model": "x"}', r"T5Config\.d_model = 'x': must be an integer"),
 ])
 def test_a_broken_config_json_is_named(text, told, tmp_path):
     (tmp_path / "config.json").write_text(text)

@@ -46,6 +46,10 @@ def test_overrides_reach_nested_fields_and_tuples(config_file):
     assert (config.classifier.num_steps, config.arms, config.seeds, out) == (
         5, ("Prompt Tuning",), (3,), pathlib.Path("somewhere"))
     assert not config.classifier.vmap_seeds
+    config, _ = cli.parse([config_file, "--classifier.lora.targets", "key", "value", "--own.phrases", *"abcd",
+                           "--classifier.fine-tuning.learning-rates=0.1", "--generator.backbone.path", "x"], "")
+    assert (config.classifier.lora.targets, config.own.phrases) == (("key", "value"), (("a", "b"), ("c", "d")))
+    assert (config.classifier.fine_tuning.learning_rates, config.generator.backbone.path) == ((0.1,), "x")
     assert cli.parse([config_file], "")[1] == pathlib.Path("runs/short")
     assert cli.parse([config_file, "--name", "other"], "")[1] == pathlib.Path("runs/other")
 
@@ -53,8 +57,11 @@ def test_overrides_reach_nested_fields_and_tuples(config_file):
 @pytest.mark.parametrize(("words", "message"), [
     (["--clasifier.num_steps", "3"], "nearest is --classifier.num_steps"),
     (["--out"], "give the run directory"),
+    (["--classifier.lora.rank", "8.5"], "--classifier.lora.rank: invalid literal for int"),
+    (["--classifier.lora.targets", "q"], "invalid choice 'q' .*--classifier.lora.targets', expected one of"),
+    (["--seeds", "1", "1"], r"Config.seeds = \(1, 1\): must have no repeats"),
 ])
-def test_unknown_words_are_refused_with_the_nearest(config_file, words, message):
+def test_wrong_words_are_refused(config_file, words, message):
     with pytest.raises(UserError, match=message):
         cli.parse([config_file, *words], "")
 
@@ -229,4 +236,4 @@ def test_out_of_range_and_help():
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "ClassifierConfig.num_steps" in result.stdout + result.stderr
     shown = program("train.run", "configs/mini.py", "--help").stdout
-    assert "--classifier.prompt-length" in shown and "default" in shown
+    assert "--classifier.prompt-length" in shown and "Virtual tokens P of the soft prompt" in shown

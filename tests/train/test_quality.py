@@ -98,7 +98,7 @@ def test_the_filtered_sets_card_says_where_it_is_from(given, tmp_path):
     assert yaml.safe_load(head)["language"] == ["en"] and '"synthesis.top_k": 4' in body
     assert '"filtered_from": "set"' in body and "| copies of sentence 1 | 0 |" in body
     (folder / "meta.json").write_text(json.dumps(meta | {"languages": 3}))
-    with pytest.raises(UserError, match=r"meta\.json: languages.*mend or remove the file"):
+    with pytest.raises(UserError, match=r"meta\.json: Meta\.languages = 3: must be an array; fix or remove the file"):
         judged(given, synthetic=folder, out=tmp_path / "again", rules=Rules(max_copy=0.99))
     assert not (tmp_path / "again").exists()
 

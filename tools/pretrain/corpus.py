@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import dataclasses
 from random import Random
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
-from dawgen_jax.config import check_types
+from dawgen_jax.config.validation import AsTuple, Seed, Share, validated
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
@@ -48,52 +49,55 @@ __all__ = ["Block", "CorpusConfig", "Document", "block", "document", "documents"
            "pad_block", "random_prefix"]
 
 
-@dataclasses.dataclass(frozen=True)
+Shares = Annotated[tuple[Share, Share, Share], AsTuple]
+
+
+@validated
 class CorpusConfig:
     """What the text consists of and how it is masked; shares are drawn for each document."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the whole stream."""
-    first_levels: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    first_levels: Shares = (1.0, 0.0, 0.0)
     """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
-    levels: tuple[float, float, float] = (0.45, 0.45, 0.10)
+    levels: Shares = (0.45, 0.45, 0.10)
     """Their shares at the end of the curriculum; in between they change linearly."""
     settle: int = 32_000
     """Documents before the curriculum begins: short ones without prefixes."""
     curriculum: int = 72_000
     """Documents from there until `levels` are reached, and from there until `prefixed` is: what is learned on short
     documents is lost again if long ones and prefixes come at once. 0 starts with both."""
-    statement_pairs: float = 0.63
+    statement_pairs: Share = 0.63
     """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
-    question_pairs: float = 0.06
+    question_pairs: Share = 0.06
     """Share of pairs of questions."""
-    question_first: float = 0.05
+    question_first: Share = 0.05
     """Share of questions followed by a statement."""
-    polar: float = 0.06
+    polar: Share = 0.06
     """Share of statements followed by a polar question and yes, no or unknown."""
-    glossed: float = 0.15
+    glossed: Share = 0.15
     """Share of pairs that a glossary precedes."""
-    salient: float = 0.40
+    salient: Share = 0.40
     """Share of examples whose joining word or answer is masked."""
-    words: float = 0.35
+    words: Share = 0.35
     """Share of examples whose single words are masked; the rest is cut and continued."""
-    word_rate: float = 0.3
+    word_rate: Share = 0.3
     """Words masked in such an example."""
-    prefixed: float = 0.5
+    prefixed: Share = 0.5
     """Share of inputs that begin with 1 to `max_prefix` random words or the end of another document."""
-    max_prefix: int = 12
+    max_prefix: PositiveInt = 12
     """Longest prefix in words."""
     instructions: bool = False
     """Verbalised tasks (with a share of this text) instead of text alone."""
-    suffixed: float = 0.3
+    suffixed: Share = 0.3
     """Share of cut documents with 1 to 4 words of instructions before the cut, where soft infixes are put later."""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """Documents in a batch."""
-    block_batches: int = 50
+    block_batches: PositiveInt = 50
     """Batches in a block: made by one process, sorted by length, shuffled, run by one dispatch at most."""
-    max_source: int = 48
+    max_source: Annotated[int, Field(ge=48)] = 48
     """Encoder tokens; prefixes are cut on the left to fit."""
-    max_target: int = 16
+    max_target: Annotated[int, Field(ge=16)] = 16
     """Decoder tokens."""
 
     def at(self, documents: int) -> CorpusConfig:
@@ -104,21 +108,9 @@ class CorpusConfig:
         return dataclasses.replace(self, first_levels=levels, levels=levels, prefixed=prefixed * self.prefixed)
 
     def __post_init__(self):
-        check_types(self)
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"CorpusConfig.seed = {self.seed}: must be from 0 to 2147483647.")
         shares = (self.statement_pairs, self.question_pairs, self.question_first, self.polar, self.glossed)
-        objectives = (self.salient, self.words, 1 - self.salient - self.words)
-        if not (all(share >= 0 for share in (*shares, *objectives)) and sum(shares) <= 1):  # nor NaN
-            raise ConfigError("CorpusConfig: shares and objectives must be 0 or more, their sum at most 1.")
-        for field in ("first_levels", "levels", "word_rate", "prefixed", "suffixed"):
-            value = getattr(self, field)
-            if not all(0 <= share <= 1 for share in (value if isinstance(value, tuple) else (value,))):
-                raise ConfigError(f"CorpusConfig.{field} = {value}: must be from 0 to 1.")
-        if min(self.batch_size, self.block_batches, self.max_prefix) < 1:
-            raise ConfigError("CorpusConfig: batch_size, block_batches and max_prefix must be 1 or more.")
-        if self.max_source < 48 or self.max_target < 16:
-            raise ConfigError("CorpusConfig: max_source must be at least 48 and max_target at least 16.")
+        if sum(shares) > 1 or self.salient + self.words > 1:
+            raise ConfigError("CorpusConfig: shares of documents must add up to at most 1, as must salient and words.")
 
 
 class Document(NamedTuple):

@@ -23,12 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import check_types, digest
+from dawgen_jax.config import digest
+from dawgen_jax.config.validation import validated
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
@@ -46,13 +48,13 @@ from tools.pretrain.workers import ctrl_c_blocked, pool
 __all__ = ["PretrainConfig", "blocks", "loss", "planned", "pretrain", "save_backbone", "train_batches"]
 
 
-@dataclasses.dataclass(frozen=True)
+@validated
 class PretrainConfig:
     """A backbone of the mini world: shape, text and optimiser."""
 
     name: str = "mini-t5"
     """Name on the card."""
-    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    corpus: CorpusConfig = CorpusConfig()
     """The text."""
     start: str = ""
     """A Hugging Face directory to go on from; empty starts from random weights."""
@@ -68,44 +70,35 @@ class PretrainConfig:
     """Decoder layers."""
     num_heads: int = 4
     """Heads."""
-    documents: int = 1_120_000
+    documents: PositiveInt = 1_120_000
     """Documents to train on, each drawn once."""
-    minutes: float = 0.0
+    minutes: NonNegativeFloat = 0.0
     """If greater than 0, `documents` is set before the run, from a trial of 20 seconds, to what this wall time will
     hold; the card says what came out, and a run with that number of documents gives the same backbone."""
-    learning_rate: float = 7e-4
+    learning_rate: PositiveFloat = 7e-4
     """Peak of the trapezoid."""
-    warmup_steps: int = 500
+    warmup_steps: PositiveInt = 500
     """Linear warm-up."""
-    decay: float = 0.5
+    decay: PositiveFloat = 0.5
     """Share of all steps in the final linear decay."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled, on matrices."""
-    clip_norm: float = 1.0
+    clip_norm: PositiveFloat = 1.0
     """Global norm of the gradient."""
-    dispatch: int = 50
+    dispatch: PositiveInt = 50
     """Batches scanned in one dispatch; a divisor of corpus.block_batches. Small on a CPU, where narrow batches then
     are padded less."""
-    eval_examples: int = 200
+    eval_examples: PositiveInt = 200
     """Freshly drawn documents of each kind and level."""
-    eval_every: int = 20
+    eval_every: PositiveInt = 20
     """Blocks between two evaluations."""
-    checkpoint_every: int = 5
+    checkpoint_every: PositiveInt = 5
     """Blocks between two checkpoints."""
 
     def __post_init__(self):
-        check_types(self)
-        if self.corpus.block_batches % self.dispatch or self.dispatch < 1:
-            raise ConfigError(f"PretrainConfig.dispatch = {self.dispatch}: must divide corpus.block_batches "
-                              f"({self.corpus.block_batches}).")
-        for field in ("documents", "learning_rate", "warmup_steps", "decay", "clip_norm", "eval_examples",
-                      "eval_every", "checkpoint_every"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and greater than "
-                                  "0.")
-        for field in ("minutes", "weight_decay"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ConfigError(f"PretrainConfig.{field} = {getattr(self, field)}: must be finite, and 0 or more.")
+        if self.corpus.block_batches % self.dispatch:
+            raise ConfigError(f"PretrainConfig.dispatch = {self.dispatch}: must divide corpus.block_batches = "
+                              f"{self.corpus.block_batches}.")
 
     @property
     def t5(self) -> T5Config:
@@ -219,14 +212,17 @@ def _start(config: PretrainConfig):
     return theta
 
 
-def _earlier(out: pathlib.Path) -> dict | None:
-    """What run.json of an earlier start in ``out`` holds, if there was one: the digest 'config', and 'documents'."""
-    path, advice = out / "run.json", "give another --out, or delete the run"
-    found = read_json(path, missing_ok=True, advice=advice)
-    if found is not None and not (isinstance(found.get("config"), str) and type(found.get("documents")) is int
-                                  and found["documents"] > 0):
-        raise UserError(f"{path}: does not hold the 'config' and 'documents' of a run; {advice}.")
-    return found
+@validated
+class RunFacts:
+    """The contents of run.json: the digest of the configuration, and the documents that were planned."""
+
+    config: str
+    documents: PositiveInt
+
+
+def _earlier(out: pathlib.Path) -> RunFacts | None:
+    """What an earlier start in ``out`` recorded, if there was one."""
+    return read_json(out / "run.json", RunFacts, missing_ok=True, advice="give another --out, or delete the run")
 
 
 def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_seconds: float = 20.0) -> PretrainConfig:
@@ -234,7 +230,7 @@ def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_secon
     if not config.minutes:
         return config
     if earlier := _earlier(out):
-        return dataclasses.replace(config, minutes=0.0, documents=earlier["documents"])
+        return dataclasses.replace(config, minutes=0.0, documents=earlier.documents)
     state, step, stream = init_state(_start(config), _optimiser(config)), _block_step(config), None
     stream, done = blocks(config.corpus, 0, workers), 0
     state, _ = step(state, (), next(stream))  # compiles
@@ -252,16 +248,16 @@ def _check_goes_on(config: PretrainConfig, out: pathlib.Path) -> None:
     """Note what runs in ``out``, or check that it is what ran there before."""
     identity = digest(dataclasses.replace(config, minutes=0.0, documents=1, checkpoint_every=1, dispatch=1))
     if earlier := _earlier(out):
-        if earlier["config"] != identity:
+        if earlier.config != identity:
             raise UserError(f"{out} holds a run of another configuration: give another --out, or delete it.")
         with Checkpoints(out / "checkpoint") as checkpoints:
             done = checkpoints.latest_step or 0
-        before = dataclasses.replace(config, documents=earlier["documents"]).num_blocks
+        before = dataclasses.replace(config, documents=earlier.documents).num_blocks
         if config.num_blocks != before and done > (1 - config.decay) * min(config.num_blocks, before):
             raise UserError(f"{out} was planned for {before * config.block_documents} documents, which cannot change "
                             f"once the rate decays: give --documents {before * config.block_documents}, or another "
                             "--out.")
-    write_json(out / "run.json", {"config": identity, "documents": config.documents})
+    write_json(out / "run.json", dataclasses.asdict(RunFacts(identity, config.documents)))
 
 
 def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int) -> dict:

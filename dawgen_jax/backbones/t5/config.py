@@ -7,34 +7,30 @@ Two properties that Hugging Face mixes up are kept apart: ``tied_head`` (the fil
 
 from __future__ import annotations
 
-import dataclasses
+import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from dawgen_jax.config import check_types, shown
+from pydantic import Field, NonNegativeInt
+
+from dawgen_jax.config.backbone import NOT_FLOAT16
+from dawgen_jax.config.validation import shown, validated
 from dawgen_jax.errors import ConfigError
 
 __all__ = ["ACTIVATIONS", "MODEL_TYPES", "T5Config"]
 
-ACTIVATIONS = (
-    "relu",
-    "relu2",
-    "gelu",
-    "gelu_new",
-    "gelu_pytorch_tanh",
-    "quick_gelu",
-    "silu",
-    "swish",
-    "tanh",
-    "sigmoid",
-)
+Activation = Literal["relu", "relu2", "gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "silu", "swish", "tanh",
+                     "sigmoid"]
+ModelType = Literal["t5", "mt5", "umt5"]
+ACTIVATIONS: tuple[str, ...] = typing.get_args(Activation)
 """Activations of the feed-forward layer by their Hugging Face names; gelu_new is the tanh approximation."""
-_MOST_LAYERS, _WIDEST = 1000, 2**24
-MODEL_TYPES = ("t5", "mt5", "umt5")
+MODEL_TYPES: tuple[str, ...] = typing.get_args(ModelType)
 """Values of config.json's model_type that are T5 in shape (byt5, flan-t5 and t5-efficient say 't5')."""
+Width = Annotated[int, Field(ge=1, le=2**24)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 
 
-@dataclasses.dataclass(frozen=True)
+@validated
 class T5Config:
     """Shape and numerics of a T5; frozen and hashable, so that it may be a static argument.
 
@@ -63,59 +59,37 @@ class T5Config:
       model_type: Hugging Face's, kept for writing back.
     """
 
-    vocab_size: int
-    d_model: int
-    d_kv: int
-    d_ff: int
-    num_layers: int
-    num_decoder_layers: int
-    num_heads: int
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    activation: str = "gelu_new"
+    vocab_size: Width
+    d_model: Width
+    d_kv: Width
+    d_ff: Width
+    num_layers: Layers
+    num_decoder_layers: Layers
+    num_heads: Width
+    relative_attention_num_buckets: Annotated[int, Field(ge=4, le=2**24)] = 32
+    relative_attention_max_distance: Width = 128
+    activation: Activation = "gelu_new"
     gated: bool = True
-    layer_norm_epsilon: float = 1e-6
+    layer_norm_epsilon: Annotated[float, Field(ge=0, lt=1)] = 1e-6
     tied_head: bool = False
     scale_decoder_outputs: bool = False
     per_layer_bias: bool = False
-    pad_id: int = 0
-    eos_id: int = 1
-    decoder_start_id: int = 0
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    scan_unroll: int = 0
+    pad_id: NonNegativeInt = 0
+    eos_id: NonNegativeInt = 1
+    decoder_start_id: NonNegativeInt = 0
+    dtype: Annotated[Literal["float32", "bfloat16", "float64"], NOT_FLOAT16] = "float32"
+    scan_unroll: NonNegativeInt = 0
     remat: bool = False
-    model_type: Literal["t5", "mt5", "umt5"] = "t5"
+    model_type: ModelType = "t5"
 
     def __post_init__(self):
-        check_types(self)
-        widths = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_attention_max_distance")
-        for fields, least, most in (
-            (widths, 1, _WIDEST),
-            (("num_layers", "num_decoder_layers"), 1, _MOST_LAYERS),
-            (("relative_attention_num_buckets",), 4, _WIDEST),
-            (("pad_id", "eos_id", "decoder_start_id"), 0, self.vocab_size - 1),
-        ):
-            for field in fields:
-                self._check(field, least <= getattr(self, field) <= most, f"from {least} to {most}")
-        self._check("layer_norm_epsilon", 0 <= self.layer_norm_epsilon < 1, "finite, 0 or more, and below 1")
-        self._check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS))
-        self._check(
-            "activation",
-            not (self.gated and self.activation == "gelu"),
-            "gelu_new where gated (Hugging Face's 'gated-gelu' is the tanh approximation)",
-        )
-        self._check(
-            "dtype",
-            self.dtype != "float16",
-            "float32 or bfloat16: T5's feed-forward activations overflow in float16, which serves for storage only",
-        )
-        self._check("dtype", self.dtype in ("float32", "bfloat16", "float64"), "float32 or bfloat16")
-        self._check("scan_unroll", self.scan_unroll >= 0, "0 (all layers) or more")
-        self._check("model_type", self.model_type in MODEL_TYPES, "one of " + ", ".join(MODEL_TYPES))
-
-    def _check(self, field: str, ok: bool, want: str) -> None:
-        if not ok:
-            raise ConfigError(f"T5Config.{field} = {shown(getattr(self, field))}: must be {want}.")
+        for field in ("pad_id", "eos_id", "decoder_start_id"):
+            if getattr(self, field) >= self.vocab_size:
+                raise ConfigError(f"T5Config.{field} = {shown(getattr(self, field))}: must be below vocab_size = "
+                                  f"{self.vocab_size}.")
+        if self.gated and self.activation == "gelu":
+            raise ConfigError("T5Config.activation = 'gelu': must be 'gelu_new' if gated (Hugging Face's 'gated-gelu' "
+                              "is the tanh approximation).")
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any], *, tied_head: bool | None = None, **numerics) -> T5Config:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.results.arms import arm_names
-from dawgen_jax.results.artefacts import read_writer
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows
 
 __all__ = ["Cell", "Made", "cells", "grouped", "listed", "missing", "names_of", "optional_rows", "synthetic_sets",
@@ -80,5 +80,5 @@ def synthetic_sets(run: Path) -> list[Made]:
 def writers(run: Path, sets: Sequence[Made]) -> list[Made]:
     """The generators that wrote the sets."""
     folders = {folder.name: folder for folder in _folders(run, "generators")}
-    named = ((row, read_writer(folder / "meta.json")) for row, folder in sets)
+    named = ((row, read_meta(folder).generator_artefact) for row, folder in sets)
     return [(row, folders[name]) for row, name in named if name in folders]

@@ -152,13 +152,13 @@ def mistakes(cells: Sequence[Cell], rows: Sequence[Row]) -> str:
         best = max(statistics.fmean(row.value for row, _ in same) for _, same in arms)
         for arm, same in arms:
             found = list(filter(None, (read_mistakes(folder / "wrong_examples.json") for _, folder in same)))
-            found = [one for one in found if one["labels"] == found[0]["labels"]]
+            found = [one for one in found if one.labels == found[0].labels]
             if found:
-                counts = np.sum([one["confusion"] for one in found], axis=0)
+                counts = np.sum([one.confusion for one in found], axis=0)
                 share = f"{counts.sum() - np.trace(counts):,} of {counts.sum():,} wrong"
                 opened = " open" if statistics.fmean(row.value for row, _ in same) == best else ""
                 shown.append(f"<details{opened}><summary>{html.escape(arm)} <small>{share}</small></summary>"
-                             f"{_matrix(found[0]['labels'], counts)}{_examples(found[0]['examples'])}</details>")
+                             f"{_matrix(found[0].labels, counts)}{_examples(found[0].examples)}</details>")
         if shown:
             parts.append(f"<h3>{html.escape(task)}, {html.escape(backbone)}</h3>{''.join(shown)}")
     if not parts:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results import curves
 from dawgen_jax.results.arms import arm_names
-from dawgen_jax.results.artefacts import read_token_weights
+from dawgen_jax.results.artefacts import WeightedSentence, read_token_weights
 from dawgen_jax.results.report.reading import Cell, Made, grouped, missing, names_of
 from dawgen_jax.results.rows import Row
 
@@ -115,35 +114,35 @@ def generator_curves(generators: Sequence[Made]) -> str:
     return "".join(parts)
 
 
-def shaded_words(example: Mapping[str, Any], heaviest: float) -> str:
+def shaded_words(example: WeightedSentence, heaviest: float) -> str:
     """The words of one generated sentence, each shaded by its weight relative to ``heaviest``.
 
     Args:
-      example: 'label', 'tokens' (word pieces; '▁' starts a word), their 'weights' and, for pairs, 'sentence1'.
+      example: with tokens of which '▁' starts a word.
       heaviest: the weight of the darkest shade, above 0.
     """
     pieces = []
-    for token, weight in zip(example["tokens"], example["weights"], strict=True):
+    for token, weight in zip(example.tokens, example.weights, strict=True):
         shown = " " if token.startswith("▁") else ""
         word = html.escape(token.removeprefix("▁")) or "&nbsp;"
         shade = min(1.0, max(0.0, weight) / heaviest)
         pieces.append(f'{shown}<span style="--w:{shade:.3f}" title="{weight:.4g}">{word}</span>')
-    first = html.escape(str(example.get("sentence1") or ""))
-    return (f'<p class="shades"><em class="tag">{html.escape(str(example["label"]))}</em>{first} '
+    first = html.escape(example.sentence1)
+    return (f'<p class="shades"><em class="tag">{html.escape(example.label)}</em>{first} '
             f"<br>{''.join(pieces)}</p>")
 
 
 def token_weights(generators: Sequence[Made]) -> str:
     """Sentences of each generator's last step, all shaded on one scale."""
-    shown: dict[tuple[str, str], list[dict]] = {}
+    shown: dict[tuple[str, str], list[WeightedSentence]] = {}
     name_of = names_of(generators)
     for key, group in grouped(generators, lambda made: (made[0].task, name_of(made))):
         found = (read_token_weights(folder / "token_weights.json") for _, folder in group)
-        for _, same in grouped(next(filter(None, found), []), lambda example: example["label"]):
+        for _, same in grouped(next(filter(None, found), []), lambda example: example.label):
             shown.setdefault(key, []).extend(same[:_SHADED])
     if not shown:
         return missing("No token_weights.json of these generators.")
-    heaviest = max((weight for group in shown.values() for one in group for weight in one["weights"]), default=0) or 1
+    heaviest = max((weight for group in shown.values() for one in group for weight in one.weights), default=0) or 1
     scale = "".join(f'<span style="--w:{part}">{part * heaviest:.3g}</span>' for part in (0, 0.25, 0.5, 0.75, 1))
     parts = [f"<h3>{html.escape(f'{task}, {generator}')}</h3>" + "".join(shaded_words(one, heaviest) for one in group)
              for (task, generator), group in shown.items()]

@@ -1,0 +1,35 @@
+"""meta.json of an artefact: the fields that later stages read; all others are for people and cards."""
+
+from __future__ import annotations
+
+import pathlib
+
+from dawgen_jax.config.validation import Items, validated
+from dawgen_jax.io.files import read_json
+
+__all__ = ["Meta", "read_meta"]
+
+
+@validated(extra="ignore")
+class Meta:
+    """What a generator or a synthetic set says of itself; empty fields are unknown."""
+
+    task: str = ""
+    """Name of the task."""
+    labels: Items[str] = ()
+    """Labels of a generator's prompts, in their order."""
+    languages: Items[str] = ()
+    """Language codes of a set's texts."""
+    generator_backbone: str = ""
+    """Name of the model that writes, or wrote, the set."""
+    generator_artefact: str = ""
+    """Folder name of the generator that wrote the set."""
+
+
+def read_meta(folder: pathlib.Path) -> Meta:
+    """The metadata of an artefact's folder; all unknown if it has no meta.json.
+
+    Raises:
+      UserError: meta.json cannot be read, or a field has a wrong type.
+    """
+    return read_json(folder / "meta.json", Meta, missing_ok=True, advice="fix or remove the file") or Meta()
