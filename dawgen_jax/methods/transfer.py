@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dawgen_jax import prompts
+from dawgen_jax import prng, prompts
 from dawgen_jax.backbones.base import Backbone, Model
 from dawgen_jax.config import Config, TransferConfig
 from dawgen_jax.data import batches
@@ -274,7 +274,7 @@ def _random_start(batch: AlignmentBatch, width: int, dtype):
     mask = batch.source.mask
 
     def uniform(seed):
-        return jax.random.uniform(jax.random.key(seed), (mask.shape[1], width), dtype, -1, 1)
+        return jax.random.uniform(prng.key(seed), (mask.shape[1], width), dtype, -1, 1)
 
     sizes = jnp.maximum(jnp.sum(mask, axis=1), 1) * width
     return jax.vmap(uniform)(batch.seed) * mask[..., None] / jnp.sqrt(sizes.astype(dtype))[:, None, None]

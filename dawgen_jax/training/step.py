@@ -22,7 +22,7 @@ import optax
 
 from dawgen_jax.errors import ConfigError
 
-__all__ = ["TrainState", "commit", "init_state", "train_step"]
+__all__ = ["TrainState", "commit", "init_state", "train_step", "transformed"]
 
 
 @flax.struct.dataclass
@@ -61,6 +61,17 @@ def commit(state, proposed, finite: jax.Array):
     return jax.tree.map(lambda new, old: jnp.where(ok, new, old), proposed, state).replace(ok=ok)
 
 
+def transformed(tx: optax.GradientTransformation, grads, opt_state, params):
+    """``tx.update(grads, opt_state, params)``, the same whatever dtypes JAX defaults to.
+
+    optax's schedules and bias corrections combine int32 counts with Python floats: strict promotion refuses that, and
+    with 64 bits enabled the result would be rounded from float64. So both are off here, unless gradients are float64.
+    """
+    wide = any(leaf.dtype in (jnp.float64, jnp.complex128) for leaf in jax.tree.leaves(grads))
+    with jax.numpy_dtype_promotion("standard"), jax.enable_x64(wide):
+        return tx.update(grads, opt_state, params)
+
+
 def train_step(state: TrainState, frozen, batch, *, loss_fn: Callable, tx: optax.GradientTransformation
                ) -> tuple[TrainState, dict]:
     """One update from a batch of every source.
@@ -86,8 +97,8 @@ def train_step(state: TrainState, frozen, batch, *, loss_fn: Callable, tx: optax
     loss, grads = jax.vmap(jax.value_and_grad(loss_fn), in_axes=(None, None, 0))(state.params, frozen, batch)
     before = _aggregators(state.opt_state)
     single = not before and len(loss) == 1
-    updates, opt_state = tx.update(jax.tree.map(lambda leaf: leaf[0], grads) if single else grads, state.opt_state,
-                                   state.params)
+    updates, opt_state = transformed(tx, jax.tree.map(lambda leaf: leaf[0], grads) if single else grads,
+                                     state.opt_state, state.params)
     if jax.tree.map(jnp.shape, updates) != jax.tree.map(jnp.shape, state.params):
         raise ConfigError(f"tx does not reduce the gradients of {len(loss)} sources to one; put an aggregator, such as "
                           "gradient_surgery(), into its chain.")

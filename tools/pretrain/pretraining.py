@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
@@ -210,7 +211,7 @@ def _block_step(config: PretrainConfig) -> Callable:
 def _start(config: PretrainConfig):
     """The parameters before the first step."""
     if not config.start:
-        return jax.jit(functools.partial(t5.init, config.t5))(jax.random.key(config.corpus.seed))
+        return jax.jit(functools.partial(t5.init, config.t5))(prng.key(config.corpus.seed))
     found, theta = convert.load(config.start)
     if found != config.t5:
         raise UserError(f"{config.start}: its shape is not the one that the configuration states.")
