@@ -16,7 +16,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import peers
 from dawgen_jax.backbones.t5 import model
@@ -25,7 +24,6 @@ from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.methods.trained import WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
-from dawgen_jax.surgery.aggregator import weighted_sum
 from dawgen_jax.training.step import init_state, train_step
 
 ROWS, TOKENS, LABELS = 8, 100, 3
@@ -35,7 +33,7 @@ def memory(trained, extra: dict) -> dict:
     """GiB that one step needs."""
     config, t5 = ClassifierConfig(), dataclasses.replace(peers.LARGE, dtype="bfloat16", remat=True)
     scores = functools.partial(trained.scores, model=T5(t5, 32099), label_ids=(4273, 7163, 150), config=config)
-    tx = optax.chain(weighted_sum(), trained.optimiser(config, config.fine_tuning.num_steps, 1e-4))
+    tx = trained.optimiser(config, config.fine_tuning.num_steps, 1e-4)
 
     def loss_fn(params, frozen, batch):
         return weighted_mean(cross_entropy(scores(params, frozen, batch), batch.label), batch.weight)

@@ -29,7 +29,7 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.methods.verbalizer import prompt_loss
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.training import optimisers
 from dawgen_jax.training.step import init_state, train_step
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dawgen_jax.data.pools import Example
     from dawgen_jax.errors import UserError
     from dawgen_jax.pipeline.inputs import find_task
-    from dawgen_jax.surgery.aggregator import gradient_surgery
+    from dawgen_jax.surgery import gradient_surgery
     from dawgen_jax.tasks import Task
 
 __all__ = ["Classifier", "Config", "Example", "Generator", "Predictions", "Task", "UserError", "appraise",
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {"Classifier": "api", "Config": "config", "Example": "data.pools", "Generator": "api", "Predictions": "api",
           "Task": "tasks", "UserError": "errors", "appraise": "api", "find_task": "pipeline.inputs",
-          "gradient_surgery": "surgery.aggregator", "load_backbone": "api"}
+          "gradient_surgery": "surgery", "load_backbone": "api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
@@ -135,7 +136,7 @@ def greedy_difference(oracle, config, theta, source, mask) -> int:
     work = [Work(0, i, row[seen], None, Sampling(max_new_tokens=STEPS)) for i, (row, seen) in
             enumerate(zip(source, mask, strict=True))]  # fmt: skip
     wrong = 0
-    for sample in decoder.generate(theta, None, work, jax.random.key(0)):
+    for sample in decoder.generate(theta, None, work, prng.key(0)):
         text = np.append(sample.tokens, [config.eos_id] * sample.finished).astype(int)
         inputs = np.append(config.decoder_start_id, text[:-1])[None]
         tokens = torch.tensor(work[sample.index].source[None])

@@ -92,7 +92,7 @@ def truncate(scores: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array
     def best_k(scores):
         ordered = _ordered(scores)
         wanted = jnp.where(top_k > 0, top_k, scores.shape[-1])
-        low = _threshold(ordered, lambda kept: jnp.sum(kept, axis=-1) >= wanted)
+        low = _threshold(ordered, lambda kept: jnp.sum(kept, axis=-1, dtype=jnp.int32) >= wanted)
         return jnp.where(ordered >= low[:, None], scores, -jnp.inf)
 
     def nucleus(scores):

@@ -131,14 +131,3 @@ def refusal(error: ValidationError, kind: Any) -> ConfigError:
         want = re.sub(pattern, plainer, want)
     return ConfigError(f"{where} = {shown(first['input'])}: {want}.")
 
-
-def check_choice(name: str, value: str, *choices: str) -> None:
-    """Raise a :class:`ConfigError` unless ``value`` is one of the choices.
-
-    >>> check_choice("norm", "token", "batch", "sentence")
-    Traceback (most recent call last):
-    dawgen_jax.errors.ConfigError: norm = 'token': must be 'batch' or 'sentence'.
-    """
-    if value not in choices:
-        *most, last = map(repr, choices)
-        raise ConfigError(f"{name} = {shown(value)}: must be {', '.join(most)} or {last}.")

@@ -141,26 +141,26 @@ def dist(pooled: jax.Array, label: jax.Array, valid: jax.Array, *, reading: Dist
         far = near[:, None, :]
         pairs = partner[:, :, None] & (~same & both)[:, None, :]
     hinge = jnp.maximum(margin - near[..., None] + far, 0)
-    count = jnp.sum(pairs, axis=(1, 2))
+    count = jnp.sum(pairs, axis=(1, 2), dtype=hinge.dtype)  # integers would divide to float64 where that is enabled
     divisor = jnp.maximum(count, 1)
     values = jnp.sum(jnp.where(pairs, hinge, 0), axis=(1, 2)) / divisor
-    active = jnp.sum(pairs & (hinge > 0), axis=(1, 2)) / divisor
+    active = jnp.sum(pairs & (hinge > 0), axis=(1, 2), dtype=hinge.dtype) / divisor
     return values, active, count > 0
 
 
 def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of [B, U] over the tokens of the batch; 0 without tokens."""
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask, dtype=values.dtype), 1)
 
 
 def example_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean of [B] over the valid examples; 0 without any."""
-    return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid), 1)
+    return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid, dtype=values.dtype), 1)
 
 
 def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
     scale = _norm(first) * _norm(second)
-    inner = jnp.einsum("...h,...h->...", *jnp.broadcast_arrays(first, second))
+    inner = jnp.einsum("...h,...h->...", *jnp.broadcast_arrays(first, second), precision=jax.lax.Precision.HIGHEST)
     return inner / jnp.where(scale > 0, scale, 1)
 
 

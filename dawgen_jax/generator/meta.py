@@ -51,7 +51,7 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
       (scalar, v like ``label_prompts``).
     """
     shifts = range(label_prompts["prompt"].shape[0])
-    number = jnp.maximum(jnp.sum(batch.target_mask), 1)
+    number = jnp.maximum(jnp.sum(batch.target_mask, dtype=label_prompts["prompt"].dtype), 1)
 
     @jax.value_and_grad
     def part_loss(label_prompts, part):

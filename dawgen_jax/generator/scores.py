@@ -39,7 +39,7 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
     """
     number = len(shifts)
     # Rows b * number + k keep each example on its own device when the batch is sharded.
-    labels = (batch.label[:, None] + jnp.array(shifts)[None, :]) % label_prompts["prompt"].shape[0]
+    labels = (batch.label[:, None] + jnp.array(shifts, batch.label.dtype)[None, :]) % label_prompts["prompt"].shape[0]
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, number, axis=0), batch)
     prompt, infix = (label_prompts[name][labels.reshape(-1)] for name in ("prompt", "infix"))
     embeddings, mask = prompts.insert(theta, batch.source, batch.source_mask, prompt, model=model, infix=infix,

@@ -28,7 +28,7 @@ from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, meta, scores, weight_net
-from dawgen_jax.training.step import commit
+from dawgen_jax.training.step import commit, transformed
 
 __all__ = ["GeneratorState", "generator_step", "init_state"]
 
@@ -99,14 +99,14 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
     if config.weighting == "meta":
         disc_virtual, meta_gradient = _meta_gradient(Q, omega, scored, theta, batch, config=config, model=model)
-        updates, weight_opt_state = weight_tx.update(meta_gradient, state.weight_opt_state, omega)
+        updates, weight_opt_state = transformed(weight_tx, meta_gradient, state.weight_opt_state, omega)
         new_omega = optax.apply_updates(omega, updates)
         weights = weight_net.token_weights(new_omega, scored.features, mask, config.weight_norm)
 
     (loss, parts), slopes = jax.value_and_grad(losses.objective, argnums=(0, 1), has_aux=True)(
         *scored.outputs, weights, batch.label, mask, config=config, dist_weight=config.dist_weight)
     (gradient,) = scored.transpose(slopes)
-    updates, opt_state = tx.update(gradient, state.opt_state, Q)
+    updates, opt_state = transformed(tx, gradient, state.opt_state, Q)
 
     new = GeneratorState(state.step + 1, optax.apply_updates(Q, updates), new_omega, opt_state, weight_opt_state,
                          state.ok)

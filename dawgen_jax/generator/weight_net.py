@@ -118,7 +118,7 @@ def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: j
     top = jax.lax.stop_gradient(jnp.max(jnp.where(mask, scores, lowest), axis=axes, keepdims=True))
     grown = jnp.where(mask, jnp.exp(jnp.where(mask, scores - top, 0)), 0)
     total = jnp.sum(grown, axis=axes, keepdims=True)
-    return grown / jnp.where(total > 0, total, 1) / _sentences(mask, norm)
+    return grown / jnp.where(total > 0, total, 1) / _sentences(mask, norm, grown.dtype)
 
 
 def uniform_weights(mask: jax.Array, norm: WeightNorm, dtype=jnp.float32) -> jax.Array:
@@ -133,7 +133,7 @@ def uniform_weights(mask: jax.Array, norm: WeightNorm, dtype=jnp.float32) -> jax
       [B, U]; 0 where not supervised.
     """
     count = jnp.sum(mask, axis=None if norm == "batch" else 1, keepdims=True)
-    return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm)
+    return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm, dtype)
 
 
 def entropy(weights: jax.Array, mask: jax.Array) -> jax.Array:
@@ -159,5 +159,5 @@ def _scores(weight_net: dict[str, jax.Array], features: jax.Array) -> jax.Array:
     return jnp.sum(inner * weight_net["w2"][None, None], axis=-1) + weight_net["b2"]
 
 
-def _sentences(mask: jax.Array, norm: WeightNorm) -> jax.Array | int:
-    return 1 if norm == "batch" else jnp.maximum(jnp.sum(jnp.any(mask, axis=1)), 1)
+def _sentences(mask: jax.Array, norm: WeightNorm, dtype) -> jax.Array | int:
+    return 1 if norm == "batch" else jnp.maximum(jnp.sum(jnp.any(mask, axis=1), dtype=dtype), 1)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dawgen_jax import prompts
+from dawgen_jax import prng, prompts
 from dawgen_jax.backbones.base import Backbone, Model
 from dawgen_jax.config import Config, TransferConfig
 from dawgen_jax.data import batches
@@ -40,7 +40,6 @@ from dawgen_jax.methods.base import FULL, Budget, Phase, Trained, value_of
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
-from dawgen_jax.surgery.aggregator import aggregator
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.optimisers import adafactor
@@ -275,7 +274,7 @@ def _random_start(batch: AlignmentBatch, width: int, dtype):
     mask = batch.source.mask
 
     def uniform(seed):
-        return jax.random.uniform(jax.random.key(seed), (mask.shape[1], width), dtype, -1, 1)
+        return jax.random.uniform(prng.key(seed), (mask.shape[1], width), dtype, -1, 1)
 
     sizes = jnp.maximum(jnp.sum(mask, axis=1), 1) * width
     return jax.vmap(uniform)(batch.seed) * mask[..., None] / jnp.sqrt(sizes.astype(dtype))[:, None, None]
@@ -351,7 +350,7 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
               "discriminator": {"kernel": random.uniform(-bound, bound, (width, 2)).astype(np.float32),
                                 "bias": random.uniform(-bound, bound, 2).astype(np.float32)}}
     loss = functools.partial(optima_loss, model=backbone.model, label_ids=label_ids, config=config.transfer)
-    tx = optax.chain(aggregator(phase.aggregator), optima_optimiser(config))
+    tx = optima_optimiser(config)  # one source: nothing to aggregate
     dev = batches.pad_rows(data.dev, placement.rows(len(data.dev.label)))
     scores = compiled_scores(PROMPT, classifier, backbone.model, label_ids, placement, shared=True)
 

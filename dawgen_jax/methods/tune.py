@@ -23,7 +23,7 @@ from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase, Trained, value_of
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.training.fit import Best, Schedule, fit
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
@@ -70,9 +70,18 @@ def _loss(params, theta, batch: ClassifierBatch, *, scores: Callable, smoothing:
 
 
 def transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
-    """Aggregation of a phase's sources and then the optimiser, at a learning rate where several are tried."""
-    combine = aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope)
-    return optax.chain(combine, trained.optimiser(config, phase.num_steps, rate))
+    """The aggregator of a phase, unless it has one source, and then the optimiser.
+
+    Args:
+      trained: whose optimiser it is.
+      phase: names the aggregator and its sources.
+      config: epsilon and scope of the aggregator, settings of the optimiser.
+      rate: learning rate, if the method tries several.
+    """
+    optimiser = trained.optimiser(config, phase.num_steps, rate)
+    if len(phase.sources) == 1:
+        return optimiser
+    return optax.chain(aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope), optimiser)
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dawgen_jax import prompts
+from dawgen_jax import prng, prompts
 from dawgen_jax.backbones.base import Backbone, Model
 from dawgen_jax.backbones.tokenizer import batch_ids, to_texts, word_start_ids
 from dawgen_jax.config import GeneratorConfig, digest, fields_of
@@ -138,7 +138,7 @@ def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone:
     warn_of_unknown(task, backbone, data[0].source, data[0].source_mask & (data[0].slots < 0))
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
-    state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(jax.random.key)(jnp.array(seeds)))
+    state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(prng.key)(jnp.array(seeds)))
     step = compiled_step(config, backbone.model, num_steps, placement)
     rows = placement.rows(config.examples_per_label * len(task.labels))
     fitted = fit(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import Config
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
@@ -123,7 +124,7 @@ def _generator(model: Model, theta: Any, shapes: Shapes, placement: Placement):
     kinds = GeneratorBatch(jnp.int32, jnp.bool_, jnp.int32, jnp.int32, jnp.bool_, jnp.int32)
     batch = GeneratorBatch(*(_array(kind, seeds, rows, *width) for kind, width in zip(kinds, widths, strict=True)))
     init = functools.partial(init_generator, config=config, num_steps=steps)
-    keys = jax.eval_shape(jax.vmap(jax.random.key), _array(jnp.uint32, seeds))
+    keys = jax.eval_shape(jax.vmap(prng.key), _array(jnp.uint32, seeds))
     state = jax.eval_shape(jax.vmap(init), _label_prompts(model, shapes, seeds), keys)
     step = generators.compiled_step(config, model, steps, placement)
     return state, theta, lambda: step.lower(state, theta, batch)

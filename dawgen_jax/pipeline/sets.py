@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dawgen_jax import miniworld, prompts
+from dawgen_jax import miniworld, prng, prompts
 from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
@@ -305,7 +305,7 @@ def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequen
                 row = slice(0, lengths[offset])
                 yield Work(label, start + offset, rows.source[offset, row], rows.slots[offset, row], sampling)
 
-    key = jax.random.key(config.seed)
+    key = prng.key(config.seed)
     made = sorted(decoder.generate(backbone.theta, label_prompts, work(), key), key=lambda one: (one.index, one.label))
     scores: list[tuple[float, ...]] = [()] * len(made)
     if config.score:

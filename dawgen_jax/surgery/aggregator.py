@@ -1,11 +1,11 @@
 """Gradient surgery as an optax transform: gradients of S sources ``[S, *params] -> [*params]``.
 
-It stands first in a chain: ``optax.chain(gradient_surgery(epsilon), clip, adafactor)``; the gradients are raw. Under
-data parallelism they are the all-reduced ones, so that the sign of an inner product is that of the whole batch.
-``optax.MultiSteps`` around it would average over sources' places: accumulate per source first.
+It takes raw gradients, so it comes before the optimiser: ``optax.chain(gradient_surgery(), optax.adafactor(0.3))``.
+Transforms of single sources may stand before it. Under data parallelism the gradients are the all-reduced ones, so that
+the sign of an inner product is that of the whole batch.
 
-A source that is not finite: the direction is zero and counted in the state; whoever applies it leaves parameters
-and optimiser state as they were.
+``optax.MultiSteps`` belongs behind it in the chain, where it accumulates directions. To accumulate gradients per source
+instead, wrap the aggregator alone and initialise the wrapper with arrays [S, *params].
 
 Departure: the paper feeds the direction to an SGD step; here it goes to whatever follows in the chain.
 """
@@ -13,15 +13,16 @@ Departure: the paper feeds the direction to an SGD step; here it goes to whateve
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import keystr
 from optax.experimental import aggregating
 
-from dawgen_jax.config import check_choice
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.surgery import weightings
 from dawgen_jax.surgery.gramian import combine, gramian, units
@@ -32,13 +33,16 @@ Scope = Literal["global", "leaf", "row"]
 
 
 class AggregatorState(NamedTuple):
-    """What an aggregator has seen. A pair is a source beside the reference, for each unit of the scope.
+    """Statistics of an aggregator; ``optax.tree.get(opt_state, "AggregatorState")`` finds them in any chain.
+
+    A pair is a source and the reference, for each inner product of the scope.
 
     Attributes:
-      count: int32, updates so far, the non-finite ones left out.
-      conflicts: float32, sum over updates of the share of pairs with <d_s, d_r> < 0; over count: the conflict rate.
-      nonfinite: int32, updates that a source was not finite in; their direction was zero.
-      cosine: float32, mean cosine of the pairs in the last update.
+      count: int32, updates so far, without the non-finite ones.
+      conflicts: float32, sum over updates of the share of pairs with <d_s, d_r> < 0; divided by count, the conflict
+        rate.
+      nonfinite: int32, updates in which a gradient or the direction was not finite; their direction was zero.
+      cosine: float32, mean cosine of the pairs in the last update; 0 without pairs.
       projected: float32, mean share |d_s - d_s'| / |d_s| of the pairs in the last update that Algorithm 2 removes
         (for other aggregators: would remove).
     """
@@ -50,21 +54,26 @@ class AggregatorState(NamedTuple):
     projected: jax.Array
 
 
-def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "global") -> aggregating.Aggregator:
-    """Algorithm 2: d = d_r + epsilon * sum_s d_s', d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r.
+def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: jax.typing.ArrayLike = 0,
+                     scope: Scope = "global") -> aggregating.Aggregator:
+    """Algorithm 2: synthetic gradients lose their component against the real one before they are added.
+
+    d = d_r + epsilon * sum_{s != r} d_s'    with    d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r
 
     Args:
-      epsilon: weight of the synthetic gradients d_s after projection, 0 or more.
+      epsilon: weight of the projected synthetic gradients d_s', finite and 0 or more.
       reference: index r of the real source.
-      scope: what an inner product runs over: 'global' all parameters, 'leaf' each array, 'row' each array's last
-        axis (one prompt row).
+      scope: what an inner product runs over: 'global' all parameters, 'leaf' each array, 'row' the last axis of each
+        array (one vector of a prompt).
 
     Returns:
-      An aggregator; inner products in float32 or wider, the direction in the dtype of the gradients.
+      An aggregator of gradients [S, *params]. Inner products are in float32 or wider, the direction [*params] has the
+      dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts it.
 
     Raises:
-      ConfigError: the scope is none of these, epsilon is below 0, or (from the update, which sees how many there are)
-        no source has that index.
+      ConfigError: unknown scope, or epsilon out of range; from the update, there is no source ``reference``, or a
+        gradient has no axis of sources. Numbers that are JAX arrays, as under ``optax.inject_hyperparams``, are not
+        checked: an update with a ``reference`` out of range counts as non-finite.
 
     >>> transform = gradient_surgery()
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -80,56 +89,86 @@ def gradient_surgery(epsilon: float = 1.0, reference: int = 0, scope: Scope = "g
     return _aggregator(lambda count, number: weighting, reference, scope)
 
 
-def weighted_sum(epsilon: float = 1.0, reference: int = 0) -> aggregating.Aggregator:
-    """d = d_r + epsilon * sum_s d_s, the arm (Real, Syn); conflicts are counted all the same.
+def weighted_sum(epsilon: jax.typing.ArrayLike = 1.0, reference: jax.typing.ArrayLike = 0) -> aggregating.Aggregator:
+    """The sum of all gradients without projection, the paper's (Real, Syn); conflicts are counted all the same.
+
+    d = d_r + epsilon * sum_{s != r} d_s
+
+    Args:
+      epsilon: weight of the synthetic gradients d_s, finite and 0 or more.
+      reference: index r of the real source.
+
+    Returns:
+      An aggregator, as in :func:`gradient_surgery`.
 
     Raises:
       ConfigError: as in :func:`gradient_surgery`.
+
+    >>> transform = weighted_sum(epsilon=0.5)
+    >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> transform.update(grads, transform.init(grads[0]))[0]
+    Array([-1. ,  1.5,  1.5], dtype=float32)
     """
     weighting = partial(weightings.total, epsilon=_not_negative(epsilon), reference=reference)
     return _aggregator(lambda count, number: weighting, reference, "global")
 
 
-def aggregator(name: str, *, epsilon: float = 1.0, scope: Scope = "global", seed: int = 0) -> aggregating.Aggregator:
-    """The aggregator of that name: 'surgery', 'sum', 'pcgrad', 'mgda', 'cagrad' or 'upgrad'.
+def aggregator(name: str, *, epsilon: jax.typing.ArrayLike = 1.0, scope: Scope = "global",
+               seed: jax.typing.ArrayLike = 0) -> aggregating.Aggregator:
+    """An aggregator by name: 'surgery', 'sum', 'pcgrad', 'mgda', 'cagrad' or 'upgrad'.
 
     With one source (S = 1) each returns its gradient unchanged.
 
     Args:
       name: 'surgery' is Algorithm 2, 'sum' the same without projection; the others treat all sources alike.
-      epsilon: weight of the synthetic gradients in 'surgery' and 'sum'; the others have none.
-      scope: as in :func:`gradient_surgery`.
-      seed: of PCGrad's order, drawn anew for each update from (seed, count).
+      epsilon: weight of the synthetic gradients in 'surgery' and 'sum'; the others do not read it.
+      scope: as in :func:`gradient_surgery`; 'sum' does not read it.
+      seed: seed of PCGrad's order, which is drawn for each update from (seed, count).
+
+    Returns:
+      An aggregator, as in :func:`gradient_surgery`; for the weights see :mod:`dawgen_jax.surgery.weightings`.
 
     Raises:
-      ConfigError: no aggregator has that name, the scope is unknown, or epsilon is below 0.
+      ConfigError: unknown name or scope, or epsilon out of range.
+
+    >>> transform = aggregator("mgda")
+    >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> transform.update(grads, transform.init(grads[0]))[0].round(4) + 0.0
+    Array([0., 1., 1.], dtype=float32)
     """
-    check_choice("name", name, "surgery", "sum", "pcgrad", "mgda", "cagrad", "upgrad")
+    symmetric = {"mgda": weightings.mgda, "cagrad": weightings.cagrad, "upgrad": weightings.upgrad}
+    _check_choice("name", name, "surgery", "sum", "pcgrad", *symmetric)
+    _check_choice("scope", scope, "global", "leaf", "row")
     if name == "surgery":
         return gradient_surgery(epsilon, 0, scope)
     if name == "sum":
         return weighted_sum(epsilon)
     if name == "pcgrad":
         return _aggregator(partial(_ordered_pcgrad, seed), 0, scope)
-    symmetric = {"mgda": weightings.mgda, "cagrad": weightings.cagrad, "upgrad": weightings.upgrad}
     return _aggregator(lambda count, number: symmetric[name], 0, scope)
 
 
-def _not_negative(epsilon: float) -> float:
-    if not 0 <= epsilon < math.inf:
+def _check_choice(name: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ConfigError(f"{name} = {value!r}: must be {', '.join(most)} or {last}.")
+
+
+def _not_negative(epsilon: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    if isinstance(epsilon, numbers.Real) and not 0 <= epsilon < math.inf:
         raise ConfigError(f"epsilon = {epsilon!r}: must be finite, and 0 or more.")
     return epsilon
 
 
-def _ordered_pcgrad(seed: int, count: jax.Array, number: int) -> Callable:
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), count), number)
-    order = jax.vmap(lambda key: jax.random.permutation(key, number))(keys)
+def _ordered_pcgrad(seed: jax.typing.ArrayLike, count: jax.Array, number: int) -> Callable:
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), count)  # the same under any default generator
+    order = jax.vmap(lambda key: jax.random.permutation(key, number))(jax.random.split(key, number))
     return partial(weightings.pcgrad, order=order)
 
 
-def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggregating.Aggregator:
+def _aggregator(make_weighting: Callable, reference: jax.typing.ArrayLike, scope: str) -> aggregating.Aggregator:
     """``make_weighting(count, S)`` gives the (Gramian, scales) -> weights function of one update."""
-    check_choice("scope", scope, "global", "leaf", "row")
+    _check_choice("scope", scope, "global", "leaf", "row")
 
     def init(params):
         del params
@@ -139,27 +178,17 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
+        number = _number_of_sources(updates, params)
         leaves, tree = jax.tree.flatten(updates)
-        number = leaves[0].shape[0]
-        if params is not None:
-            _check_shapes(leaves, jax.tree.leaves(params), number)
-        if not 0 <= reference < number:
+        gradients = [jnp.asarray(leaf) for leaf in leaves if leaf.dtype != jax.dtypes.float0]
+        if leaves and isinstance(reference, numbers.Real) and not 0 <= reference < number:
             raise ConfigError(f"reference = {reference}: must be the index of one of the {number} sources.")
-        groups = [leaves] if scope == "global" else [[leaf] for leaf in leaves]
         weighting = jnp.vectorize(make_weighting(state.count, number), signature="(s,s),(s)->(s)")
-        directions, pairs = [], []
-        for group in groups:
-            if number == 1:
-                directions += [leaf[0] for leaf in group]
-                continue
-            kept = max(group[0].ndim - 2, 0) if scope == "row" else 0
-            unit, scales = units(group, kept)
-            products = gramian(unit, kept)
-            directions += combine(unit, weighting(products, scales))
-            pairs.append(_cosines(products, reference))
-        directions = [new.astype(leaf.dtype) for new, leaf in zip(directions, leaves, strict=True)]
-        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in (*leaves, *directions)]).all()
-        cosine = jnp.concatenate(pairs) if pairs else jnp.zeros(1)
+        directions, cosine = _directions(gradients, weighting, reference, scope)
+        finite = [jnp.isfinite(leaf).all() for leaf in (*gradients, *directions)]
+        if not isinstance(reference, numbers.Real):
+            finite.append((reference >= 0) & (reference < number))
+        finite = jnp.stack(finite).all() if finite else True
         counted = AggregatorState(
             count=state.count + 1,
             conflicts=state.conflicts + jnp.mean(cosine < 0, dtype=jnp.float32),
@@ -169,23 +198,61 @@ def _aggregator(make_weighting: Callable, reference: int, scope: str) -> aggrega
         )
         skipped = state._replace(nonfinite=state.nonfinite + 1)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), counted, skipped)
-        return tree.unflatten([jnp.where(finite, leaf, 0) for leaf in directions]), state
+        rest = (jnp.where(finite, leaf, 0) for leaf in directions)
+        # float0, the gradient of an integer parameter, supports no arithmetic: one source's is that of all.
+        return tree.unflatten([leaf[0] if leaf.dtype == jax.dtypes.float0 else next(rest) for leaf in leaves]), state
 
     return aggregating.Aggregator(init, update)  # pyrefly: ignore  (keywords that it takes and its type does not name)
 
 
-def _check_shapes(leaves: list[jax.Array], params: list[jax.Array], number: int) -> None:
-    """Raise a ConfigError unless every gradient is its parameter with one axis of sources in front."""
-    for leaf, param in zip(leaves, params, strict=True):
-        if leaf.shape[1:] != param.shape or leaf.shape[0] != number:
-            want = ", ".join(["S", *map(str, param.shape)])
-            raise ConfigError(f"the gradients of S sources are wanted with a leading axis: expected [{want}], got "
-                              f"{list(leaf.shape)}.")
+def _number_of_sources(updates: Any, params: Any) -> int:
+    """S, or 0 for an empty tree; a ConfigError unless each gradient is [S, *the shape of its parameter]."""
+    leaves = jax.tree.leaves_with_path(updates)
+    shapes = [None] * len(leaves) if params is None else [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+    if len(shapes) != len(leaves):
+        raise ConfigError(f"there are {len(leaves)} gradient arrays for {len(shapes)} parameter arrays; take both from "
+                          "the same tree.")
+    number = 0
+    for (path, leaf), shape in zip(leaves, shapes, strict=True):
+        name, got = f"gradients{keystr(path)}", jnp.shape(leaf)
+        first = number or (got[0] if got else 0)
+        if not first or got[:1] != (first,) or shape not in (None, got[1:]):
+            want = ", ".join(map(str, [number or "S", *(("...",) if shape is None else shape)]))
+            raise ConfigError(f"{name}: expected [{want}], got {list(got)}; take one gradient per source with "
+                              "jax.vmap, and put optax.MultiSteps after the aggregator.")
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.dtype != jax.dtypes.float0:
+            raise ConfigError(f"{name}: expected a floating-point dtype, got {leaf.dtype}; mask it with optax.masked.")
+        number = first
+    return number
 
 
-def _cosines(products: jax.Array, reference: int) -> jax.Array:
-    """Cosine of every source but the reference with it, flat; 0 beside a zero gradient."""
+def _directions(gradients: list[jax.Array], weighting: Callable, reference: jax.typing.ArrayLike, scope: str
+                ) -> tuple[list[jax.Array], jax.Array]:
+    """The direction of each gradient [S, ...], in its dtype, and the cosines of all pairs, flat."""
+    directions = [leaf[0] for leaf in gradients]  # right for one source and for empty arrays
+    paired = [i for i, leaf in enumerate(gradients) if leaf.size and len(leaf) > 1]
+    # One dtype for all. Not jnp.promote_types, which refuses bfloat16 with float32 under strict promotion.
+    wide = jnp.float64 if any(jnp.finfo(leaf.dtype).bits == 64 for leaf in gradients) else jnp.float32
+    cosines = []
+    for group in [paired] * bool(paired) if scope == "global" else [[i] for i in paired]:
+        kept = max(gradients[group[0]].ndim - 2, 0) if scope == "row" else 0
+        unit, scales = units([_as_real(gradients[i]).astype(wide) for i in group], kept)
+        products = gramian(unit, kept)
+        for i, new in zip(group, combine(unit, weighting(products, scales)), strict=True):
+            complex_ = jnp.iscomplexobj(gradients[i])
+            directions[i] = (jax.lax.complex(new[..., 0], new[..., 1]) if complex_ else new).astype(gradients[i].dtype)
+        cosines.append(_cosines(products, reference))
+    return directions, jnp.concatenate(cosines) if cosines else jnp.zeros(1, jnp.float32)
+
+
+def _as_real(leaf: jax.Array) -> jax.Array:
+    """A complex gradient as pairs of real numbers, whose inner product is the real part of the complex one."""
+    return jnp.stack([leaf.real, leaf.imag], axis=-1) if jnp.iscomplexobj(leaf) else leaf
+
+
+def _cosines(products: jax.Array, reference: jax.typing.ArrayLike) -> jax.Array:
+    """Cosine between each other source and the reference, flat; 0 for a zero gradient."""
     norms = jnp.sqrt(jnp.diagonal(products, axis1=-2, axis2=-1))
     scale = norms * norms[..., reference, None]
     cosine = jnp.where(scale > 0, products[..., reference, :] / jnp.where(scale > 0, scale, 1), 0)
-    return jnp.delete(cosine, reference, axis=-1, assume_unique_indices=True).reshape(-1)
+    return jnp.roll(cosine, -reference, axis=-1)[..., 1:].reshape(-1)  # a traced reference cannot be deleted

@@ -1,9 +1,11 @@
-"""Aggregations of S gradients as weights from their Gramian: ``[S, S] -> [S]``, jit- and vmap-able.
+"""Aggregation of S gradients as weights computed from their Gramian, ``[S, S] -> [S]``.
 
-Each function takes the Gramian of *unit* gradients u_s = d_s / a_s and the scales a_s (by default ones: then it is
-the plain Gramian) and returns the weights w of the direction sum_s w_s u_s. Surgery and PCGrad are linear in each
-source's scale and never divide one scale by another. MGDA, CAGrad and UPGrad compare sources: they see the Gramian
-under one common scale, so sources that differ by more than about 1e19 in float32 count as zero beside the largest.
+Each function takes the Gramian of *unit* gradients u_s = d_s / a_s and the scales a_s (None: all ones, and the Gramian
+is the plain one), and returns the weights w of the direction sum_s w_s u_s. All can be jitted and vmapped.
+
+Surgery and PCGrad are linear in the scale of each source and never divide one scale by another. MGDA, CAGrad and UPGrad
+compare sources: they see the Gramian under one common scale, so in float32 a source about 1e19 times smaller than the
+largest counts as zero.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax.surgery.gramian import matmul
+
 __all__ = ["cagrad", "mgda", "pcgrad", "surgery", "total", "upgrad"]
 
 
-def total(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: float = 1.0, reference: int = 0):
-    """d = d_r + epsilon * sum of the others: the arm (Real, Syn), no projection.
+def total(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax.typing.ArrayLike = 1.0,
+          reference: jax.typing.ArrayLike = 0) -> jax.Array:
+    """Weighted sum without projection, the paper's (Real, Syn).
+
+    d = d_r + epsilon * sum_{s != r} d_s
 
     Args:
-      gramian: [S, S] inner products of the unit gradients (only its shape is used).
+      gramian: [S, S] inner products of the unit gradients; only its shape and dtype are used.
       scales: [S] a_s; None is ones.
       epsilon: weight of every source but the reference.
       reference: index r of the real source.
@@ -30,21 +37,23 @@ def total(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: float
     [1.0, 0.5]
     """
     others = jnp.arange(gramian.shape[0]) != reference
-    return jnp.where(others, epsilon, 1.0) * _scales(gramian, scales)
+    return jnp.where(others, jnp.asarray(epsilon, gramian.dtype), 1) * _scales(gramian, scales)
 
 
-def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: float = 1.0, reference: int = 0):
-    """Algorithm 2: d = d_r + epsilon * sum_s d_s', d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r.
+def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax.typing.ArrayLike = 1.0,
+            reference: jax.typing.ArrayLike = 0) -> jax.Array:
+    """Algorithm 2: synthetic gradients lose their component against the real one, which is never altered.
 
-    Only the synthetic gradients d_s are altered, the real one d_r (``reference``) never. A zero d_r projects
-    nothing: d = epsilon * d_s.
+    d = d_r + epsilon * sum_{s != r} d_s'    with    d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r
+
+    A zero d_r projects nothing: d = epsilon * sum_s d_s.
 
     Departure: the paper gives no else-branch; without conflict d_s' = d_s.
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      epsilon: weight of the projected gradients.
+      epsilon: weight of the projected gradients d_s'.
       reference: index r of the real source.
 
     Returns:
@@ -58,7 +67,7 @@ def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: flo
       Guo, Du, Li, Miao: Generating Synthetic Datasets for Few-shot Prompt Tuning, 2024,
       https://arxiv.org/abs/2410.10865.
     """
-    scales = _scales(gramian, scales)
+    scales, epsilon = _scales(gramian, scales), jnp.asarray(epsilon, gramian.dtype)
     square = gramian[reference, reference]
     share = jnp.where(square > 0, jnp.minimum(gramian[reference], 0) / jnp.where(square > 0, square, 1), 0)
     others = jnp.arange(gramian.shape[0]) != reference
@@ -66,17 +75,23 @@ def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: flo
     return jnp.where(others, epsilon * scales, scales - removed)
 
 
-def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Array | None = None):
-    """PCGrad: every gradient is projected off each other one it conflicts with, in turn; then all are summed.
+def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Array | None = None) -> jax.Array:
+    """PCGrad: each gradient is projected off every other one that it conflicts with, in turn; the results are summed.
+
+    d = sum_s d_s'    with    d_s' <- d_s' - min(<d_s', d_t>, 0) / <d_t, d_t> * d_t    for t in order[s], t != s
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      order: [S, S] row i is the order (a permutation) in which gradient i meets the others; None is 0, 1, ...
-        With two sources no order matters.
+      order: [S, S] row s is the order, a permutation, in which gradient s meets the others; None is 0, 1, ...
+        With two sources the order has no effect.
 
     Returns:
       [S] weights of the unit gradients.
+
+    >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> (pcgrad(rows @ rows.T) @ rows).round(4)
+    Array([0.5848, 3.8012, 3.8012], dtype=float32)
 
     References:
       Yu et al.: Gradient Surgery for Multi-Task Learning, https://arxiv.org/abs/2001.06782, 2020.
@@ -86,7 +101,7 @@ def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Ar
     order = jnp.tile(jnp.arange(number), (number, 1)) if order is None else order
 
     def project(weights, other, own):
-        inner, square = gramian[other] @ weights, gramian[other, other]
+        inner, square = matmul(gramian[other], weights), gramian[other, other]
         conflict = (inner < 0) & (square > 0) & (other != own)
         return weights.at[other].add(-jnp.where(conflict, inner / jnp.where(square > 0, square, 1), 0)), None
 
@@ -97,19 +112,26 @@ def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Ar
     return jnp.sum(scales[:, None] * jax.vmap(projected)(jnp.arange(number)), axis=0)
 
 
-def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: float = 1e-3, num_steps: int = 100):
-    """MGDA: the convex combination of least norm, min_w w'Gw with w >= 0, sum w = 1, by Frank-Wolfe.
+def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: float = 1e-3,
+         num_steps: int = 100) -> jax.Array:
+    """MGDA: the convex combination of least norm, found by Frank-Wolfe steps.
 
-    Exact after one step for two sources.
+    d = sum_s w_s d_s    with    w = argmin_w w'Gw,  w >= 0,  sum_s w_s = 1
+
+    One step is exact for two sources.
 
     Args:
-      gramian: [S, S] inner products of the unit gradients.
+      gramian: G [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      tolerance: ends once the line search moves by less than this.
-      num_steps: and after this many steps.
+      tolerance: stop when the line search moves by less than this.
+      num_steps: stop after this many steps.
 
     Returns:
       [S] weights of the unit gradients.
+
+    >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> (mgda(rows @ rows.T) @ rows).round(4) + 0.0
+    Array([0., 1., 1.], dtype=float32)
 
     References:
       Sener, Koltun: Multi-Task Learning as Multi-Objective Optimization, https://arxiv.org/abs/1810.04650, 2018.
@@ -119,8 +141,9 @@ def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: floa
 
     def body(carry):
         weights, _, step = carry
-        corner = jax.nn.one_hot(jnp.argmin(common @ weights), number, dtype=common.dtype)
-        across, here, there = corner @ common @ weights, weights @ common @ weights, corner @ common @ corner
+        corner = jax.nn.one_hot(jnp.argmin(matmul(common, weights)), number, dtype=common.dtype)
+        row, mixed = matmul(corner, common), matmul(weights, common)
+        across, here, there = matmul(row, weights), matmul(mixed, weights), matmul(row, corner)
         bend = here + there - 2 * across
         inside = (here - across) / jnp.where(bend > 0, bend, 1)
         move = jnp.where(there <= across, 1.0, jnp.where(here <= across, 0.0, inside))
@@ -131,20 +154,27 @@ def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: floa
     return jax.lax.while_loop(going, body, start)[0] * scales
 
 
-def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float = 0.5, smallest: float = 1e-4):
-    """CAGrad: d = g_0 + radius |g_0| g_w / |g_w|, g_0 the mean and g_w = sum_s w_s d_s from the dual problem.
+def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float = 0.5,
+           smallest: float = 1e-4) -> jax.Array:
+    """CAGrad: within a ball around the mean gradient, the direction that improves the worst source most.
 
-    w minimises F(w) = <g_w, g_0> + radius |g_0| |g_w| over the simplex, here by Newton steps along a logarithmic
-    barrier (F is convex; the gap at the end is S times the last barrier weight).
+    d = g_0 + c |g_0| g_w / |g_w|    with    g_0 = sum_s d_s / S,  g_w = sum_s w_s d_s
+
+    w minimises F(w) = <g_w, g_0> + c |g_0| |g_w| over the simplex, by Newton steps along a logarithmic barrier (F is
+    convex; the gap at the end is S times the last barrier weight).
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      radius: c, of the ball around the mean gradient.
+      radius: c, radius of the ball relative to |g_0|.
       smallest: |g_w| below this share of the root of the Gramian's trace counts as a Pareto point: zero weights.
 
     Returns:
       [S] weights of the unit gradients.
+
+    >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> (cagrad(rows @ rows.T) @ rows).round(3)
+    Array([0.184, 1.204, 1.204], dtype=float32)
 
     References:
       Liu et al.: Conflict-Averse Gradient Descent for Multi-task Learning, https://arxiv.org/abs/2110.14048, 2021.
@@ -154,41 +184,47 @@ def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float
     trace = jnp.trace(common)
     common = common / jnp.where(trace > 0, trace, 1)
     accuracy = jnp.finfo(common.dtype).eps
-    slope = common @ jnp.full(number, 1 / number, common.dtype)
+    slope = matmul(common, jnp.full(number, 1 / number, common.dtype))
     reach = radius * jnp.sqrt(jnp.maximum(jnp.mean(slope), 0))
 
     def newton(weights, barrier):
-        product = common @ weights
-        length = jnp.sqrt(jnp.maximum(weights @ product, 0) + accuracy**2)
+        product = matmul(common, weights)
+        length = jnp.sqrt(jnp.maximum(matmul(weights, product), 0) + accuracy**2)
         gradient = slope + reach * product / length
-        gradient = gradient - weights @ gradient  # the constraint's multiplier, taken out before it can cancel
+        gradient = gradient - matmul(weights, gradient)  # subtract the constraint's multiplier early: no cancellation
         hessian = reach * (common / length - jnp.outer(product, product) / length**3)
         scaled = jnp.outer(weights, weights) * hessian / barrier + jnp.eye(number, dtype=common.dtype)
         step, back = jnp.linalg.solve(scaled, jnp.stack([1 - weights * gradient / barrier, weights], axis=1)).T
-        step = step - (weights @ step) / (weights @ back) * back
+        step = step - matmul(weights, step) / matmul(weights, back) * back
         moved = weights * (1 + jnp.minimum(1, 0.9 / jnp.maximum(-jnp.min(step), accuracy)) * step)
         return moved / jnp.sum(moved), None
 
     barriers = jnp.repeat(jnp.geomspace(1.0, accuracy**0.75, 50, dtype=common.dtype), 2)
     weights, _ = jax.lax.scan(newton, jnp.full(number, 1 / number, common.dtype), barriers)
-    length = jnp.sqrt(jnp.maximum(weights @ common @ weights, 0))
+    length = jnp.sqrt(jnp.maximum(matmul(matmul(weights, common), weights), 0))
     pareto = length < smallest
     weights = 1 / number + reach / jnp.where(pareto, 1, length) * weights
     return jnp.where(pareto, 0, weights) * scales
 
 
-def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float = 1e-4):
-    """UPGrad: the mean of the projections of every gradient onto the cone of directions that conflict with none.
+def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float = 1e-4) -> jax.Array:
+    """UPGrad: the mean of the projections of each gradient onto the cone of directions that conflict with none.
 
-    The projection of sum_s u_s d_s has weights argmin v'Gv with v >= u (u = e_s / S), solved by principal pivoting.
+    d = 1/S sum_i sum_s v_is d_s    with    v_i = argmin_v v'Gv,  v >= e_i
+
+    Solved by principal pivoting; e_i is the i-th unit vector.
 
     Args:
-      gramian: [S, S] inner products of the unit gradients.
+      gramian: G [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
       ridge: times the Gramian's trace, added to its diagonal, so that the minimiser is unique.
 
     Returns:
       [S] weights of the unit gradients.
+
+    >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+    >>> (upgrad(rows @ rows.T) @ rows).round(3)
+    Array([0.293, 1.9  , 1.9  ], dtype=float32)
 
     References:
       Quinton, Rey: Jacobian Descent for Multi-Objective Optimization, https://arxiv.org/abs/2406.16232, 2024.
@@ -204,7 +240,7 @@ def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float 
         def solve(free):
             matrix = jnp.where(free[:, None], common, jnp.eye(number, dtype=common.dtype))
             weights = jnp.linalg.solve(matrix, jnp.where(free, 0, lower))
-            return weights, jnp.where(free, weights - lower, common @ weights) < -slack
+            return weights, jnp.where(free, weights - lower, matmul(common, weights)) < -slack
 
         def body(carry):
             free, _, broken, step = carry

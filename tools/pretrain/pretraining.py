@@ -25,6 +25,7 @@ import numpy as np
 import optax
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
@@ -35,7 +36,6 @@ from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.miniworld.vocabulary import TOKENS, save_tokenizer
-from dawgen_jax.surgery.aggregator import weighted_sum
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
@@ -128,8 +128,7 @@ def _optimiser(config: PretrainConfig) -> optax.GradientTransformation:
         left = (total - step) / (config.decay * total)
         return config.learning_rate * jnp.minimum(jnp.minimum((step + 1) / config.warmup_steps, 1.0), left)
 
-    return optax.chain(weighted_sum(), optax.clip_by_global_norm(config.clip_norm),
-                       optax.scale_by_adam(b1=0.9, b2=0.98),
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1=0.9, b2=0.98),
                        optax.add_decayed_weights(config.weight_decay, mask=matrices),
                        optax.scale_by_learning_rate(rate))
 
@@ -205,7 +204,7 @@ def _block_step(config: PretrainConfig) -> Callable:
 def _start(config: PretrainConfig):
     """The parameters before the first step."""
     if not config.start:
-        return jax.jit(functools.partial(t5.init, config.t5))(jax.random.key(config.corpus.seed))
+        return jax.jit(functools.partial(t5.init, config.t5))(prng.key(config.corpus.seed))
     found, theta = convert.load(config.start)
     if found != config.t5:
         raise UserError(f"{config.start}: its shape is not the one that the configuration states.")

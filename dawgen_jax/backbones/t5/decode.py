@@ -9,6 +9,7 @@ others go on. What a row computes depends on no other row.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.base import EmbedFn, Rows
 from dawgen_jax.backbones.sampling import Sampling, next_tokens
 from dawgen_jax.backbones.t5 import model
@@ -76,8 +78,9 @@ def empty(source: int, *, config: T5Config, slots: int, new_tokens: int, penalty
         healthy=zeros == 0,
         position=zeros,
         tokens=jnp.zeros((slots, new_tokens), jnp.int32),
-        keys=jax.random.split(jax.random.key(0), slots),
-        sampling=Sampling(*(jnp.full(slots, value) for value in Sampling())),
+        keys=jax.random.split(prng.key(0), slots),
+        sampling=Sampling(*(jnp.full(slots, value, jnp.float32 if isinstance(value, float) else jnp.int32)
+                            for value in Sampling())),
         seen=jnp.zeros((slots, config.vocab_size if penalty else 0), bool),
         cache=pairs(new_tokens),
         encoded=Encoded(pairs(source), jnp.zeros((slots, source), bool)),
@@ -135,14 +138,14 @@ def _hidden(theta, state: Slots, tokens: jax.Array, *, config: T5Config) -> tupl
     length = state.tokens.shape[1]
     x = model.embed(theta, tokens[:, None], config=config)
     here = jnp.minimum(state.position, length - 1)
-    visible = (jnp.arange(length)[None] <= here[:, None])[:, None, None, :]
+    visible = (jnp.arange(length, dtype=jnp.int32)[None] <= here[:, None])[:, None, None, :]
     cross_mask = state.encoded.mask[:, None, None, :]
 
     def bias(table):
         grid = model.relative_bias(table, np.arange(length), length, config=config, bidirectional=False)
         return jnp.take(grid.swapaxes(0, 1), here, axis=0)[:, :, None, :]
 
-    write = jax.vmap(lambda cache, new, here: jax.lax.dynamic_update_slice(cache, new, (0, here, 0)))
+    write = jax.vmap(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1))
     shared = None if config.per_layer_bias else bias(theta["decoder"]["bias"])
     caches = []
     for parameters, cache, cross in zip(theta["decoder"]["layers"], state.cache, state.encoded.cross, strict=True):
@@ -173,13 +176,13 @@ def _step(theta, state: Slots, *, banned: jax.Array, exempt: jax.Array, draw: bo
         seen=state.seen if state.seen.shape[1] else None,
         draw=draw,
     )
-    here = (jnp.arange(length)[None] == state.position[:, None]) & state.active[:, None]
+    here = (jnp.arange(length, dtype=jnp.int32)[None] == state.position[:, None]) & state.active[:, None]
     seen = state.seen
     if seen.shape[1]:
         repeated = jnp.where(state.active & ~exempt[tokens], tokens, config.vocab_size)
         seen = seen.at[jnp.arange(rows), repeated].set(True, mode="drop")
     finished = state.active & (tokens == config.eos_id)
-    position = state.position + state.active
+    position = state.position + state.active.astype(jnp.int32)
     return state.replace(
         active=state.active & ~finished & (position < state.sampling.max_new_tokens),
         finished=state.finished | finished,
@@ -207,7 +210,7 @@ def advance(
     """
     banned, exempt = jnp.asarray(banned), jnp.asarray(exempt)
     return jax.lax.while_loop(
-        lambda state: jnp.sum(~state.active) < free,
+        lambda state: jnp.sum(~state.active, dtype=jnp.int32) < free,
         lambda state: _step(theta, state, banned=banned, exempt=exempt, draw=draw, config=config),
         state,
     )

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.modules import DecoderLayer, EncoderLayer, RMSNorm, buckets, wide
 
@@ -62,6 +63,7 @@ def init(config: T5Config, key: jax.Array):
     N(0, 1/H) as in T5's own code, where ``transformers`` draws N(0, 1) and starts from logits of size sqrt(H).
     """
     keys = jax.random.split(key, 4)
+    normal = functools.partial(jax.random.normal, dtype=jnp.float32)  # not float64 where that is the default
 
     def stack(side: str, key: jax.Array, layers: int):
         def layer(key):
@@ -69,26 +71,26 @@ def init(config: T5Config, key: jax.Array):
 
         parameters = {
             "layers": jax.vmap(layer)(jax.random.split(key, layers)),
-            "norm": {"scale": jnp.ones(config.d_model)},
+            "norm": {"scale": jnp.ones(config.d_model, jnp.float32)},
         }
         if not config.per_layer_bias:
             shape = (config.relative_attention_num_buckets, config.num_heads)
-            parameters["bias"] = config.d_model**-0.5 * jax.random.normal(jax.random.fold_in(key, 1), shape)
+            parameters["bias"] = config.d_model**-0.5 * normal(jax.random.fold_in(key, 1), shape)
         return parameters
 
     theta = {
-        "embedding": jax.random.normal(keys[0], (config.vocab_size, config.d_model)),
+        "embedding": normal(keys[0], (config.vocab_size, config.d_model)),
         "encoder": stack("encoder", keys[1], config.num_layers),
         "decoder": stack("decoder", keys[2], config.num_decoder_layers),
     }
     if not config.tied_head:
-        theta["head"] = config.d_model**-0.5 * jax.random.normal(keys[3], (config.vocab_size, config.d_model))
+        theta["head"] = config.d_model**-0.5 * normal(keys[3], (config.vocab_size, config.d_model))
     return theta
 
 
 def abstract(config: T5Config):
     """``theta`` as ``jax.ShapeDtypeStruct``s: full-size models without their memory."""
-    return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+    return jax.eval_shape(functools.partial(init, config), prng.key(0))
 
 
 def unstack(theta, *, config: T5Config):

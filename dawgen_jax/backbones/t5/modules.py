@@ -1,7 +1,7 @@
 """T5's layers as NNX modules: RMSNorm, attention with relative bias, feed-forward, encoder and decoder layer.
 
 A module holds one layer's parameters and computes in the dtype of its input; parameters are cast where they are used.
-Norms and softmax are computed in ``promote_types(x.dtype, float32)``, so that bfloat16 is widened and float64 stays.
+Norms and softmax are computed in float32, or in float64 if the input is float64.
 Heads stand in front of the length ([B, heads, T, d_kv]): XLA's CPU back end is several times faster so. Norms and
 gated activations keep nothing but their inputs for the backward pass, which computes them again: cheap beside the
 products, and half of the memory of a step whose layers are scanned.
@@ -37,7 +37,8 @@ _ACTIVATIONS = {
 
 def wide(dtype) -> jnp.dtype:
     """The dtype of norms, softmax, logits and losses where activations have ``dtype``: float32 or wider."""
-    return jnp.promote_types(dtype, jnp.float32)
+    # Not jnp.promote_types, which refuses bfloat16 with float32 under strict dtype promotion.
+    return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
 def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> np.ndarray:
@@ -76,7 +77,7 @@ def _softmax(scores: jax.Array, mask: jax.Array, dtype) -> jax.Array:
 
 
 def _matrix(rngs: nnx.Rngs, rows: int, columns: int, std: float) -> nnx.Param:
-    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, columns)))
+    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, columns), jnp.float32))
 
 
 def _lean(function: Callable, config: T5Config) -> Callable:
@@ -90,7 +91,7 @@ class RMSNorm(nnx.Module):
 
     def __init__(self, config: T5Config):
         self.config = config
-        self.scale = nnx.Param(jnp.ones((config.d_model,)))
+        self.scale = nnx.Param(jnp.ones((config.d_model,), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return _lean(self._normed, self.config)(x, self.scale[...])
