@@ -7,6 +7,7 @@ depend on the seed of the few shots: every seed, and every task with the same so
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -88,7 +89,9 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     source, examples = labelled_source(kind, given.task, config)
     settings, target = kind.settings(config), (
         digest(given.pools.train, given.task.template) if kind.unlabelled else "")
-    key = digest("source prompt", kind.name, settings, source, digest(examples), target, backbone.digest)
+    # Not Task.causal: only some families read it, and then it is part of what their format reads.
+    fields = {name: value for name, value in dataclasses.asdict(source).items() if name != "causal"}
+    key = digest("source prompt", kind.name, settings, fields, digest(examples), target, backbone.digest)
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")
     folder = artefact(job.root, "source_prompts", name, key)
     with claim(folder):
