@@ -28,8 +28,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dawgen_jax.backbones.checkpoint import read_object
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.convert import read_object
 from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, Passes, operations
 from dawgen_jax.config import Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError

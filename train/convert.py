@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from dawgen_jax.backbones.checkpoint import read_object
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.tokenizer import read_tokenizer
 from dawgen_jax.errors import UserError
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> None:
     tensors = read_bin(source)
     repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
         tensors["lm_head.weight"], tensors["shared.weight"])
-    if convert.read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
+    if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
         # Old files repeat a tied head; without it the loader sees that it is tied.
         del tensors["lm_head.weight"]
     target.parent.mkdir(parents=True, exist_ok=True)

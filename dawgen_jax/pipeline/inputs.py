@@ -19,6 +19,7 @@ from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.model import abstract
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
+from dawgen_jax.backbones.tokens import TOKENIZER_FILES
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, OwnTask, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
@@ -54,7 +55,7 @@ def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
     t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                              remat=config.remat, sharding=functools.partial(_shardings, placement))
     content = hashlib.sha256()
-    tokenizer_files = [folder / name for name in convert.TOKENIZER_FILES if (folder / name).is_file()]
+    tokenizer_files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json", *tokenizer_files]:
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
