@@ -88,8 +88,9 @@ class Task:
         if self.causal:
             template, words = self.causal
             texts, _, last = template.partition("<prompt>")
-            if (sorted(_slots(texts)) != sorted(f"{{{field}}}" for field in self.fields) or len(words) != len(self.labels)
-                    or _slots(last, "<prompt>") != ["<mask>"] or not last.endswith("<mask>")):
+            fields = sorted(f"{{{field}}}" for field in self.fields)
+            if (sorted(_slots(texts)) != fields or _slots(last, "<prompt>") != ["<mask>"]
+                    or not last.endswith("<mask>") or len(words) != len(self.labels)):
                 raise ConfigError(f"Task.causal = {shown(self.causal)}: must be a template with the fields of "
                                   f"{self.name}, then <prompt>, and <mask> at its end, and one word per label.")
 
