@@ -152,14 +152,14 @@ class Model(Protocol):
     def logits(self, theta, hidden, ids=None) -> jax.Array:
         """Scores of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
 
-    def operations(self, *, inputs: int, outputs: int = 1, scores: int = 0,
+    def operations(self, *, inputs: int, outputs: int | None = None,
                    trained: Literal["none", "prompt", "all"] = "none") -> float:
         """Floating-point operations of one example, two for a multiplication and an addition.
 
         Args:
           inputs: input positions, virtual tokens included; 0 decodes over keys and values that are cached.
-          outputs: positions whose states are read: the answer, or the target's tokens.
-          scores: rows of the head that each of these states is multiplied with.
+          outputs: target tokens, each of which is scored over the vocabulary; None for the answer, whose few scores are
+            not counted.
           trained: forward only; forward and backward with gradients of activations ('prompt'); or with gradients of
             all weights as well ('all'). Nothing that is computed again is counted.
         """
@@ -233,12 +233,14 @@ class Adapter(NamedTuple):
     Attributes:
       config: fields of adapter_config.json that depend on the family, among them 'task_type'.
       auto_class: of ``transformers``, that loads the model.
+      place: whose input the prompt stands in front of, for model cards.
       predict: (task) -> (Python code that defines ``predict(**texts)`` after ``model`` and ``tokenizer``, a sentence
         that says how the class is read).
     """
 
     config: Mapping[str, Any]
     auto_class: str
+    place: str
     predict: Callable[[Task], tuple[str, str]]
 
 
@@ -251,12 +253,16 @@ class Format(Protocol):
     Attributes:
       tokenizer: from ``transformers``.
       name: of the tokenizer, for messages.
+      eos_id: end of sequence, which ends a sample.
       unk_id: the id that stands for what the vocabulary lacks; None if it lacks nothing.
+      start: ids that every row begins with.
       adapter: how PEFT holds its prompts.
     """
 
     tokenizer: PreTrainedTokenizerBase
     name: str
+    start: tuple[int, ...]
+    eos_id: int
     unk_id: int | None
     adapter: Adapter
 
@@ -283,8 +289,12 @@ class Format(Protocol):
         """Ids that are never sampled, int32 [n] ascending: special ones but the end of sequence, rows without a
         piece."""
 
-    def reads(self, task: Task) -> tuple[Any, ...]:
-        """What the rows of a task depend on besides labels, ``template`` and ``label_words``; part of cache keys."""
+    def wording(self, task: Task) -> tuple[str, tuple[str, ...]]:
+        """The template and the label words that the family reads of a task.
+
+        Raises:
+          UserError: the task has no template for the family.
+        """
 
     def answer_rows(self, task: Task, texts: Sequence[Sequence[str]], max_tokens: int, *,
                     answers: Sequence[int] | None = None, bare: bool = False) -> AnswerRows:
@@ -296,7 +306,7 @@ class Format(Protocol):
           max_tokens: budget of a row. The texts are cut to fit: from their tails, the last placeholder of the template
             first.
           answers: the position of a label for each example, whose word stands in place of the mask: demonstrations,
-            which are put in front of a row. None reads the answer there.
+            which are put in front of another row and so have no ``start``. None reads the answer there.
           bare: the texts alone, for a model with a head of its own.
 
         Raises:
@@ -315,16 +325,16 @@ class Backbone(NamedTuple):
 
     Attributes:
       model: what is static.
+      format: its tokens and templates.
       theta: its parameters, placed on the devices.
-      tokenizer: its tokenizer.
       label: its name in result rows.
       digest: of its weights, configuration, tokenizer and compute dtype.
       config: how it was loaded.
     """
 
     model: Model
+    format: Format
     theta: Any
-    tokenizer: PreTrainedTokenizerBase
     label: str
     digest: str
     config: BackboneConfig = BackboneConfig()
@@ -341,9 +351,10 @@ class Family(NamedTuple):
       load: (folder, config, shardings) -> (model, format, theta), each leaf placed as it is read.
       read_format: (folder) -> format, from config.json and the tokenizer.
       read_model: (folder, config) -> model, from config.json alone.
-      shapes: published shapes by name: (config) -> model.
+      shapes: published shapes by name, each (config) -> model.
       check: (folder) -> a report for people, with 'passed', by comparison with PyTorch where that is installed.
-      convert: (source, target, dtype) -> number of parameters: a checkpoint written again in the storage dtype.
+      convert: (tensors by name, source, target, dtype) -> number of parameters: writes a checkpoint whose tensors are
+        not in safetensors, with the source's config.json and tokenizer files.
       adapter: how PEFT holds prompts of the family.
     """
 
@@ -352,5 +363,5 @@ class Family(NamedTuple):
     read_model: Callable[[pathlib.Path, BackboneConfig], Model]
     shapes: Mapping[str, Callable[[BackboneConfig], Model]]
     check: Callable[[pathlib.Path], dict[str, Any]]
-    convert: Callable[[pathlib.Path, pathlib.Path, str], int]
+    convert: Callable[[dict[str, np.ndarray], pathlib.Path, pathlib.Path, str], int]
     adapter: Adapter

@@ -62,7 +62,7 @@ def classifier_run(trained, placement):
     step, init, loss = prompt_step(trained)
     sets = [stack([tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)]) for k in range(2)]
     batch = stack(sets)
-    start = [trained.init(Backbone(MODEL, theta(), None, "", ""), CONFIG, 3, prompt, 0)
+    start = [trained.init(Backbone(MODEL, None, theta(), "", ""), CONFIG, 3, prompt, 0)
              for prompt in np.random.default_rng(0).normal(size=(2, 4, 16)).astype(np.float32)]
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     frozen = () if trained.weights else placement.put({"theta": theta()}, MODEL)["theta"]

@@ -11,7 +11,9 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +27,7 @@ from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import replacing, write_file, write_json
 
-__all__ = ["load", "save", "tensor_names"]
+__all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
@@ -111,6 +113,22 @@ def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, in
     return names[0]
 
 
+def _parsed(folder: pathlib.Path, values: dict[str, Any], **fields) -> T5Config:
+    try:
+        return T5Config.from_hugging_face(values, **fields)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+
+
+def read_config(folder: pathlib.Path, **numerics) -> T5Config:
+    """What config.json says; ``numerics`` are dtype, scan_unroll and remat.
+
+    Raises:
+      UserError: the file cannot be read, or is not a T5's.
+    """
+    return _parsed(folder, read_object(folder / "config.json"), **numerics)
+
+
 def load(
     path: str | os.PathLike,
     *,
@@ -145,16 +163,8 @@ def load(
     folder = pathlib.Path(path)
     values = read_object(folder / "config.json")
     tensors = Tensors(folder)
-    try:
-        config = T5Config.from_hugging_face(
-            values,
-            tied_head="lm_head.weight" not in tensors.where,
-            dtype=compute_dtype,
-            scan_unroll=scan_unroll,
-            remat=remat,
-        )
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+    config = _parsed(folder, values, tied_head="lm_head.weight" not in tensors.where, dtype=compute_dtype,
+                     scan_unroll=scan_unroll, remat=remat)
     leaves = list(_leaves(config))
     embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
     wanted = {name for _, _, names, _, _ in leaves for name in names} - {"shared.weight"} | set(_EMBEDDINGS) | {_UNUSED}
@@ -251,3 +261,36 @@ def save(
                     shutil.copyfile(source, temporary)
     text = json.dumps(config.to_hugging_face(), indent=2) + "\n"
     write_file(folder / "config.json", text)
+
+
+def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
+    """Write the tensors of a checkpoint that is not in safetensors, with its config.json and tokenizer files.
+
+    Args:
+      tensors: by name, in float32.
+      source: directory of config.json and the tokenizer.
+      target: directory to be made.
+      dtype: storage.
+
+    Returns:
+      The number of parameters.
+
+    Raises:
+      UserError: as :func:`load` and :func:`save`.
+    """
+    repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
+        tensors["lm_head.weight"], tensors["shared.weight"])
+    if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
+        # Old files repeat a tied head; without it the loader sees that it is tied.
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        aside = pathlib.Path(folder)
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, aside / "model.safetensors")
+        shutil.copyfile(source / "config.json", aside / "config.json")
+        try:
+            config, theta = load(aside)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, str(source))) from None
+    save(target, config, theta, dtype=dtype, tokenizer_from=source)
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from dawgen_jax.backbones.base import Cache, Prefilled
 from dawgen_jax.backbones.t5 import decode, model, partition
 from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, TRAINING, operations
 
 __all__ = ["T5"]
 
@@ -53,9 +55,9 @@ class T5:
         """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
         return model.embed(theta, tokens, config=self.config)
 
-    def embedding(self, theta) -> jax.Array:
-        """The embedding table [V, H]."""
-        return theta["embedding"]
+    def abstract(self) -> dict:
+        """The shape of every leaf of ``theta``, in float32."""
+        return model.abstract(self.config)
 
     def input_states(self, theta, embeddings, mask) -> jax.Array:
         """The encoder's states [B, T, H], after its final norm."""
@@ -84,6 +86,14 @@ class T5:
     def layout(self, axes: Mapping[str, int]) -> dict:
         """The ``PartitionSpec`` of every leaf of ``theta``; see :mod:`dawgen_jax.backbones.t5.partition`."""
         return partition.layout(self.config, axes)
+
+    def operations(self, *, inputs: int, outputs: int | None = None,
+                   trained: Literal["none", "prompt", "all"] = "none") -> float:
+        """See :class:`dawgen_jax.backbones.base.Model`; for an answer the decoder reads its start and the mask."""
+        passes = {"none": FORWARD, "prompt": FORWARD + BACKWARD, "all": TRAINING}[trained]
+        if outputs is None:
+            return operations(self.config, passes, source=inputs, target=2)
+        return operations(self.config, passes, source=inputs, target=outputs, logits=self.vocab_size)
 
     def unstack(self, theta) -> dict:
         """``theta`` with a list of layers per stack, in the compute dtype."""
