@@ -76,7 +76,7 @@ def no_advice() -> Iterator[None]:
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of plain texts, nothing added; a text that spells a special piece ('</s>') gives ordinary pieces."""
+    """Ids of plain texts, nothing added; a text that spells a special piece gives ordinary pieces."""
     if not texts:
         return []
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)) or "(?!)")

@@ -36,7 +36,7 @@ class Task:
     Attributes (L labels, all tuples in the order of ``labels``):
       name: as in the published tables; also the name of its folder of data.
       labels: class names.
-      template: encoder text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
+      template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
         head of its own). Its fields say whether the task is one of pairs or of single texts.
       label_words: one word a label; its single token's logit at the mask is the class score.
       phrases: (before sentence 1, before what is generated): the starts of Q_l and of the infix.

@@ -1,5 +1,7 @@
 """A small byte-level BPE tokenizer, trained in milliseconds, as GPT-2 and Llama 3 have one."""
 
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -7,11 +9,12 @@ SENTENCES = ("a caf\u00e9 opens today", "no dog sleeps here", "yes, the dog runs
              "maybe it is great", "the film was terrible")
 
 
-def byte_level(special: list[str], **names) -> PreTrainedTokenizerFast:
+def byte_level(special: list[str], texts: Sequence[str] = SENTENCES, **names) -> PreTrainedTokenizerFast:
     """A tokenizer whose first pieces are ``special``.
 
     Args:
       special: pieces, of ids 0, 1, ...
+      texts: whose words become pieces.
       **names: what ``transformers`` calls them: pad_token, eos_token, ...
     """
     tokenizer = Tokenizer(models.BPE())
@@ -19,6 +22,6 @@ def byte_level(special: list[str], **names) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    words = [f" {word}" for sentence in SENTENCES for word in sentence.split()]
-    tokenizer.train_from_iterator([*SENTENCES, *words] * 20, trainer)
+    words = [f" {word}" for text in texts for word in text.split()]
+    tokenizer.train_from_iterator([*texts, *words] * 20, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)

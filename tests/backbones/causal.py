@@ -99,7 +99,7 @@ class Causal:
         text = self.embed(theta, target[:, :-1])
         joined = jnp.concatenate([mask, jnp.ones(text.shape[:2], bool)], axis=1)
         states = self.input_states(theta, jnp.concatenate([embeddings, text], axis=1), joined)
-        first = jnp.take_along_axis(states, _last(mask)[:, None, None], axis=1)
+        first = jnp.take_along_axis(states, last_position(mask)[:, None, None], axis=1)
         return jnp.concatenate([first, states[:, mask.shape[1]:]], axis=1)
 
     def empty(self, slots, source, new_tokens):
@@ -110,7 +110,7 @@ class Causal:
         return Cache(Prefilled(pairs(source), mask, first), pairs(new_tokens))
 
     def prefill(self, layers, embeddings, mask):
-        last = _last(mask)
+        last = last_position(mask)
         first = jnp.take_along_axis(embeddings, last[:, None, None], axis=1)[:, 0]
         rest = mask & (jnp.arange(mask.shape[1])[None] != last[:, None])
         return Prefilled(self._read(layers, embeddings, mask)[1], rest, first)
@@ -130,6 +130,6 @@ class Causal:
         return _norm(x)[:, 0], own
 
 
-def _last(mask):
+def last_position(mask):
     """int32 [B], the last real position."""
     return mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1).astype(jnp.int32)
