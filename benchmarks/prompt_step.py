@@ -147,13 +147,14 @@ def sources(runs: int) -> dict:
 
 def padding(runs: int) -> dict:
     """Seconds at each padded width, weighed by how often 8 + 8 random rows of a real training pool need it."""
-    from dawgen_jax.backbones import tokenizer
+    from dawgen_jax.backbones.t5.format import T5Format
+    from dawgen_jax.backbones.tokens import read_tokenizer
     from dawgen_jax.data import encoding, pools
     from dawgen_jax.tasks import SEVEN
     shared = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
     if not (shared / "data").is_dir():
         return {"skipped": "no shared data; set DAWGEN_SHARED"}
-    words = tokenizer.load_tokenizer(shared / "tokenizer")
+    words = T5Format(read_tokenizer(shared / "tokenizer"), peers.SMALL.vocab_size)
     t5 = peers.SMALL
     theta = peers.random_theta(t5)
     start = np.asarray(theta["embedding"][3:103])

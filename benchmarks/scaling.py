@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import heapq
 import itertools
 import math
@@ -31,7 +30,7 @@ from benchmarks import peers
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, operations
+from dawgen_jax.backbones.t5.sizes import SIZES
 from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
@@ -100,7 +99,7 @@ def runnable(step: str, config: Config, t5: T5Config = peers.MINI):
         held[0], metrics = compiled(held[0], theta, batch)
         return metrics
 
-    return analyse(compiled), run, useful_operations(step, t5, shapes)
+    return analyse(compiled), run, useful_operations(step, T5(t5), shapes)
 
 
 def steps(runs: int) -> dict:
@@ -218,7 +217,7 @@ def collectives(_: int) -> dict:
 def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
     """Operations of each unit by part, and how many examples each part has in all."""
     source = config.classifier.prompt_length + config.classifier.max_tokens
-    row = functools.partial(operations, t5, source=source, target=2)
+    row = T5(t5).operations
     costs, examples = [], collections.Counter()
     for unit in units_of(config):
         cost = collections.Counter()
@@ -229,12 +228,12 @@ def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], coll
         for phase in method.phases(config.classifier, len(task.labels)):
             rows = seeds * tries * phase.num_steps * phase.batch_size * len(phase.sources)
             part = FINE_TUNING if heavy else PROMPT
-            cost[part] += rows * row(TRAINING if heavy else FORWARD + BACKWARD)
+            cost[part] += rows * row(inputs=source, trained="all" if heavy else "prompt")
             examples[part] += rows
             dev = config.data.k * len(task.labels) * (phase.num_steps // phase.eval_every + 1)
             evaluated += seeds * tries * dev
         length = config.classifier.demonstration_tokens if method.demonstrations else source
-        cost[EVALUATION] += evaluated * operations(t5, FORWARD, source=length, target=2)
+        cost[EVALUATION] += evaluated * row(inputs=length)
         examples[EVALUATION] += evaluated
         costs.append(cost)
     return costs, examples
@@ -248,10 +247,10 @@ def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], colle
         own = dataclasses.replace(config, generator=fixed_by(config.generator, name))
         shapes, updates = Shapes.of(own, task), generators.num_steps_of(config.generator, len(task.labels))
         samples = len(config.seeds) * len(task.labels) * config.synthesis.samples_per_label
-        token = useful_operations(DECODING, t5, shapes) / shapes.rows(DECODING)
-        encoded = operations(t5, FORWARD, source=shapes.source, target=0)
+        token = useful_operations(DECODING, T5(t5), shapes) / shapes.rows(DECODING)
+        encoded = T5(t5).operations(inputs=shapes.source, outputs=0)
         costs.append(collections.Counter({
-            GENERATOR: updates * useful_operations(GENERATOR, t5, shapes),
+            GENERATOR: updates * useful_operations(GENERATOR, T5(t5), shapes),
             DECODING: samples * (encoded + config.synthesis.max_new_tokens * token)}))
         examples[GENERATOR] += updates * shapes.rows(GENERATOR)
         examples[DECODING] += samples * config.synthesis.max_new_tokens
@@ -261,7 +260,7 @@ def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], colle
 def source_prompts(config: Config, t5: T5Config) -> list[collections.Counter]:
     """The same of PPT's prompt, of SPoT's for each source task, and of OPTIMA's for each task."""
     source, transfer = config.classifier.prompt_length + config.classifier.max_tokens, config.transfer
-    few = operations(t5, FORWARD + BACKWARD, source=source, target=2)
+    few = T5(t5).operations(inputs=source, trained="prompt")
     rows = [transfer.ppt_steps * transfer.ppt_batch_size,
             *[config.classifier.full_steps * config.classifier.full_batch_size
               for _ in {SEVEN[task].source for task in config.tasks}],

@@ -83,7 +83,7 @@ ZERO_SHOT, WITH_REAL, WITH_BOTH = "Prompting (zero-shot)", "Prompt Tuning", "(Re
 
 
 def load_backbone(backbone: str | BackboneConfig, *, devices: int = 0) -> Backbone:
-    """Load a frozen T5 and its tokenizer.
+    """Load a frozen backbone and its tokenizer.
 
     Args:
       backbone: a Hugging Face directory or the name of an embedded backbone ('mini-t5', 'mini-flan'); or a
@@ -252,8 +252,8 @@ class Classifier:
             tuned = tune(
                 trained, start_prompt(backbone, config, seed)[None], backbone, data, data["dev"],
                 known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
-                placement=placement, seeds=[seed], folder=pathlib.Path(folder), title=f"{task.name} {method}",
-                metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
+                tail=encoded.tail, placement=placement, seeds=[seed], folder=pathlib.Path(folder),
+                title=f"{task.name} {method}", metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
         return cls(backbone, task, config, method, jax.tree.map(lambda leaf: np.asarray(leaf[0]), tuned.params))
 
     def predict(self, texts: Sequence[Text]) -> Predictions:

@@ -1,9 +1,9 @@
-"""Soft prompts: where they stand in the encoder's input and how they start; files are ``io.prompt_files``.
+"""Soft prompts: where they stand in a model's input and how they start; files are ``io.prompt_files``.
 
-A classifier's prompt P is one array [P, H] in front of the text. A generator's label prompts Q are a dictionary
-``{"prompt": [L, P, H], "infix": [L, I, H]}``: rows in front of sentence 1, and rows between it and the end of
-sequence. Prompt rows take positions 0..P-1 of the encoder and shift the text by P, so that relative position
-buckets are those of the whole input (as Hugging Face and PEFT do).
+A classifier's prompt P is one array [P, H] in front of the text, or in front of its last tokens. A generator's label
+prompts Q are a dictionary ``{"prompt": [L, P, H], "infix": [L, I, H]}``: rows in front of sentence 1, and rows behind
+it. Virtual tokens take positions of the input like all others, so that a prompt in front shifts the text by P (as
+Hugging Face and PEFT do).
 
 ``Departure:`` DawGen's generator baseline (CTRL) has a deep prefix of keys and values at every layer; a T5 generator
 gets input-level rows.
@@ -23,8 +23,10 @@ from dawgen_jax.io.prompt_files import load, save
 __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
 
 
-def insert(theta, tokens, mask, prompt, *, model: Model, infix=None, slots=None):
-    """Encoder input with soft rows: ``[prompt ; E(tokens)]`` where infix rows replace embeddings at their slots.
+def insert(theta, tokens, mask, prompt, *, model: Model, tail: int | None = None, infix=None, slots=None, delta=None):
+    """A model's input with virtual tokens: ``[prompt ; E(tokens)]``, or ``[E(tokens)[:-n] ; prompt ; E(tokens)[-n:]]``.
+
+    Infix rows replace embeddings at their slots.
 
     Args:
       theta: the backbone's parameters.
@@ -32,27 +34,43 @@ def insert(theta, tokens, mask, prompt, *, model: Model, infix=None, slots=None)
       mask: bool [B, T] True at real positions.
       prompt: [P, H], or [B, P, H] with one prompt a row; P may be 0.
       model: the backbone.
+      tail: n, the real tokens of every row that stand behind the prompt; None puts the prompt in front.
       infix: [B, I, H] rows that may stand inside the text; None for none.
       slots: int32 [B, T] the infix row at each position, -1 for the token's own embedding; given with ``infix``.
+      delta: [B, T, H] added to the embeddings of the tokens; None for nothing.
 
     Returns:
-      (embeddings [B, P + T, H] in the compute dtype, mask bool [B, P + T]).
+      (embeddings [B, P + T, H] in the compute dtype, mask bool [B, P + T]). With ``tail`` the rows are padded on the
+      left, else where they were.
     """
+    batch, length = tokens.shape
+    if tail is not None:
+        # Rows are rolled to the right, so that the last n columns are the last n tokens of each.
+        padding = length - jnp.sum(mask, axis=1, keepdims=True)
+        source = (jnp.arange(length)[None] - padding) % length
+        tokens, mask = (jnp.take_along_axis(one, source, axis=1) for one in (tokens, mask))
+        if delta is not None:
+            delta = jnp.take_along_axis(delta, source[..., None], axis=1)
     embedded = model.embed(theta, tokens)
-    batch = tokens.shape[0]
+    if delta is not None:
+        embedded += delta.astype(embedded.dtype)
     if infix is not None:
         # A product with one-hot rows: its transpose is a product too, where a gather's is a slow scatter-add.
         places = jax.nn.one_hot(slots, infix.shape[1], dtype=embedded.dtype)
         rows = jnp.einsum("bti,bih->bth", places, infix.astype(embedded.dtype))
         embedded = jnp.where((slots >= 0)[..., None], rows, embedded)
     prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape[-2:])).astype(embedded.dtype)
-    front = jnp.ones((batch, prompt.shape[1]), bool)
-    return jnp.concatenate([prompt, embedded], axis=1), jnp.concatenate([front, mask], axis=1)
+    seen = jnp.ones((batch, prompt.shape[1]), bool)
+    if tail is None:
+        return jnp.concatenate([prompt, embedded], axis=1), jnp.concatenate([seen, mask], axis=1)
+    front = length - tail
+    return (jnp.concatenate([embedded[:, :front], prompt, embedded[:, front:]], axis=1),
+            jnp.concatenate([mask[:, :front], seen, mask[:, front:]], axis=1))
 
 
 def rows_of(theta, ids, *, model: Model) -> np.ndarray:
-    """Embedding rows [len(ids), H] of ``theta`` in float32."""
-    return np.asarray(world.host(model.embedding(theta)[jnp.asarray(ids, jnp.int32)]), np.float32)
+    """What the model is fed for tokens ``ids``, [len(ids), H] in float32."""
+    return np.asarray(world.host(model.embed(theta, jnp.asarray(ids, jnp.int32)[None]))[0], np.float32)
 
 
 def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, model: Model, seed: int | None = None) -> np.ndarray:

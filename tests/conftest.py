@@ -44,7 +44,7 @@ def counts(report) -> bool:
     return TORCH or "could not import" not in str(report.longrepr)
 
 
-_PLUMBING = ("methods", "multiprocess", "pipeline", "train", "training/test_placement.py")
+_PLUMBING = ("backbones/test_toy.py", "methods", "multiprocess", "pipeline", "train", "training/test_placement.py")
 """Tests of what is done with numbers more than of numbers: these, and the programs that they start, are compiled
 without LLVM's expensive passes, which is faster (a step's tests took 0.63 of the CPU time, the pipeline's 0.78). All
 others are compiled as users' programs are."""
@@ -92,9 +92,11 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def words():
-    """A tokenizer of whole words, as the mini world's is: no word mark, unknown words become <unk>."""
+    """A T5 of whole words, as the mini world's is: no word mark, unknown words become <unk>."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+
+    from dawgen_jax.backbones.t5.format import T5Format
 
     pieces = ["<pad>", "</s>", "<unk>", "the", "dog", "cat", "runs", "sleeps", "not", "yes", "no", "neutral", "maybe",
               "and", "are", "equivalent", "?", "hypothesis", ":", "premise", "answer", "question", "sentence", "7",
@@ -102,14 +104,15 @@ def words():
     tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
+    return T5Format(PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
-        extra_special_tokens=["<extra_id_0>", "<extra_id_1>"])
+        extra_special_tokens=["<extra_id_0>", "<extra_id_1>"]), 32)
 
 
 @pytest.fixture(scope="session")
 def t5(shared):
-    """The real T5 tokenizer; for tests with the marker `shared`."""
-    from dawgen_jax.backbones.tokenizer import load_tokenizer
+    """Tokens and templates of the real T5; for tests with the marker `shared`."""
+    from dawgen_jax.backbones.t5.format import T5Format
+    from dawgen_jax.backbones.tokens import read_tokenizer
 
-    return load_tokenizer(shared / "tokenizer")
+    return T5Format(read_tokenizer(shared / "tokenizer"), 32128)

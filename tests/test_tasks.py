@@ -6,7 +6,7 @@ import math
 import pytest
 
 from dawgen_jax.config import digest
-from dawgen_jax.errors import ConfigError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.tasks import SEVEN
 
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -75,9 +75,28 @@ def test_fields_that_do_not_fit_are_named(field, value):
 
 
 def test_single_texts_and_a_field_that_keys_of_artefacts_do_not_know():
-    single = dataclasses.replace(SEVEN["RTE"], template="{text} It was <mask>.")
+    single = dataclasses.replace(SEVEN["RTE"], template="{text} It was <mask>.", causal=None)
     assert (single.fields, single.bare) == (("text",), "{text}")
     for template in ("{text} {sentence2} <mask>", "{text} {text} <mask>", "<mask>", "{label} <mask>"):
         with pytest.raises(ConfigError, match=r"Task\.template = "):
             dataclasses.replace(SEVEN["RTE"], template=template)
-    assert digest(SEVEN["RTE"]) == "6c7d87325d09"  # source prompts are found by it
+    fields = dataclasses.asdict(SEVEN["RTE"])
+    assert fields.pop("causal") and digest(fields) == "6c7d87325d09"  # source prompts are found by it
+
+
+def test_completions_for_causal_models():
+    assert all(task.completion == task.causal for task in SEVEN.values())
+    pair = dataclasses.replace(SEVEN["RTE"], causal=None)
+    for template, derived in (("{sentence1} <mask> {sentence2}", "{sentence1}\n{sentence2}\n<prompt>Answer:<mask>"),
+                              (pair.template, "hypothesis: {sentence2} premise: {sentence1}<prompt> answer:<mask>"),
+                              ("{sentence1} {sentence2}", "{sentence1}\n{sentence2}\n<prompt>Answer:<mask>")):
+        assert dataclasses.replace(pair, template=template).completion == (derived, ("yes", "no"))
+    with pytest.raises(UserError, match=r"does not end with <mask>.* move <mask> there \(own.template\)"):
+        dataclasses.replace(pair, template="{sentence1} {sentence2} It was <mask>.").completion  # noqa: B018
+    for template, words in (("{sentence1} {sentence2} <prompt><mask>.", ("Yes", "No")),
+                            ("{sentence1} <prompt>{sentence2} <mask>", ("Yes", "No")),
+                            ("{sentence1} {sentence2} <mask>", ("Yes", "No")),
+                            ("{sentence1} {sentence2} <prompt> <prompt><mask>", ("Yes", "No")),
+                            ("{sentence1} {sentence2} <prompt><mask>", ("Yes",))):
+        with pytest.raises(ConfigError, match=r"Task\.causal = "):
+            dataclasses.replace(pair, causal=(template, words))

@@ -7,144 +7,14 @@ Prints kind, head, parameter counts, stored dtypes and agreement with the tokeni
 status is 1: 1e-4 of the largest logit and of the largest gradient, and no token that differs at a gap above 1e-4.
 """
 
-import collections
-import importlib.util
 import json
 import pathlib
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from dawgen_jax import prng
-from dawgen_jax.backbones.base import Work
-from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.backbones.t5 import convert, model
-from dawgen_jax.backbones.t5.engine import Decoder
-from dawgen_jax.backbones.tokenizer import read_tokenizer, sentinel_id
+from dawgen_jax.backbones import registry
 from dawgen_jax.errors import UserError
-from dawgen_jax.io.files import open_tensors
 from dawgen_jax.io.terminal import printable
 from train import cli
-
-TOLERANCE = 1e-4
-STEPS, LENGTH, PROMPT = 8, 12, 4
-
-
-def describe(folder: pathlib.Path, config, theta) -> dict:
-    """Kind, head, counts and stored dtypes."""
-    stored = collections.Counter()
-    for file in folder.glob("*.safetensors"):
-        with open_tensors(file) as tensors:
-            stored.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
-    kind = config.model_type if config.model_type != "t5" else "v1.1" if config.gated else "v1.0"
-    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in theta.items()}
-    return {
-        "kind": kind,
-        "feed_forward": ("gated-" if config.gated else "") + config.activation,
-        "head": "tied" if config.tied_head else "untied",
-        "scaled_head": config.scale_decoder_outputs,
-        "layers": [config.num_layers, config.num_decoder_layers],
-        "width": config.d_model,
-        "vocabulary": config.vocab_size,
-        "parameters": {"total": sum(counts.values()), **counts},
-        "stored": dict(stored),
-    }
-
-
-def tokenizer_report(folder: pathlib.Path, config) -> dict:
-    """Whether the tokenizer in ``folder`` fits the model: its size, special tokens, first sentinel and unused rows."""
-    # A tokenizer of bytes (byt5) has no vocabulary to store beside its configuration.
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
-        return {"found": False, "agrees": True}
-    tokenizer = read_tokenizer(folder)
-    agrees = len(tokenizer) <= config.vocab_size
-    agrees &= tokenizer.pad_token_id == config.pad_id and tokenizer.eos_token_id == config.eos_id
-    try:
-        sentinel = sentinel_id(tokenizer)
-    except UserError:
-        sentinel = None
-    agrees &= sentinel is not None and sentinel < config.vocab_size
-    return {
-        "found": True,
-        "agrees": agrees,
-        "tokens": len(tokenizer),
-        "unused_rows": config.vocab_size - len(tokenizer),
-        "pad": tokenizer.pad_token_id,
-        "eos": tokenizer.eos_token_id,
-        "sentinel": sentinel,
-    }
-
-
-def compare(folder: pathlib.Path, config, theta) -> dict:
-    """Largest differences from PyTorch on random tokens and a random soft prompt."""
-    import torch
-    import transformers
-
-    # Nothing but safetensors is read, no code of the directory runs, and nothing is fetched.
-    oracle = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True)
-    oracle = oracle.eval().requires_grad_(False)
-    if config.model_type == "umt5":
-        # Before 5.24, transformers 5 forced the flag, with which its umt5 scales, to True whatever config.json said.
-        oracle.config.tie_word_embeddings = config.scale_decoder_outputs
-    draw = np.random.default_rng(0)
-    source = draw.integers(3, config.vocab_size, (3, LENGTH))
-    mask = np.arange(LENGTH)[None] < np.array([[LENGTH], [5], [8]])
-    target = draw.integers(3, config.vocab_size, (3, STEPS))
-    inputs = np.pad(target, ((0, 0), (1, 0)), constant_values=config.decoder_start_id)[:, :-1]
-    rows = np.asarray(theta["embedding"])[draw.integers(3, config.vocab_size, PROMPT)]
-
-    def loss_fn(prompt):
-        text = model.embed(theta, source, config=config)
-        embeddings = jnp.concatenate([jnp.broadcast_to(prompt[None], (3, *prompt.shape)), text], axis=1)
-        seen = jnp.concatenate([jnp.ones((3, PROMPT), bool), mask], axis=1)
-        encoded = model.encode(theta, embeddings, seen, config=config)
-        hidden = model.decode(theta, inputs, encoded, seen, config=config)
-        scores = model.logits(theta, hidden, config=config)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(scores), target[..., None], -1)), scores
-
-    with jax.default_matmul_precision("highest"):
-        (_, scores), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(jnp.asarray(rows))
-        greedy_tokens = greedy_difference(oracle, config, theta, source, mask)
-    prompt = torch.tensor(rows, requires_grad=True)
-    embeddings = torch.cat([prompt.expand(3, -1, -1), oracle.get_input_embeddings()(torch.tensor(source))], 1)
-    seen = torch.cat([torch.ones(3, PROMPT), torch.tensor(mask)], 1).long()
-    out = oracle(inputs_embeds=embeddings, attention_mask=seen, decoder_input_ids=torch.tensor(inputs),
-                 labels=torch.tensor(target))
-    out.loss.backward()
-
-    def relative(ours, theirs):
-        return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
-
-    return {
-        "logits": relative(scores, out.logits.detach().numpy()),
-        "prompt_gradient": relative(gradient, prompt.grad.numpy()),
-        "greedy_tokens": greedy_tokens,
-    }
-
-
-def greedy_difference(oracle, config, theta, source, mask) -> int:
-    """Rows whose cached greedy tokens first differ from PyTorch's at a gap between the two best scores above 1e-4."""
-    import torch
-
-    def embed_fn(theta, prompts, rows):
-        return model.embed(theta, rows.source, config=config), rows.mask
-
-    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False, draw=False)
-    work = [Work(0, i, row[seen], None, Sampling(max_new_tokens=STEPS)) for i, (row, seen) in
-            enumerate(zip(source, mask, strict=True))]  # fmt: skip
-    wrong = 0
-    for sample in decoder.generate(theta, None, work, prng.key(0)):
-        text = np.append(sample.tokens, [config.eos_id] * sample.finished).astype(int)
-        inputs = np.append(config.decoder_start_id, text[:-1])[None]
-        tokens = torch.tensor(work[sample.index].source[None])
-        scores = oracle(input_ids=tokens, decoder_input_ids=torch.tensor(inputs)).logits[0].numpy()
-        scores[:, config.pad_id] = -np.inf
-        gaps = scores.max(-1) - scores[np.arange(len(text)), text]
-        wrong += bool((gaps > TOLERANCE).any())
-    return wrong
 
 
 def main(argv: list[str]) -> None:
@@ -154,22 +24,14 @@ def main(argv: list[str]) -> None:
     if len(folders) != 1:
         raise UserError("Usage: python -m train.check_backbone DIR [--json]")
     folder = pathlib.Path(folders[0])
-    config, theta = convert.load(folder)
-    report = {"path": str(folder), **describe(folder, config, theta), "tokenizer": tokenizer_report(folder, config)}
-    good = report["tokenizer"]["agrees"]
-    if importlib.util.find_spec("torch") is None:
-        report["pytorch"] = "not installed: nothing compared (pip install 'dawgen-jax[parity]')"
-    else:
-        report["pytorch"] = compare(folder, config, theta)
-        good &= all(value <= TOLERANCE for value in report["pytorch"].values())
-    report["passed"] = good
+    report = registry.family_of(folder).check(folder)
     if "--json" in argv:
         print(json.dumps(report))
     else:
         for name, value in report.items():
             parts = value if isinstance(value, dict) else {"": value}
             print(f"{name:13}", printable(", ".join(f"{key} {part}".strip() for key, part in parts.items())))
-    if not good:
+    if not report["passed"]:
         sys.exit(1)
 
 

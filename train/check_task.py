@@ -11,7 +11,9 @@ from collections import Counter
 
 import numpy as np
 
-from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Format
+from dawgen_jax.backbones.templates import MASK
 from dawgen_jax.config import Config
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
@@ -30,17 +32,18 @@ def _line(name: str, text: str) -> None:
     print(f"{name:12}", printable(text))
 
 
-def show(given: TaskData, found: Examined, config: Config, tokenizer) -> None:
+def show(given: TaskData, found: Examined, config: Config, tokens: Format) -> None:
     """Print a task's classes, words, lengths and examples."""
     task = given.task
     for name, examples in (("pool", given.pools.train), ("test", given.test)):
         counts = Counter(example.label for example in examples)
         _line(name, f"{len(examples)} examples: " + ", ".join(f"{label} {counts[label]}" for label in task.labels))
     _line("few shots", f"{given.k} a class to tune on, {given.k} for dev; seeds {', '.join(map(str, config.seeds))}")
-    words = [f"{label} = '{word}'" for label, word in zip(task.labels, task.label_words, strict=True)]
-    tokens = [f" (token {number})" for number in found.word_ids] or [""] * len(words)
-    _line("label words", ", ".join(map("".join, zip(words, tokens, strict=True))))
-    _line("template", task.template)
+    template, label_words = tokens.wording(task)
+    words = [f"{label} = '{word}'" for label, word in zip(task.labels, label_words, strict=True)]
+    places = [f" (token {number})" for number in found.word_ids] or [""] * len(words)
+    _line("label words", ", ".join(map("".join, zip(words, places, strict=True))))
+    _line("template", template)
     _line("phrases", "; ".join(f"{label}: '{front}' ... '{middle}'" for label, (front, middle) in
                                zip(task.labels, task.phrases, strict=True)))
     if found.rows:
@@ -50,7 +53,7 @@ def show(given: TaskData, found: Examined, config: Config, tokenizer) -> None:
         labels = [example.label for example in given.pools.train]
         for label in task.labels:
             row = found.rows[labels.index(label)]
-            _line("example", f"{label}, {len(row)} tokens: {tokenizer.decode(row)}")
+            _line("example", f"{label}, {len(row)} tokens: {tokens.tokenizer.decode(row)}")
     if given.sentences:
         front = f"the first from '{given.sentences[0]}'" if given.sentences[0] else "from the label alone"
         _line("generator", f"at most {len(given.sentences)} samples a label are tried, {front}")
@@ -80,8 +83,9 @@ def main(argv: list[str]) -> None:
         print(printable(name))
         given = read_task(name, config, generates=writes)
         found = examine(given, config)
-        show(given, found, config, load_tokenizer(backbone_folder(config.classifier.backbone.path)))
-        if found.word_ids and "<mask>" in given.task.template:
+        tokens = registry.read_format(backbone_folder(config.classifier.backbone.path))
+        show(given, found, config, tokens)
+        if found.word_ids and MASK in tokens.wording(given.task)[0]:
             _line("zero-shot", zero_shot(given, config))
         for warning in found.warnings:
             _line("warning", warning)

@@ -20,6 +20,7 @@ Exits with status 2 where a step fits no mesh.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import os
@@ -28,10 +29,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.convert import read_object
-from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, SIZES, TRAINING, Passes, operations
-from dawgen_jax.config import Config, MeshConfig
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Model
+from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
@@ -121,62 +121,53 @@ def meshes_of(count: int, asked: MeshConfig) -> list[MeshConfig]:
     return [MeshConfig(fsdp, tensor) for fsdp, tensor in sorted(sizes)]
 
 
-def shape_of(config: Config, arguments: Arguments, role: str) -> T5Config:
-    """The backbone's shape: a size by name, or what config.json in its directory says.
+def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str]:
+    """The model and its storage dtype: a published shape by name, or what config.json in its directory says.
 
     Raises:
-      UserError: there is no such size, or config.json cannot be read or is no T5's.
+      UserError: there is no such shape, or config.json cannot be read or is of no known family.
     """
+    shapes = {name: make for family in registry.FAMILIES.values() for name, make in family.shapes.items()}
     stated = getattr(config, role).backbone
-    name = arguments.backbone or stated.path
-    if size := SIZES.get(pathlib.Path(name).name.removesuffix("-lm-adapt")):
-        if arguments.backbone:
-            return dataclasses.replace(size, dtype="bfloat16", scan_unroll=1, remat=True)
-        return dataclasses.replace(size, dtype=stated.dtype, scan_unroll=stated.scan_unroll, remat=stated.remat)
     if arguments.backbone:
-        raise ConfigError(f"--backbone {name}: must be one of {', '.join(SIZES)}; name a directory by "
+        stated = BackboneConfig(arguments.backbone, dtype="bfloat16", scan_unroll=1, remat=True)
+    if make := shapes.get(pathlib.Path(stated.path).name.removesuffix("-lm-adapt")):
+        return make(stated), stated.dtype
+    if arguments.backbone:
+        raise ConfigError(f"--backbone {arguments.backbone}: must be one of {', '.join(shapes)}; name a directory by "
                           f"--{role}.backbone.path.")
-    file = backbone_folder(stated.path) / "config.json"
-    try:
-        return T5Config.from_hugging_face(read_object(file), dtype=stated.dtype, scan_unroll=stated.scan_unroll,
-                                          remat=stated.remat)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    return registry.read_model(backbone_folder(stated.path), stated), stated.dtype
 
 
-def useful_operations(step: str, t5: T5Config, shapes: Shapes) -> float:
+def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
     """Operations that one run asks for on its real rows, nothing computed twice."""
     config, rows = shapes.config, shapes.rows(step)
     if step == GENERATOR:
         generator, meta = config.generator, config.generator.weighting == "meta"
         reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
         # Scores at Q; two transposes and a derivative along v of what is differentiated; value and gradient at Q'.
-        passes = FORWARD.times(shapes.labels) + BACKWARD.times(reached)
+        forward, backward = shapes.labels, reached
         if meta:
-            passes += (FORWARD + BACKWARD).times(shapes.labels) + (BACKWARD + BACKWARD).times(reached)
-        return rows * operations(t5, passes, source=shapes.source, target=generator.max_target_tokens,
-                                 logits=t5.vocab_size)
+            forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
+        pair = functools.partial(model.operations, inputs=shapes.source, outputs=generator.max_target_tokens)
+        return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
     if step == DECODING:
-        # The attention of one query is no matrix product to the compiler, so that its operations are not counted.
-        return rows * operations(t5, Passes(1, 0), source=0, target=1, logits=t5.vocab_size)
-    passes = FORWARD + BACKWARD if step == PROMPT else TRAINING
-    source = config.classifier.prompt_length + config.classifier.max_tokens
-    return rows * operations(t5, passes, source=source, target=2, logits=shapes.labels)
+        return rows * model.operations(inputs=0, outputs=1)
+    inputs = config.classifier.prompt_length + config.classifier.max_tokens
+    return rows * model.operations(inputs=inputs, trained="prompt" if step == PROMPT else "all")
 
 
-def attempt(step: str, t5: T5Config, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float, chip: Chip
-            ) -> Tried:
+def attempt(step: str, model: Model, dtype: str, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float,
+            chip: Chip) -> Tried:
     """Compile a step for a mesh, where what stays on a chip leaves room."""
     import jax
 
-    from dawgen_jax.backbones.t5.model import abstract
-    from dawgen_jax.backbones.t5.seam import T5
     from dawgen_jax.training.placement import Placement, make_mesh
 
     placement = Placement(make_mesh(0, mesh, among=devices))
     sizes = (placement.mesh.shape["data"], mesh.fsdp, mesh.tensor)
-    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, t5.dtype), abstract(t5))
-    held, lower = programs.lower(step, T5(t5, mask_id=t5.vocab_size - 1), theta, shapes, placement)
+    theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), model.abstract())
+    held, lower = programs.lower(step, model, theta, shapes, placement)
     if held > gib * GIB:
         return Tried(sizes, None, f"parameters and state alone are {held / GIB:.1f} GiB", math.inf, 0.0)
     try:
@@ -238,17 +229,18 @@ def main(argv: list[str]) -> None:
     tasks = [find_task(name, config) for name in config.tasks]
     shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
     where = arguments.topology or f"{len(devices)} local {devices[0].platform} devices"
-    backbones = {role: shape_of(config, arguments, role) for role in ("generator", "classifier")}
+    backbones = {role: backbone_of(config, arguments, role) for role in ("generator", "classifier")}
     label = arguments.backbone or config.classifier.backbone.label
-    print(f"\n{label} ({backbones['classifier'].dtype}) on {where}, {gib:.4g} GiB a chip; {shapes.labels} labels, "
+    print(f"\n{label} ({backbones['classifier'][1]}) on {where}, {gib:.4g} GiB a chip; {shapes.labels} labels, "
           f"{len(config.seeds)} seeds ({shapes.seeds} of the classifier together)\n\n"
           "| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | useful | GB moved | ms "
           "| MB sent |\n|---|---|---|---|---|---|---|---|")
     failed = []
     for step in arguments.steps:
-        t5 = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
-        tries = [attempt(step, t5, shapes, devices, mesh, gib, chip) for mesh in meshes_of(len(devices), config.mesh)]
-        best, useful = _best(tries), useful_operations(step, t5, shapes)
+        model, dtype = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
+        tries = [attempt(step, model, dtype, shapes, devices, mesh, gib, chip)
+                 for mesh in meshes_of(len(devices), config.mesh)]
+        best, useful = _best(tries), useful_operations(step, model, shapes)
         for tried in tries:
             print(_row(step, tried, tried is best, useful, len(devices)), flush=True)
         if best is None:

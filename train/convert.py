@@ -7,15 +7,11 @@ copied; a lone spiece.model is turned into tokenizer.json.
 """
 
 import pathlib
-import shutil
-import tempfile
 
-import jax
 import numpy as np
-from safetensors.numpy import save_file
 
-from dawgen_jax.backbones.t5 import convert
-from dawgen_jax.backbones.tokenizer import read_tokenizer
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.tokens import read_tokenizer
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import printable
 from train import cli
@@ -69,28 +65,13 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{target}: holds a checkpoint already; name another directory.")
     if not (source / "config.json").is_file():
         raise UserError(f"{source / 'config.json'}: no such file; give a Hugging Face directory.")
-    tensors = read_bin(source)
-    repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
-        tensors["lm_head.weight"], tensors["shared.weight"])
-    if convert.read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
-        # Old files repeat a tied head; without it the loader sees that it is tied.
-        del tensors["lm_head.weight"]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        aside = pathlib.Path(folder)
-        tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        save_file(tensors, aside / "model.safetensors")
-        shutil.copyfile(source / "config.json", aside / "config.json")
-        try:
-            config, theta = convert.load(aside)
-        except UserError as error:
-            raise UserError(str(error).replace(folder, str(source))) from None
+    family, tensors = registry.family_of(source), read_bin(source)
     lone = (source / "spiece.model").is_file() and not (source / "tokenizer.json").is_file()
     tokenizer = read_tokenizer(source) if lone else None  # before anything is written, as it may be broken
-    convert.save(target, config, theta, dtype=dtype, tokenizer_from=source)
+    parameters = family.convert(tensors, source, target, dtype)
     if tokenizer:
         tokenizer.save_pretrained(target)
-    print(f"{printable(target)}: {sum(leaf.size for leaf in jax.tree.leaves(theta)):,} parameters as {dtype}")
+    print(f"{printable(target)}: {parameters:,} parameters as {dtype}")
 
 
 if __name__ == "__main__":

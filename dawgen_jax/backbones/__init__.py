@@ -1,1 +1,1 @@
-"""What every backbone offers, and T5, the first that does."""
+"""What a family of backbones offers, what families share, and the families."""

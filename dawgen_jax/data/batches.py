@@ -1,6 +1,6 @@
 """Rectangular batches of token ids, as plain NumPy, deterministic in (seed, step).
 
-Axes: B batch, T encoder tokens, U decoder tokens; leading axes (S sources, K seeds) stack them.
+Axes: B batch, T input tokens, U target tokens; leading axes (S sources, K seeds) stack them.
 
 Which examples stand in a batch is a function of (seed, step) alone and not of the batches before: a run that was
 stopped goes on with the same batches, and every process computes the same global batch.
@@ -26,7 +26,7 @@ class ClassifierBatch(NamedTuple):
     """Templated pairs for the classifier (or any stack of them on leading axes).
 
     Attributes:
-      tokens: int32 [B, T] encoder token ids, the mask as <extra_id_0>, end of sequence last, padded with 0.
+      tokens: int32 [B, T] token ids of the backbone's input, padded with 0.
       mask: bool [B, T] True at tokens.
       label: int32 [B] position in ``Task.labels``.
       weight: float32 [B] weight of the example in the loss; 0 pads a batch to its rectangle.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.backbones.base import Backbone, Model
-from dawgen_jax.backbones.tokenizer import batch_ids
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import rectangle
 from dawgen_jax.evaluation.predict import length_batches
@@ -35,7 +34,7 @@ def _compiled(model: Model, placement: Placement) -> Callable:
 
 def features(sentences: Sequence[str], backbone: Backbone, placement: Placement, *, batch_size: int = 64
              ) -> np.ndarray:
-    """The mean of a backbone's input states over the tokens of each sentence and its end of sequence.
+    """The mean of a backbone's input states over the tokens of each sentence, as a generator reads it.
 
     Args:
       sentences: N of them; tokens after the 127th are cut.
@@ -46,8 +45,8 @@ def features(sentences: Sequence[str], backbone: Backbone, placement: Placement,
     Returns:
       float32 [N, H].
     """
-    tokenizer, compiled = backbone.tokenizer, _compiled(backbone.model, placement)
-    rows = [[*ids[:_TOKENS - 1], tokenizer.eos_token_id] for ids in batch_ids(tokenizer, list(sentences))]
+    compiled = _compiled(backbone.model, placement)
+    rows = backbone.format.source_rows(list(sentences), 0, _TOKENS - 1).rows
     tokens, mask = rectangle(rows, _MULTIPLE)
     data = ClassifierBatch(tokens, mask, np.zeros(len(rows), np.int32), np.ones(len(rows), np.float32))
     result = np.zeros((len(rows), backbone.model.width), np.float32)

@@ -1,10 +1,10 @@
 """Scores of sentence 2 under label prompts: log-probabilities, raw logits and states of gold tokens.
 
-The encoder reads [Q_l ; sentence 1 ; infix_l ; end of sequence], the decoder is teacher forced on sentence 2 and its
-end of sequence. Log-probabilities never hold [rows, U, V] logits: log Pr = gold logit - log sum exp, and the second
-is taken some tokens at a time, together (where a derivative is wanted) with its gradient, one row of width H a token.
+The model reads [Q_l ; sentence 1 ; infix_l] and is teacher forced on sentence 2 and its end of sequence.
+Log-probabilities never hold [rows, U, V] logits: log Pr = gold logit - log sum exp, and the second is taken some tokens
+at a time, together (where a derivative is wanted) with its gradient, one row of width H a token.
 
-Departure: the prompt stands at the input of the encoder, where FewGen has keys and values at every layer.
+Departure: the prompt stands at the model's input, where FewGen has keys and values at every layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOGITS_AT_ONCE = 2**23
 
 
 def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: range, *, model: Model) -> jax.Array:
-    """Decoder states Z of each example under some of the label prompts.
+    """States Z of each example under some of the label prompts.
 
     Args:
       label_prompts: Q, {'prompt': [L, P, H], 'infix': [L, I, H]}.
@@ -35,7 +35,7 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
       model: the backbone.
 
     Returns:
-      [len(shifts), B, U, H] after the decoder's final norm, before any head scaling.
+      [len(shifts), B, U, H] after the final norm, before any head scaling.
     """
     number = len(shifts)
     # Rows b * number + k keep each example on its own device when the batch is sharded.

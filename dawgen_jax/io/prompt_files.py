@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,29 +74,28 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _finite(path, _safetensors(path))
 
 
-def save_adapter(folder: pathlib.Path, prompt: np.ndarray, base: str) -> None:
-    """Write a PEFT adapter that puts ``prompt`` in front of the encoder's input, as this project does.
+def save_adapter(folder: pathlib.Path, prompt: np.ndarray, base: str, fields: Mapping[str, Any]) -> None:
+    """Write a PEFT adapter that puts ``prompt`` in front of the model's input.
 
     Args:
       folder: an existing folder.
       prompt: [P, H].
       base: name or path of the model it was tuned on.
+      fields: of its configuration that depend on the kind of model, among them 'task_type'.
     """
     rows, width = prompt.shape
     _save(folder / _WEIGHTS, {_TENSOR: prompt}, "pt")
     write_json(folder / _CONFIG, {
-        "peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM", "base_model_name_or_path": base,
+        "peft_type": "PROMPT_TUNING", "base_model_name_or_path": base,
         "inference_mode": True, "num_virtual_tokens": rows, "token_dim": width,
-        # Unset, PEFT takes 2 for this task type: rows for the decoder, which would be missing.
-        "num_transformer_submodules": 1,
         # Any other start would have PEFT look for a tokenizer before it reads the rows.
-        "prompt_tuning_init": "RANDOM"})
+        "prompt_tuning_init": "RANDOM", **fields})
 
 
-def adapter_base(folder: pathlib.Path) -> str:
-    """The model that a PEFT adapter names as its base; empty where the folder is none or names none."""
+def adapter_base(folder: pathlib.Path) -> tuple[str, str]:
+    """The base model and the task type that a PEFT adapter names; empty if it names none, or there is no adapter."""
     values = _adapter_config(folder) if (folder / _CONFIG).is_file() else {}
-    return str(values.get("base_model_name_or_path") or "")
+    return str(values.get("base_model_name_or_path") or ""), str(values.get("task_type") or "")
 
 
 def _save(path: pathlib.Path, arrays: dict, kind: str) -> None:
@@ -148,12 +148,14 @@ def _adapter_config(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _adapter(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """The rows that PEFT puts in front of the encoder's input: the first of its matrix."""
+    """The rows that PEFT puts in front of the model's input: the first of its matrix."""
     path, config = folder / _CONFIG, _adapter_config(folder)
-    for field, allowed in (("peft_type", ("PROMPT_TUNING",)), ("task_type", ("SEQ_2_SEQ_LM", None))):
-        if config.get(field) not in allowed:
-            raise UserError(f"{path}: {field} is {shown(config.get(field))}, not '{allowed[0]}'; only prompt "
-                            "tuning of an encoder-decoder can be read.")
+    kind, task = config.get("peft_type"), config.get("task_type")
+    if kind != "PROMPT_TUNING":
+        raise UserError(f"{path}: peft_type is {shown(kind)}, not 'PROMPT_TUNING'; only prompt tuning can be read.")
+    if task is not None and not str(task).endswith("_LM"):
+        raise UserError(f"{path}: task_type is {shown(task)}; only prompts of language models (task types that end in "
+                        "_LM) can be read.")
     pickled = not (folder / _WEIGHTS).is_file() and (folder / _PICKLED).is_file()
     file = folder / (_PICKLED if pickled else _WEIGHTS)
     arrays = _torch(file) if pickled else _safetensors(file)

@@ -99,7 +99,7 @@ class Trained:
     Attributes:
       name: for people.
       init: ``(backbone, config, num_labels, prompt [P, H], seed) -> params``, on the host.
-      scores: ``(params, theta, batch, *, model, label_ids, config) -> [B, L]``, class scores.
+      scores: ``(params, theta, batch, *, model, label_ids, config, tail) -> [B, L]``, class scores.
       optimiser: ``(config, num_steps, rate) -> transform`` of one gradient, after aggregation.
       fields: of ``ClassifierConfig``, that these read.
       rate: the config field that a user lowers where a loss is not finite.

@@ -23,9 +23,9 @@ _PROMPT_FIELDS = ("prompt_length", "prompt_init", "learning_rate", "factored", "
 _WEIGHT_FIELDS = ("fine_tuning.learning_rates", "fine_tuning.weight_decay", "fine_tuning.clip_norm")
 
 
-def _prompt_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids, config):
+def _prompt_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids, config, tail=None):
     del config
-    return class_scores(prompt, theta, batch, model=model, label_ids=label_ids)
+    return class_scores(prompt, theta, batch, model=model, label_ids=label_ids, tail=tail)
 
 
 PROMPT = Trained(
@@ -39,7 +39,7 @@ PROMPT = Trained(
 """The soft prompt [P, H], with Adafactor."""
 
 
-def head_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids=(), config=None):
+def head_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids=(), config=None, tail=None):
     """Scores of a new linear head on the input's summary: ``h W`` with h [B, H] and W [H, L].
 
     Args:
@@ -47,12 +47,12 @@ def head_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, la
       theta: not read.
       batch: [B, T], without a template.
       model: the backbone.
-      label_ids, config: not read.
+      label_ids, config, tail: not read.
 
     Returns:
       float32 [B, L].
     """
-    del theta, label_ids, config
+    del theta, label_ids, config, tail
     embeddings = model.embed(params["theta"], batch.tokens)
     return model.summary_states(params["theta"], embeddings, batch.mask).astype(jnp.float32) @ params["head"]
 
@@ -79,10 +79,10 @@ WEIGHTS_AND_HEAD = Trained(
 is off (the frozen backbone has none here), and each of the learning rates is tried, the best on dev kept."""
 
 
-def _template_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids, config):
+def _template_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids, config, tail=None):
     del theta, config
     prompt = params.get("prompt", jnp.zeros((0, model.width)))
-    return class_scores(prompt, params["theta"], batch, model=model, label_ids=label_ids)
+    return class_scores(prompt, params["theta"], batch, model=model, label_ids=label_ids, tail=tail)
 
 
 WEIGHTS = Trained(
@@ -119,9 +119,9 @@ WEIGHTS_AND_PROMPT = Trained(
 
 
 def _low_rank_scores(factors: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids,
-                     config: ClassifierConfig):
+                     config: ClassifierConfig, tail=None):
     merged = lora.merge(theta, factors, config.lora.alpha / config.lora.rank)
-    return class_scores(jnp.zeros((0, model.width)), merged, batch, model=model, label_ids=label_ids)
+    return class_scores(jnp.zeros((0, model.width)), merged, batch, model=model, label_ids=label_ids, tail=tail)
 
 
 def _low_rank_start(backbone: Backbone, config: ClassifierConfig, num_labels: int, prompt, seed: int) -> dict:

@@ -190,7 +190,7 @@ class AlignmentBatch(NamedTuple):
 
 
 def optima_loss(params: dict, theta, batch: AlignmentBatch, *, model: Model, label_ids: tuple[int, ...],
-                config: TransferConfig):
+                config: TransferConfig, tail: int | None = None):
     """OPTIMA's loss of a batch.
 
     With class scores s(x), answer states h(x), embeddings x of the source's tokens, x* = x + delta and D the
@@ -210,6 +210,7 @@ def optima_loss(params: dict, theta, batch: AlignmentBatch, *, model: Model, lab
       model: the backbone.
       label_ids: label words, the same for source and target.
       config: optima_radius (r) and optima_domain_weight (w) are read.
+      tail: how many tokens of a row stand behind the prompt; None puts it in front.
 
     Returns:
       A scalar.
@@ -220,7 +221,7 @@ def optima_loss(params: dict, theta, batch: AlignmentBatch, *, model: Model, lab
       Ganin et al.: Domain-Adversarial Training of Neural Networks, https://arxiv.org/abs/1505.07818, 2016.
     """
     source, target = batch.source, batch.target
-    forward = functools.partial(_forward, theta=theta, model=model, label_ids=label_ids)
+    forward = functools.partial(_forward, theta=theta, model=model, label_ids=label_ids, tail=tail)
     scores, states = forward(params["prompt"], source)
     _, target_states = forward(params["prompt"], target)
     clean = jax.lax.stop_gradient(jax.nn.log_softmax(scores, axis=-1))
@@ -247,12 +248,9 @@ def optima_loss(params: dict, theta, batch: AlignmentBatch, *, model: Model, lab
             + weighted_mean(recognised(target_states, 0), target.weight))
 
 
-def _forward(prompt, batch: ClassifierBatch, *, theta, model: Model, label_ids, delta=None):
+def _forward(prompt, batch: ClassifierBatch, *, theta, model: Model, label_ids, tail, delta=None):
     """Class scores [B, L] and answer states [B, H], the tokens' embeddings moved by ``delta`` [B, T, H]."""
-    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model)
-    if delta is not None:
-        front = embeddings.shape[1] - delta.shape[1]
-        embeddings += jnp.pad(delta, ((0, 0), (front, 0), (0, 0))).astype(embeddings.dtype)
+    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model, tail=tail, delta=delta)
     states = model.answer_states(theta, embeddings, mask)
     return model.logits(theta, states, jnp.array(label_ids)), states
 
@@ -305,7 +303,7 @@ def optima_optimiser(config: Config) -> optax.GradientTransformation:
 
 def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone, data: SourceData, *, config: Config,
                         label_ids: tuple[int, ...], placement: Placement, seed: int, folder: pathlib.Path, title: str,
-                        metrics_log: MetricsLog) -> SourceTuned:
+                        metrics_log: MetricsLog, tail: int | None = None) -> SourceTuned:
     """Train a source prompt to the end, from the newest checkpoint in ``folder`` if there is one.
 
     Args:
@@ -320,6 +318,7 @@ def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone
       folder: where unfinished progress is kept.
       title: for the progress bar and for errors.
       metrics_log: takes a line an update.
+      tail: how many tokens of a row stand behind the prompt; None puts it in front.
 
     Returns:
       The prompt that is best on ``data.dev``; the start is a candidate.
@@ -330,17 +329,17 @@ def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone
     phase = kind.phase(config)
     if kind.unlabelled:
         return _align(phase, prompt, backbone, data, config=config, label_ids=label_ids, placement=placement,
-                      seed=seed, folder=folder, title=title, metrics_log=metrics_log)
+                      seed=seed, folder=folder, title=title, metrics_log=metrics_log, tail=tail)
     trained = _pretrained(config.transfer) if kind.labelled == "documents" else PROMPT
     tuned = tune(trained, prompt[None], backbone, {"source": [data.train]}, [data.dev], [phase],
                  config=config.classifier, label_ids=label_ids, placement=placement, seeds=(seed,), folder=folder,
-                 title=title, metrics_log=metrics_log)
+                 title=title, metrics_log=metrics_log, tail=tail)
     return SourceTuned(np.asarray(tuned.params)[0], float(tuned.accuracy[0]), int(tuned.step[0]))
 
 
 def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceData, *, config: Config,
            label_ids: tuple[int, ...], placement: Placement, seed: int, folder: pathlib.Path, title: str,
-           metrics_log: MetricsLog) -> SourceTuned:
+           metrics_log: MetricsLog, tail: int | None) -> SourceTuned:
     """OPTIMA's training."""
     if data.target is None or not len(data.target.label):
         raise UserError(f"{title}: OPTIMA needs examples of the target task; give it a training set.")
@@ -349,10 +348,11 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
     params = {"prompt": np.asarray(prompt, np.float32),
               "discriminator": {"kernel": random.uniform(-bound, bound, (width, 2)).astype(np.float32),
                                 "bias": random.uniform(-bound, bound, 2).astype(np.float32)}}
-    loss = functools.partial(optima_loss, model=backbone.model, label_ids=label_ids, config=config.transfer)
+    loss = functools.partial(optima_loss, model=backbone.model, label_ids=label_ids, config=config.transfer,
+                             tail=tail)
     tx = optima_optimiser(config)  # one source: nothing to aggregate
     dev = batches.pad_rows(data.dev, placement.rows(len(data.dev.label)))
-    scores = compiled_scores(PROMPT, classifier, backbone.model, label_ids, placement, shared=True)
+    scores = compiled_scores(PROMPT, classifier, backbone.model, label_ids, placement, shared=True, tail=tail)
 
     def evaluate(params) -> tuple[np.ndarray, dict]:
         scored = np.asarray(scores(params["prompt"][None], backbone.theta, dev))[0]

@@ -49,7 +49,7 @@ class Tuned(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def compiled_scores(trained: Trained, config: ClassifierConfig, model: Model, label_ids: tuple[int, ...],
-                    placement: Placement, *, shared: bool) -> Callable:
+                    placement: Placement, *, shared: bool, tail: int | None = None) -> Callable:
     """Compile class scores for K sets of parameters: ``(params [K, ...], theta, batch) -> [K, B, L]``.
 
     Args:
@@ -59,8 +59,9 @@ def compiled_scores(trained: Trained, config: ClassifierConfig, model: Model, la
       label_ids: label words.
       placement: devices.
       shared: one batch [B, ...] for all, or one for each, [K, B, ...].
+      tail: how many tokens of a row stand behind the prompt; None puts it in front.
     """
-    score = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
+    score = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config, tail=tail)
     many = jax.vmap(score, in_axes=(0, None, None if shared else 0))
     return placement.compile_score(many, batch_axis=0 if shared else 1, model=model)
 
@@ -86,9 +87,9 @@ def transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: fl
 
 @functools.lru_cache(maxsize=64)
 def compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
-                   label_ids: tuple[int, ...], placement: Placement) -> Callable:
+                  label_ids: tuple[int, ...], placement: Placement, tail: int | None = None) -> Callable:
     """The step of K seeds; arms with equal phases share one program."""
-    scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config)
+    scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config, tail=tail)
     step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
                              tx=transform(trained, phase, config, rate))
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2, model=model)
@@ -147,7 +148,8 @@ def _place(parts: Sequence[ClassifierBatch], size: int, seed: int, step: int) ->
 
 def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, dev: Sequence[ClassifierBatch],
          plan: Sequence[Phase], *, config: ClassifierConfig, label_ids: tuple[int, ...], placement: Placement,
-         seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog) -> Tuned:
+         seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog, tail: int | None = None
+         ) -> Tuned:
     """Train for each of K seeds through the phases of a method.
 
     Parameters are kept as best where their dev accuracy is strictly above all before; the start is a candidate. A
@@ -168,6 +170,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
       folder: where unfinished progress is kept.
       title: for the progress bar and for errors.
       metrics_log: takes a line an update.
+      tail: how many tokens of a row stand behind the prompt; None puts it in front.
 
     Raises:
       UserError: a loss or gradient is not finite.
@@ -178,7 +181,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     rates = value_of(config, trained.rates) if trained.rates else (0.0,)
     run = functools.partial(
         _run, trained, backbone=backbone, data=data, dev=dev, plan=plan, config=config, label_ids=label_ids,
-        placement=placement, seeds=seeds, folder=folder, title=title, metrics_log=metrics_log)
+        tail=tail, placement=placement, seeds=seeds, folder=folder, title=title, metrics_log=metrics_log)
     tuned, offset = None, 0
     for rate in rates:
         best = run(start, rate=rate, offset=offset)
@@ -204,11 +207,12 @@ def begin(starts: Sequence, *, tx: optax.GradientTransformation):
 
 def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
          dev: Sequence[ClassifierBatch], plan: Sequence[Phase], config: ClassifierConfig, label_ids: tuple[int, ...],
-         placement: Placement, seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog) -> Best:
+         tail: int | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path, title: str,
+         metrics_log: MetricsLog) -> Best:
     """All phases at one learning rate."""
     frozen = () if trained.weights else backbone.theta
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
-    scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False)
+    scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
     advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
     best, exact = None, str(float(rate)).removesuffix(".0")  # all digits: two rates share no folder
     for number, phase in enumerate(plan):
@@ -220,7 +224,7 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
         best = fit(
-            compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement),
+            compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement, tail),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
             lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
                                                         config.pad_multiple),

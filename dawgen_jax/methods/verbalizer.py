@@ -1,7 +1,7 @@
 """Classification with a verbalizer: class scores are label-word logits at the answer, the loss is over them alone.
 
-``s_y = logit(word_y)``, ``CE = -log softmax(s)_gold``, prediction ``argmax s``. The input is ``[prompt ; template]``;
-where the answer is read is the backbone's business.
+``s_y = logit(word_y)``, ``CE = -log softmax(s)_gold``, prediction ``argmax s``. The input is the template and a prompt
+in front of it or inside; where the answer is read is the backbone's business.
 
 Functions return per-example values; the mean over a batch is taken by the loss that a step differentiates.
 """
@@ -18,7 +18,8 @@ from dawgen_jax.data.batches import ClassifierBatch
 __all__ = ["class_scores", "cross_entropy", "prompt_loss", "weighted_mean"]
 
 
-def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...]):
+def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
+                 tail: int | None = None):
     """Class scores of a batch.
 
     Args:
@@ -27,11 +28,12 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
       batch: tokens and mask are read, [B, T].
       model: the backbone.
       label_ids: token ids of the L label words.
+      tail: how many tokens of a row stand behind the prompt; None puts it in front.
 
     Returns:
       float32 [B, L].
     """
-    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model)
+    embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model, tail=tail)
     return model.logits(theta, model.answer_states(theta, embeddings, mask), jnp.array(label_ids))
 
 

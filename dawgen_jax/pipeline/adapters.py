@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dawgen_jax import miniworld
+from dawgen_jax.backbones.base import Adapter
 from dawgen_jax.io import cards
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.prompt_files import save_adapter
@@ -28,56 +29,40 @@ __all__ = ["write_label_prompts", "write_prompt"]
 _LOAD = """\
 import torch
 from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import {auto_class}, AutoTokenizer
 
 base, adapter = {base}, "."
 tokenizer = AutoTokenizer.from_pretrained(base)
-model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), adapter).eval()
-"""
-_PREDICT = """
-template = {template}
-label_words = {words}
-mask = tokenizer("<extra_id_0>", add_special_tokens=False).input_ids[-1]
-word_ids = [tokenizer(word, add_special_tokens=False).input_ids[0] for word in label_words.values()]
-decoder = torch.tensor([[model.config.decoder_start_token_id, mask]])
-
-
-@torch.no_grad()
-def predict(**sentences):
-    text = template
-    for name, sentence in sentences.items():
-        text = text.replace("{{" + name + "}}", sentence)
-    scores = model(**tokenizer(text, return_tensors="pt"), decoder_input_ids=decoder).logits[0, -1, word_ids]
-    return list(label_words)[scores.argmax()]
+model = PeftModel.from_pretrained({auto_class}.from_pretrained(base), adapter).eval()
 """
 
 
-def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, task: Task | None = None,
-                 row: Row | None = None) -> None:
+def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: Adapter,
+                 task: Task | None = None, row: Row | None = None) -> None:
     """Write a classifier's prompt as a PEFT adapter with its card; made where it does not exist.
 
     Args:
       folder: to write into.
       prompt: [P, H].
       base: name or path of the frozen model it was tuned on.
+      adapter: how PEFT holds prompts of its family.
       task: its task; the card then shows how to predict.
       row: what was measured with it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(folder, prompt, base)
-    code = _load(base)
-    parts = [_intro(prompt, base, "It is put in front of the encoder's input; the model itself is not changed.")]
+    save_adapter(folder, prompt, base, adapter.config)
+    code = _load(base, adapter)
+    parts = [_intro(prompt, base, f"It is put in front of the {adapter.place}'s input; the model itself is not "
+                    "changed.")]
     if row:
         facts = {"task": row.task, "method": row.arm, "tuned on": row.backbone, "seed": row.seed,
                  "examples a class": row.k_shot, row.metric: f"{row.value:.4f} on {row.n_test} test examples",
                  **{name: row.extras[name] for name in ("dev_accuracy", "best_step") if name in row.extras}}
         parts.append(cards.table(("", ""), facts.items()))
     if task:
-        template = task.template.replace("<mask>", "<extra_id_0>")
-        code += _PREDICT.format(template=json.dumps(template), words=json.dumps(
-            dict(zip(task.labels, task.label_words, strict=True))))
-        parts.append("The class is the label word that the decoder prefers behind `<extra_id_0>`. Evaluation here cut "
-                     "the sentences of long inputs, which this code does not.\n")
+        predict, told = adapter.predict(task)
+        code += predict
+        parts.append(f"{told} Evaluation here cut the sentences of long inputs, which this code does not.\n")
     parts.append(_python(code))
     if row:
         parts += ["## Settings\n", cards.facts_block({
@@ -87,14 +72,15 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, task: Task
     _write_card(folder, name, base, "text-classification", parts)
 
 
-def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], base: str, labels: Sequence[str] = (),
-                        facts: Mapping[str, Any] | None = None) -> None:
+def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], base: str, adapter: Adapter,
+                        labels: Sequence[str] = (), facts: Mapping[str, Any] | None = None) -> None:
     """Write each label's prompt of a generator as a PEFT adapter, in a folder of its own: 0-NAME, 1-NAME, ...
 
     Args:
       folder: to write into.
       arrays: prompt [L, P, H] and infix [L, I, H].
       base: name or path of the frozen model.
+      adapter: how PEFT holds prompts of its family.
       labels: names; a folder without one is a number only.
       facts: for the cards.
     """
@@ -102,15 +88,16 @@ def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], 
         label = labels[position] if position < len(labels) else ""
         own = folder / "-".join(filter(None, (str(position), re.sub("[^A-Za-z0-9_]+", "_", label)[:40].strip("_"))))
         own.mkdir(parents=True, exist_ok=True)
-        save_adapter(own, prompt, base)
+        save_adapter(own, prompt, base, adapter.config)
         infix = len(arrays["infix"][position]) if "infix" in arrays else 0
         parts = [
             _intro(prompt, base, f"It makes the model write a second sentence of the label '{cards.escaped(label)}' "
                    "behind a first one: one of several prompts, one a label."),
-            f"**This is a part of the generator.** Its {infix} infix rows, which stand between the first sentence and "
-            "`</s>`, cannot be expressed as a PEFT adapter and are not used here; they are in `prompts.safetensors` "
+            f"**This is a part of the generator.** Its {infix} infix rows, which stand behind the first sentence, "
+            "cannot be expressed as a PEFT adapter and are not used here; they are in `prompts.safetensors` "
             f"(tensor `infix`, row {position}). Texts will differ from those of the whole generator.\n",
-            _python(_load(base) + '\nmade = model.generate(**tokenizer("A first sentence.", return_tensors="pt"))\n'),
+            _python(_load(base, adapter)
+                    + '\nmade = model.generate(**tokenizer("A first sentence.", return_tensors="pt"))\n'),
             *(["## Settings\n", cards.facts_block(facts)] if facts else []),
         ]
         _write_card(own, f"Generator prompt {position} {label}".strip(), base, "text2text-generation", parts)
@@ -122,11 +109,12 @@ def _intro(prompt: np.ndarray, base: str, use: str) -> str:
             f"{cards.escaped(base)}, tuned by dawgen-jax. {use}\n")
 
 
-def _load(base: str) -> str:
+def _load(base: str, adapter: Adapter) -> str:
     """Code that loads base and adapter; embedded backbones are folders of this package, and on no hub."""
     if base not in os.listdir(miniworld.BACKBONES) or os.path.isdir(base):
-        return _LOAD.format(base=json.dumps(base))
-    return "from dawgen_jax.miniworld import BACKBONES\n" + _LOAD.format(base=f"str(BACKBONES / {json.dumps(base)})")
+        return _LOAD.format(base=json.dumps(base), auto_class=adapter.auto_class)
+    return "from dawgen_jax.miniworld import BACKBONES\n" + _LOAD.format(
+        base=f"str(BACKBONES / {json.dumps(base)})", auto_class=adapter.auto_class)
 
 
 def _python(code: str) -> str:

@@ -20,8 +20,7 @@ import jax
 import numpy as np
 
 from dawgen_jax import prompts
-from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.backbones.tokenizer import word_start_ids
+from dawgen_jax.backbones.base import Adapter, Backbone
 from dawgen_jax.config import ClassifierConfig, Config, digest
 from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
@@ -38,7 +37,7 @@ from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline import adapters
-from dawgen_jax.pipeline.inputs import Encoded, TaskData
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
@@ -91,7 +90,7 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
         key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), given.digest,
                      backbone.digest, given.k,
                      given.split_digest(seed, full=method.full) if method.seeded else "", written,
-                     source.digest if source else "", given.digests["test"], seed)
+                     source.digest if source else "", given.digests["test"], seed, *wording_key(backbone.format, task))
         folder = artefact(job.root, "cells", f"{task.name}-{backbone.label}-{arm}-{seed}", key)
         variant = "+".join(filter(None, (method.variant, *(made.variants if made else ()))))
         cells.append(Cell(seed, split, made, source, settings, variant, folder, key))
@@ -152,12 +151,13 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     if method.demonstrations:
         (cell,) = cells
         data, count = demonstration_arrays(
-            backbone.tokenizer, given.task, cell.split.train, given.test, config.demonstration_tokens,
+            backbone.format, given.task, cell.split.train, given.test, config.demonstration_tokens,
             config.pad_multiple, cell.seed, pair_tokens=config.max_tokens)
         extras[0]["demonstrations"] = count
     else:
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
-    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True)
+    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True,
+                             tail=encoded.tail)
     predicted = predict(scores, job.placement.put(tuned.params, backbone.model),
                         () if trained.weights else backbone.theta, data,
                         size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
@@ -177,7 +177,8 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         stored = Stored(given.task, method, config, backbone.digest, kept)
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
         finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
-                                              stored=stored if can_be_stored(method) else None))
+                                              stored=stored if can_be_stored(method) else None,
+                                              adapter=backbone.format.adapter))
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
@@ -191,7 +192,7 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
     return tune(method.trains, _starts(job, encoded, cells), backbone, data, dev,
                 method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
-                placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
+                tail=encoded.tail, placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
                 title=f"{given.task.name} {arm}", metrics_log=log)
 
 
@@ -206,7 +207,7 @@ def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell]) -> np.ndarray:
 def start_prompt(backbone: Backbone, config: ClassifierConfig, seed: int) -> np.ndarray:
     """The prompt [P, H] of vocabulary rows that tuning starts from, the first ones or drawn by ``seed``."""
     return prompts.vocabulary_prompt(
-        backbone.theta, word_start_ids(backbone.tokenizer), config.prompt_length, model=backbone.model,
+        backbone.theta, backbone.format.word_start_ids(), config.prompt_length, model=backbone.model,
         seed=None if config.prompt_init == "vocabulary" else seed)
 
 
@@ -246,11 +247,12 @@ def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, pred
 
 
 def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],
-          stored: Stored | None) -> None:
+          stored: Stored | None, adapter: Adapter) -> None:
     if stored:
         write_classifier(folder, stored)
         if isinstance(stored.params, np.ndarray):
-            adapters.write_prompt(folder / "peft", stored.params, stored.config.backbone.path, stored.task, rows[0])
+            adapters.write_prompt(folder / "peft", stored.params, stored.config.backbone.path, adapter, stored.task,
+                                  rows[0])
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "predictions.json", predicted.tolist())
     write_json(folder / "wrong_examples.json", wrong)

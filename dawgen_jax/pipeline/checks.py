@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.backbones.tokenizer import batch_ids, load_tokenizer
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Format
+from dawgen_jax.backbones.templates import MASK
 from dawgen_jax.config import Config
-from dawgen_jax.data.encoding import label_word_ids, template_rows
+from dawgen_jax.data.encoding import template_rows
 from dawgen_jax.data.pools import texts_of
 from dawgen_jax.errors import UserError
 from dawgen_jax.methods.arms import RELEASED, arms_of
 from dawgen_jax.pipeline.inputs import TaskData, backbone_folder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Examined", "examine"]
 
@@ -57,29 +56,30 @@ def examine(given: TaskData, config: Config) -> Examined:
       config: its backbones, budgets and arms.
 
     Raises:
-      UserError: a backbone has no tokenizer.
+      UserError: a backbone has no tokenizer, or the task has no template for it.
     """
     task, classifier = given.task, config.classifier
-    tokenizer = load_tokenizer(backbone_folder(classifier.backbone.path))
+    tokens = registry.read_format(backbone_folder(classifier.backbone.path))
     examples, problems, warnings = [*given.pools.train, *given.test], [], []
     word_ids, rows = (), ()
     arms = arms_of(config)
-    if "<mask>" not in task.template and not all(arm.method.trains and arm.method.trains.bare for arm in arms):
-        problems.append(f"The template {task.template!r} of {task.name} has no <mask>, where the label word is read; "
+    template, _ = tokens.wording(task)
+    if MASK not in template and not all(arm.method.trains and arm.method.trains.bare for arm in arms):
+        problems.append(f"The template {template!r} of {task.name} has no <mask>, where the label word is read; "
                         "put it into own.template.")
     try:
-        word_ids = tuple(label_word_ids(tokenizer, task).tolist())
+        word_ids = tuple(tokens.label_ids(task).tolist())
     except UserError as error:
         problems.append(f"{error} Set own.label_words to one word a label, in the order {', '.join(task.labels)} "
                         "(--own.label_words WORD WORD ...).")
     try:
-        template_rows(tokenizer, task, examples[:1], classifier.max_tokens)
-        rows = tuple(template_rows(tokenizer, task, examples, _ANY))
+        template_rows(tokens, task, examples[:1], classifier.max_tokens)
+        rows = tuple(template_rows(tokens, task, examples, _ANY))
     except UserError as error:
         problems.append(str(error))
     warnings += _over(rows, classifier.max_tokens, "examples in the template", "classifier.max_tokens")
-    unknown = _unknown(tokenizer, given)
-    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {tokenizer.name_or_path}"
+    unknown = _unknown(tokens, given)
+    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {tokens.name}"
     if unknown >= _MOST:
         problems.append(f"{told}: give a backbone of their language (--classifier.backbone.path DIR "
                         "--generator.backbone.path DIR).")
@@ -93,10 +93,10 @@ def examine(given: TaskData, config: Config) -> Examined:
     return Examined(tuple(problems), tuple(warnings), word_ids, rows, unknown)
 
 
-def _unknown(tokenizer: PreTrainedTokenizerBase, given: TaskData) -> float:
+def _unknown(tokens: Format, given: TaskData) -> float:
     texts = [text for column in texts_of(given.task, given.pools.train) for text in column]
-    pieces = Counter(piece for row in batch_ids(tokenizer, texts) for piece in row)
-    return pieces[tokenizer.unk_token_id] / max(1, pieces.total())
+    pieces = Counter(piece for row in tokens.ids(texts) for piece in row)
+    return pieces[tokens.unk_id] / max(1, pieces.total())
 
 
 def _over(rows: Sequence[Sequence[int]], budget: int, what: str, field: str) -> list[str]:
@@ -125,27 +125,28 @@ def _small(given: TaskData) -> list[str]:
 def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]]:
     """Problems and warnings of tuning a generator and of writing with it."""
     task, generator, synthesis = given.task, config.generator, config.synthesis
-    tokenizer = load_tokenizer(backbone_folder(generator.backbone.path))
+    tokens = registry.read_format(backbone_folder(generator.backbone.path))
     problems, warnings = [], []
     if given.k < generator.examples_per_label:
         problems.append(f"A generator of {task.name} is tuned on {given.k} example(s) a class, but a batch takes "
                         f"generator.examples_per_label = {generator.examples_per_label} different ones: add examples, "
                         "raise data.k, or run arms without a generator.")
-    texts = [batch_ids(tokenizer, column) for column in texts_of(task, given.pools.train)]
-    if len(texts) == 2:
-        warnings += _over(texts[0], generator.max_source_tokens, "first sentences", "generator.max_source_tokens")
-    ended = [[*row, tokenizer.eos_token_id] for row in texts[-1]]
+    *firsts, learned = texts_of(task, given.pools.train)
+    if firsts:
+        warnings += _over(tokens.ids(firsts[0]), generator.max_source_tokens, "first sentences",
+                          "generator.max_source_tokens")
+    ended = tokens.target_rows(learned, _ANY)
     warnings += _over(ended, generator.max_target_tokens, "texts to be learned from", "generator.max_target_tokens")
     if int(np.median([len(row) for row in ended])) > synthesis.max_new_tokens:
         warnings.append(f"Most texts of {task.name} have more tokens than synthesis.max_new_tokens = "
                         f"{synthesis.max_new_tokens}: generated ones will not end in time; raise it.")
-    fronts, middles = (batch_ids(tokenizer, column) for column in zip(*task.phrases, strict=True))
+    fronts, middles = (tokens.ids(column) for column in zip(*task.phrases, strict=True))
     warnings += [f"Of the phrase of '{label}' only the last {generator.prompt_length} of {len(row)} tokens fit: "
                  "generator.prompt_length." for label, row in zip(task.labels, fronts, strict=True)
                  if len(row) > generator.prompt_length]
     starts = [(front[-generator.prompt_length:], middle) for front, middle in zip(fronts, middles, strict=True)]
     if alike := [label for label, start in zip(task.labels, starts, strict=True) if starts.count(start) > 1]:
-        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokenizer.name_or_path}, and their "
+        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokens.name}, and their "
                         "generator's prompts start alike: set own.phrases to words that it knows.")
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
         warnings.append(f"{len(given.sentences)} first sentences allow no more samples a label, and "

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prng, prompts
-from dawgen_jax.backbones.base import Backbone, Model
-from dawgen_jax.backbones.tokenizer import batch_ids, to_texts, word_start_ids
+from dawgen_jax.backbones.base import Adapter, Backbone, Model
 from dawgen_jax.config import GeneratorConfig, digest, fields_of
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
@@ -85,8 +84,8 @@ def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.P
 
 def start_prompts(task: Task, backbone: Backbone, length: int, seed: int) -> dict:
     """The label prompts before tuning, from the task's phrases."""
-    prefixes, infixes = (batch_ids(backbone.tokenizer, column) for column in zip(*task.phrases, strict=True))
-    return prompts.label_prompts(backbone.theta, prefixes, infixes, word_start_ids(backbone.tokenizer), length,
+    prefixes, infixes = (backbone.format.ids(column) for column in zip(*task.phrases, strict=True))
+    return prompts.label_prompts(backbone.theta, prefixes, infixes, backbone.format.word_start_ids(), length,
                                  model=backbone.model, seed=seed)
 
 
@@ -134,7 +133,7 @@ def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone:
     num_steps = num_steps_of(config, len(task.labels))
     start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
     width = start[0]["infix"].shape[1]
-    data = [generator_arrays(backbone.tokenizer, task, own, width, config) for own in shots]
+    data = [generator_arrays(backbone.format, task, own, width, config) for own in shots]
     warn_of_unknown(task, backbone, data[0].source, data[0].source_mask & (data[0].slots < 0))
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
@@ -165,7 +164,7 @@ def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone
                 "seed": seeds[k], "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
         examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in tuned.batch)), tuned.token_weights[k])
         finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
-                                         base=config.backbone.path,
+                                         base=config.backbone.path, adapter=backbone.format.adapter,
                                          prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned.prompts)))
 
 
@@ -203,19 +202,19 @@ def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.n
             continue
         source = batch.source[row][(batch.source_mask[row]) & (batch.slots[row] < 0)]
         examples.append({
-            "sentence1": to_texts(backbone.tokenizer, [source])[0],
+            "sentence1": backbone.format.texts([source])[0],
             "label": task.labels[int(batch.label[row])],
-            "tokens": backbone.tokenizer.convert_ids_to_tokens(batch.target[row, :length].tolist()),
+            "tokens": backbone.format.pieces(batch.target[row, :length]),
             "weights": weights[row, :length].tolist(),
         })
     return examples
 
 
 def _fill(folder: pathlib.Path, *, prompts_: dict, lines: list[dict], meta: dict, examples: list[dict],
-          base: str) -> None:
+          base: str, adapter: Adapter) -> None:
     prompts.save(folder / "prompts.safetensors", prompts_)
     facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same prompts, the same card
-    adapters.write_label_prompts(folder / "peft", prompts_, base, meta["labels"], facts)
+    adapters.write_label_prompts(folder / "peft", prompts_, base, adapter, meta["labels"], facts)
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "token_weights.json", examples)
     write_json(folder / "meta.json", meta)

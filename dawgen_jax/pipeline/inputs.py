@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import os
 import pathlib
@@ -13,16 +12,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from dawgen_jax import miniworld
-from dawgen_jax.backbones.base import Backbone
-from dawgen_jax.backbones.t5 import convert
-from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.model import abstract
-from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.backbones.tokenizer import load_tokenizer, sentinel_id
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Backbone, Format
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, OwnTask, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
-from dawgen_jax.data.encoding import classifier_arrays, label_word_ids
+from dawgen_jax.data.encoding import classifier_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.own import read_labelled, read_own, read_own_task
 from dawgen_jax.data.pools import Example, Pools
@@ -31,7 +26,7 @@ from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "labelled_examples", "load_backbone",
-           "load_pools", "no_sentences", "read_task", "warn_of_unknown"]
+           "load_pools", "no_sentences", "read_task", "warn_of_unknown", "wording_key"]
 
 log = logging.getLogger(__name__)
 
@@ -50,21 +45,8 @@ def backbone_folder(path: str) -> pathlib.Path:
 
 def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
     """Load a backbone and its tokenizer and place it on the devices."""
-    folder = backbone_folder(config.path)
-    t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
-                             remat=config.remat, sharding=functools.partial(_shardings, placement))
-    content = hashlib.sha256()
-    tokenizer_files = [folder / name for name in convert.TOKENIZER_FILES if (folder / name).is_file()]
-    for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json", *tokenizer_files]:
-        with file.open("rb") as stream:
-            content.update(hashlib.file_digest(stream, "sha256").digest())
-    tokenizer = load_tokenizer(folder, t5.vocab_size)
-    return Backbone(T5(t5, sentinel_id(tokenizer)), theta, tokenizer, config.label,
-                    digest(content.hexdigest(), config.dtype), config)
-
-
-def _shardings(placement: Placement, config: T5Config) -> dict:
-    return placement.shardings({"theta": abstract(config)}, T5(config))["theta"]
+    return registry.load(backbone_folder(config.path), config,
+                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"])
 
 
 def find_task(name: str, config: Config | None = None) -> Task:
@@ -250,22 +232,34 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
 
     Args:
       task: named in the warning.
-      backbone: whose tokenizer made the tokens.
+      backbone: whose format made the tokens.
       tokens: int32 [N, T].
       mask: bool [N, T] True at real positions.
     """
-    unknown, total = int((tokens == backbone.tokenizer.unk_token_id)[mask].sum()), int(mask.sum())
+    unknown, total = int((tokens == backbone.format.unk_id)[mask].sum()), int(mask.sum())
     if 100 * unknown > total:
         log.warning("%s: %d of the first %d tokens of its examples are unknown to %s, which cannot tell them apart; "
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
+def wording_key(tokens: Format, task: Task) -> tuple:
+    """What cache keys hold of a family's own template and label words; nothing if these are the task's ``template``."""
+    wording = tokens.wording(task)
+    return () if wording == (task.template, task.label_words) else wording
+
+
 class Encoded:
-    """Token arrays of one task's examples for one backbone; each set is encoded once a template."""
+    """Token arrays of one task's examples for one backbone; each set is encoded once a template.
+
+    Attributes:
+      label_ids: token ids of the L label words.
+      tail: how many tokens of a row stand behind a soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
+    """
 
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):
         self.task, self.backbone, self._config = task, backbone, config
-        self.label_ids = tuple(label_word_ids(backbone.tokenizer, task).tolist())
+        self.label_ids = tuple(backbone.format.label_ids(task).tolist())
+        self.tail = backbone.format.answer_rows(task, [[] for _ in task.fields], config.max_tokens).tail
         self._arrays: dict[tuple, ClassifierBatch] = {}
 
     def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:
@@ -278,10 +272,9 @@ class Encoded:
         """
         if (key, bare) not in self._arrays:
             first = not self._arrays
-            task = dataclasses.replace(self.task, template=self.task.bare) if bare else self.task
             self._arrays[key, bare] = classifier_arrays(
-                self.backbone.tokenizer, task, examples, max_tokens=self._config.max_tokens,
-                pad_multiple=self._config.pad_multiple)
+                self.backbone.format, self.task, examples, self._config.max_tokens, self._config.pad_multiple,
+                bare=bare)
             if first:
                 warn_of_unknown(self.task, self.backbone, *self._arrays[key, bare][:2])
         return self._arrays[key, bare]

@@ -1,10 +1,8 @@
 """What a grid will do and cost: updates, floating-point operations and, from measured cells, time.
 
-The operations of one update are estimated from shapes: with N the parameters that a token passes through, a forward
-pass takes 2 N a token, and a backward pass as much again for activations and, where weights are trained, once more for
-their gradients. Attention's own products (a few per cent at these lengths) are left out, and texts are taken to be as
-long as they may be. Time is taken from finished cells of the run directory: the median of seconds per update and
-example of the same backbone and kind of method.
+The operations of one update are those that the model counts, with texts as long as they may be. Time is taken from
+finished cells of the run directory: the median of seconds per update and example of the same backbone and kind of
+method.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dawgen_jax.backbones import registry
 from dawgen_jax.config import Config
-from dawgen_jax.io.files import open_tensors
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.methods.base import Method, value_of
 from dawgen_jax.pipeline.cells import cell_settings
@@ -56,18 +54,6 @@ class Planned(NamedTuple):
     labels: int
 
 
-def _parameters(config: Config) -> tuple[int, int]:
-    """Parameters of the encoder and of the decoder of the classifier's backbone, without embedding tables."""
-    counts = {"encoder": 0, "decoder": 0}
-    for file in sorted(backbone_folder(config.classifier.backbone.path).glob("*.safetensors")):
-        with open_tensors(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (no dictionary)
-                part = name.partition(".")[0]
-                if part in counts and "embed_tokens" not in name:
-                    counts[part] += math.prod(tensors.get_slice(name).get_shape())
-    return counts["encoder"], counts["decoder"]
-
-
 def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
     """Updates, and examples in them, of one seed."""
     tries = len(value_of(config.classifier, method.trains.rates)) if method.trains and method.trains.rates else 1
@@ -92,7 +78,8 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
       units: to be run.
       rows: finished ones of the run directory.
     """
-    (encoder, decoder), classifier, planned = _parameters(config), config.classifier, []
+    classifier, planned = config.classifier, []
+    model = registry.read_model(backbone_folder(classifier.backbone.path), classifier.backbone)
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
     labels = {task: len(find_task(task, config).labels) for task in dict.fromkeys(unit.task for unit in units)}
@@ -108,8 +95,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         heavy = bool(method.trains and method.trains.weights)
         seeds = len(config.seeds) if method.seeded else 1
         tokens = classifier.max_tokens + (classifier.prompt_length if method.trains else 0)
-        # The decoder reads its start and the mask.
-        flops = (6 if heavy else 4) * (encoder * tokens + decoder * 2) * examples * seeds
+        flops = model.operations(inputs=tokens, trained="all" if heavy else "prompt") * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))

@@ -33,7 +33,8 @@ def score_examples(encoded: Encoded, examples: Sequence[Example], params: Any, c
     """
     backbone, placement = encoded.backbone, Placement.of(encoded.backbone.theta)
     params = np.zeros((0, backbone.model.width), np.float32) if params is None else params
-    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, placement, shared=True)
+    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, placement, shared=True,
+                             tail=encoded.tail)
     return class_scores(scores, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params), backbone.theta,
                         encoded.arrays(examples, digest(examples), bare=trained.bare),
                         size=placement.rows(config.eval_batch_size), multiple=config.pad_multiple)[0]

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import miniworld, prng, prompts
-from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
+from dawgen_jax.backbones.base import Backbone, Model, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
 from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, digest, fields_of
 from dawgen_jax.data.encoding import source_arrays
 from dawgen_jax.data.pools import Example, read_examples
@@ -153,11 +153,11 @@ def embed_rows(theta, label_prompts: dict, rows, *, model: Model):
 
 @functools.lru_cache(maxsize=4)
 def _decoder(model: Model, team: Team, slots: int, widths: tuple[int, ...], max_new_tokens: int,
-             banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
+             eos_id: int, banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
     """One compiled decoder for all sets with the same shapes."""
-    return model.decoder(functools.partial(embed_rows, model=model), slots=slots, widths=widths, teams=team.count,
-                         mesh=team.placement.mesh, max_new_tokens=max_new_tokens, banned=banned, penalty=penalty,
-                         draw=draw)
+    return Decoder(model, functools.partial(embed_rows, model=model), eos_id=eos_id, banned=banned, slots=slots,
+                   widths=widths, max_new_tokens=max_new_tokens, penalty=penalty, draw=draw, mesh=team.placement.mesh,
+                   teams=team.count)
 
 
 def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_prompts: dict, *,
@@ -197,7 +197,7 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
             if world.stopping():
                 raise world.Stopped
             if not exists(files.shard_path(folder, number)):
-                rows = source_arrays(backbone.tokenizer, sentences, infix, generator)
+                rows = source_arrays(backbone.format, sentences, infix, generator)
                 make = functools.partial(_samples, task, backbone, label_prompts, labels, sentences, rows, start,
                                          generator, config, team)
                 world.gathered(functools.partial(_write_shard, folder, number, team, make))
@@ -214,7 +214,7 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
     selection = selector.select()
     for warning in selection.warnings:
         log.warning("%s", warning)
-    too_long = int(source_arrays(backbone.tokenizer, corpus[:start], infix, generator).cut.sum())
+    too_long = int(source_arrays(backbone.format, corpus[:start], infix, generator).cut.sum())
     if too_long:
         log.warning("%s: %d of %d first sentences were cut to generator.max_source_tokens = %d.", task.name, too_long,
                     start, generator.max_source_tokens)
@@ -290,9 +290,10 @@ def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequen
              start: int, generator: GeneratorConfig, config: SynthesisConfig, team: Team) -> list[Sample]:
     """The team's share of the samples of a range of first sentences, in the order of (index, label)."""
     penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
-    width = -(-(generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
+    (ends,) = backbone.format.source_rows([""], label_prompts["infix"].shape[1], 0).rows  # around a sentence
+    width = -(-(generator.max_source_tokens + len(ends)) // _WIDTH) * _WIDTH
     decoder = _decoder(backbone.model, team, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
-                       config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
+                       config.max_new_tokens, backbone.format.eos_id, tuple(backbone.format.banned_ids().tolist()),
                        any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
     positions = [task.labels.index(label) for label in labels]
     lengths = rows.source_mask.sum(axis=1)
@@ -313,7 +314,7 @@ def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequen
         pairs = [(by_id[one.label, one.index], one) for one in made]
         scored = decoder.score(backbone.theta, label_prompts, pairs, len(task.labels))
         scores = [tuple(np.asarray(values).sum(axis=1).tolist()) for values in scored]
-    texts = to_texts(backbone.tokenizer, [one.tokens for one in made])
+    texts = backbone.format.texts([one.tokens for one in made])
     return [Sample(Example(sentences[one.index - start], text, task.labels[one.label]), one.index, not one.finished,
                    score)
             for one, text, score in zip(made, texts, scores, strict=True)]

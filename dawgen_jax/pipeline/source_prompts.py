@@ -7,6 +7,7 @@ depend on the seed of the few shots: every seed, and every task with the same so
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dawgen_jax import miniworld, prompts
-from dawgen_jax.backbones.tokenizer import word_start_ids
 from dawgen_jax.config import Config, digest
 from dawgen_jax.data import documents
 from dawgen_jax.data.pools import Example
@@ -26,7 +26,7 @@ from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partia
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
 from dawgen_jax.miniworld.documents import documents as mini_documents
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, load_pools
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, load_pools, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
 
@@ -88,7 +88,10 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     source, examples = labelled_source(kind, given.task, config)
     settings, target = kind.settings(config), (
         digest(given.pools.train, given.task.template) if kind.unlabelled else "")
-    key = digest("source prompt", kind.name, settings, source, digest(examples), target, backbone.digest)
+    # Task.causal counts only for the families that read it.
+    fields = {name: value for name, value in dataclasses.asdict(source).items() if name != "causal"}
+    key = digest("source prompt", kind.name, settings, fields, digest(examples), target, backbone.digest,
+                 *wording_key(backbone.format, source))
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")
     folder = artefact(job.root, "source_prompts", name, key)
     with claim(folder):
@@ -106,11 +109,12 @@ def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder
            title: str) -> None:
     config, backbone, begin = job.config, arrays.backbone, time.monotonic()
     start = prompts.vocabulary_prompt(
-        backbone.theta, word_start_ids(backbone.tokenizer), config.classifier.prompt_length, model=backbone.model,
+        backbone.theta, backbone.format.word_start_ids(), config.classifier.prompt_length, model=backbone.model,
         seed=None if config.classifier.prompt_init == "vocabulary" else _SEED)
     log = job.metrics_log(work, kind.settings(config), (_SEED,))
     tuned = train_source_prompt(kind, start, backbone, data, config=config, label_ids=arrays.label_ids,
-                                placement=job.placement, seed=_SEED, folder=work, title=title, metrics_log=log)
+                                tail=arrays.tail, placement=job.placement, seed=_SEED, folder=work, title=title,
+                                metrics_log=log)
     log.close()
     finish(folder, functools.partial(_fill, tuned=tuned, lines=log.lines(),
                                      seconds=round(time.monotonic() - begin, 1)))

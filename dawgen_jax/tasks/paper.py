@@ -5,6 +5,7 @@ first author's); those of QNLI and RTE are not published: ``Departure:`` ours. G
 penalties and lengths of first sentences are FewGen's (released code and data); SNLI and SICK have none there:
 ``Departure:`` MNLI's. QQP's two phrases look swapped there: ``Departure:`` unswapped here (they are only a start).
 Source tasks are OPTIMA's pairs; of the two that it has for SICK, SNLI is the one behind the published number.
+Templates for causal models, which the paper does not have, are ours.
 """
 
 from __future__ import annotations
@@ -27,30 +28,37 @@ def _phrases(noun: str, *relations: str) -> tuple[tuple[str, str], ...]:
 
 _INFERENCE_PHRASES = _phrases("Sentence", "implies", "supplements", "contradicts")
 _PARAPHRASE_RELATIONS = ("is different from", "is equivalent to")
+_CAUSAL_INFERENCE = "Premise: {sentence1}\nHypothesis: {sentence2}\n<prompt>Answer:<mask>"
+_CAUSAL_WORDS = ("Yes", "Maybe", "No")
 
 SEVEN: dict[str, Task] = {
     task.name: task
     for task in (
         Task("QQP", ("not_duplicate", "duplicate"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
              _phrases("Question", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("QQP", "QNLI"),
-             positive="duplicate", paper_n_test=40430, source="MRPC"),
+             positive="duplicate", paper_n_test=40430, source="MRPC", causal=(
+                 "Question 1: {sentence1}\nQuestion 2: {sentence2}\n<prompt>Same question:<mask>", ("No", "Yes"))),
         Task("MRPC", ("not_equivalent", "equivalent"), _PARAPHRASE_TEMPLATE, ("no", "yes"),
              _phrases("Sentence", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("MRPC", "RTE"), source_words=(20, 70),
-             positive="equivalent", test_split="test", paper_n_test=1725, source="QQP"),
+             positive="equivalent", test_split="test", paper_n_test=1725, source="QQP", causal=(
+                 "Sentence 1: {sentence1}\nSentence 2: {sentence2}\n<prompt>Same meaning:<mask>", ("No", "Yes"))),
         Task("MNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815, source="SNLI"),
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815, source="SNLI",
+             causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
         Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842, source="MNLI"),
+             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842, source="MNLI",
+             causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
         Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
              tuple((f"Paragraph is {relation} to Question. Question:", "Paragraph:")
                    for relation in ("relevant", "irrelevant")),
-             (1.0, 1.5), ("QNLI", "QQP"), reject=("?",), paper_n_test=5463),
+             (1.0, 1.5), ("QNLI", "QQP"), reject=("?",), paper_n_test=5463, causal=(
+                 "Question: {sentence1}\nSentence: {sentence2}\n<prompt>Answered:<mask>", ("Yes", "No"))),
         Task("RTE", _TWO_WAY, _INFERENCE_TEMPLATE, ("yes", "no"),
              _phrases("Sentence", "implies", "supplements"), (1.0, 1.5), ("RTE", "MRPC"), source_words=(20, 70),
-             paper_n_test=277),
+             paper_n_test=277, causal=(_CAUSAL_INFERENCE, ("Yes", "No"))),
         Task("SICK", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
              _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 15), test_split="test", paper_n_test=4906,
-             draw="classes", source="SNLI"),
+             draw="classes", source="SNLI", causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
     )
 }
 """The paper's seven tasks by name."""

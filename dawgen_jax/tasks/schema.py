@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 
 from dawgen_jax.config.data import Penalty
 from dawgen_jax.config.validation import DISTINCT, AsTuple, Items, must, shown, validated
-from dawgen_jax.errors import ConfigError
+from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["PAIR", "TEXT", "Task"]
 
@@ -25,7 +25,7 @@ TEXT = ("text",)
 
 
 def _is_template(text: str) -> bool:
-    slots = re.findall(r"\{\w*\}|<mask>", text)
+    slots = _slots(text)
     return {slot.strip("{}") for slot in slots} - {"<mask>"} in (set(PAIR), set(TEXT)) and len(set(slots)) == len(slots)
 
 
@@ -36,7 +36,7 @@ class Task:
     Attributes (L labels, all tuples in the order of ``labels``):
       name: as in the published tables; also the name of its folder of data.
       labels: class names.
-      template: encoder text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
+      template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
         head of its own). Its fields say whether the task is one of pairs or of single texts.
       label_words: one word a label; its single token's logit at the mask is the class score.
       phrases: (before sentence 1, before what is generated): the starts of Q_l and of the infix.
@@ -49,6 +49,8 @@ class Task:
       paper_n_test: its size in the paper; published cells stand beside ours only where n_test agrees.
       draw: how a few-shot split is drawn: all training lines are shuffled, or those of each class apart.
       source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty where there is none.
+      causal: (template, label words) for a model that reads from left to right: <mask> comes last, and <prompt> marks
+        where a soft prompt may stand, behind all texts. None derives both, see :attr:`completion`.
 
     Raises:
       ConfigError: fields do not fit each other.
@@ -73,6 +75,7 @@ class Task:
     paper_n_test: int = 0
     draw: Literal["lines", "classes"] = "lines"
     source: str = ""
+    causal: Annotated[tuple[str, Items[str]], AsTuple] | None = None
 
     def __post_init__(self):
         for field in ("label_words", "phrases", "repetition_penalty"):
@@ -82,6 +85,14 @@ class Task:
         if self.positive not in ("", *self.labels):
             raise ConfigError(f"Task.positive = {shown(self.positive)}: must be one of the labels of {self.name}, or "
                               "empty for macro F1.")
+        if self.causal:
+            template, words = self.causal
+            texts, _, last = template.partition("<prompt>")
+            fields = sorted(f"{{{field}}}" for field in self.fields)
+            if (sorted(_slots(texts)) != fields or _slots(last, "<prompt>") != ["<mask>"]
+                    or not last.endswith("<mask>") or len(words) != len(self.labels)):
+                raise ConfigError(f"Task.causal = {shown(self.causal)}: must be a template with the fields of "
+                                  f"{self.name}, then <prompt>, and <mask> at its end, and one word per label.")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -89,6 +100,37 @@ class Task:
         return TEXT if "{text}" in self.template else PAIR
 
     @property
+    def completion(self) -> tuple[str, tuple[str, ...]]:
+        """``causal``, or a derived one: (template with <prompt> and a final <mask>, label words).
+
+        A template without words of its own gets the texts on lines of their own and 'Answer:'; another one, which must
+        end with <mask>, keeps its words and has <prompt> behind its last text.
+
+        Raises:
+          UserError: the template's <mask> is not its end.
+
+        >>> phrases = (("", ""), ("", ""))
+        >>> Task("reviews", ("bad", "good"), "{text} It was <mask>", ("bad", "good"), phrases, (1.0, 1.0)).completion
+        ('{text}<prompt> It was<mask>', ('bad', 'good'))
+        """
+        if self.causal:
+            return self.causal
+        placeholders = [f"{{{field}}}" for field in self.fields]
+        if not re.sub(r"\{\w*\}|<mask>", "", self.template).strip():
+            return "\n".join([*placeholders, "<prompt>Answer:<mask>"]), self.label_words
+        front, mask, behind = self.template.partition("<mask>")
+        if not mask or behind.strip():
+            raise UserError(f"Task {self.name}: the template {self.template!r} does not end with <mask>, and a causal "
+                            "model reads the answer at the end; move <mask> there (own.template), or give Task.causal.")
+        end = max(front.index(placeholder) + len(placeholder) for placeholder in placeholders)
+        return f"{front[:end]}<prompt>{front[end:].rstrip()}<mask>", self.label_words
+
+    @property
     def bare(self) -> str:
         """The template of a model with a head of its own: nothing but the texts."""
         return " ".join(f"{{{field}}}" for field in self.fields)
+
+
+def _slots(template: str, *marks: str) -> list[str]:
+    """Placeholders and marks of a template, in their order."""
+    return re.findall("|".join([r"\{\w*\}", "<mask>", *marks]), template)

@@ -47,8 +47,8 @@ def adamw(learning_rate: float, num_steps: int, *, weight_decay: float, clip_nor
     Args:
       learning_rate: of the first step.
       num_steps: in which the rate falls to zero.
-      weight_decay: decoupled, times the rate; of every leaf whose path does not name a norm, such as kernels,
-        embeddings and T5's tables of relative positions.
+      weight_decay: decoupled, times the rate; of every leaf whose path does not name a norm, such as kernels
+        and embeddings.
       clip_norm: of the global gradient norm.
     """
     def decayed(params):

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.backbones import registry
 from dawgen_jax.data.documents import (
     NEXT_SENTENCE,
     PAIR_LABELS,
@@ -13,7 +13,7 @@ from dawgen_jax.data.documents import (
     sentence_pairs,
     split_sentences,
 )
-from dawgen_jax.data.encoding import label_word_ids, template_rows
+from dawgen_jax.data.encoding import template_rows
 from dawgen_jax.errors import UserError
 from dawgen_jax.miniworld import BACKBONES, documents
 
@@ -89,8 +89,7 @@ def test_documents_of_the_mini_world_show_what_is_adjacent_and_what_is_not():
     made = documents.documents(300, 1)
     assert made == documents.documents.__wrapped__(300, 1) and len(made.texts) == 300
     assert documents.documents(3, 2).texts != made.texts[:3]
-    tokenizer = load_tokenizer(BACKBONES / "mini-t5")
-    vocabulary = tokenizer.get_vocab()
+    vocabulary = registry.read_format(BACKBONES / "mini-t5").tokenizer.get_vocab()
     assert all(word in vocabulary for text in made.texts for sentence in text for word in sentence.split())
     aliases = {"sprints": "runs", "dozes": "sleeps", "kid": "child", "beast": "animal", "large": "big", "glad": "happy"}
     verbs, places = {"runs", "walks", "sleeps", "sits", "works"}, {"park", "garden", "kitchen", "school"}
@@ -109,13 +108,13 @@ def test_documents_of_the_mini_world_show_what_is_adjacent_and_what_is_not():
 
 
 def test_the_tasks_of_the_pairs_have_label_words_of_their_vocabulary():
-    tokenizer = load_tokenizer(BACKBONES / "mini-t5")
+    tokens = registry.read_format(BACKBONES / "mini-t5")
     (pair,) = sentence_pairs(documents.documents(4), 1, 0)
-    (row,) = template_rows(tokenizer, documents.NEXT_SENTENCE, [pair], 48)
-    assert tokenizer.decode(row) == f"{pair.sentence1} <extra_id_0> {pair.sentence2} </s>"
-    assert len(label_word_ids(tokenizer, documents.NEXT_SENTENCE)) == 3
+    (row,) = template_rows(tokens, documents.NEXT_SENTENCE, [pair], 48)
+    assert tokens.tokenizer.decode(row) == f"{pair.sentence1} <extra_id_0> {pair.sentence2} </s>"
+    assert len(tokens.label_ids(documents.NEXT_SENTENCE)) == 3
 
 
 @pytest.mark.shared
 def test_label_words_of_the_real_tokenizer_are_ppts(t5):
-    assert label_word_ids(t5, NEXT_SENTENCE).tolist() == [150, 2087, 4273]
+    assert t5.label_ids(NEXT_SENTENCE).tolist() == [150, 2087, 4273]

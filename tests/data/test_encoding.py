@@ -30,7 +30,8 @@ def filled(task, example):
 
 @pytest.mark.parametrize("task", [SNLI, MRPC], ids=["SNLI", "MRPC"])
 def test_rows_are_the_whole_text_tokenised(words, task):
-    assert template_rows(words, task, PAIRS, 100) == words([filled(task, pair) for pair in PAIRS])["input_ids"]
+    whole = words.tokenizer([filled(task, pair) for pair in PAIRS])["input_ids"]
+    assert template_rows(words, task, PAIRS, 100) == whole
 
 
 def test_arrays(words):
@@ -54,7 +55,7 @@ def test_arrays(words):
 ])
 def test_truncation_takes_tails_of_the_last_placeholder_first(words, task, budget, text):
     row = template_rows(words, task, PAIRS[:1], budget)[0]
-    assert row == words(text)["input_ids"] and len(row) == budget
+    assert row == words.tokenizer(text)["input_ids"] and len(row) == budget
 
 
 def test_template_over_the_budget(words):
@@ -109,7 +110,7 @@ def test_rectangle():
 def test_real_rows_are_the_whole_text_tokenised(shared, t5, name):
     task = SEVEN[name]
     examples = load_pools(task, str(shared / "data")).scored(task)[:300]
-    whole = t5([filled(task, example) for example in examples])["input_ids"]
+    whole = t5.tokenizer([filled(task, example) for example in examples])["input_ids"]
     assert template_rows(t5, task, examples, 10_000) == whole
     for row, full in zip(template_rows(t5, task, examples, 40), whole, strict=True):
         assert row == full if len(full) <= 40 else len(row) == 40 and row[-2:] == [32099, 1]
@@ -134,7 +135,7 @@ def test_demonstrations_are_class_balanced_in_the_shuffled_order_and_in_front_of
     for shot in order:
         if sum(other.label == shot.label for other in taken) < per_class:
             taken.append(shot)
-    assert count == 3 * per_class and rows == words([shown(taken, pair) for pair in PAIRS])["input_ids"]
+    assert count == 3 * per_class and rows == words.tokenizer([shown(taken, pair) for pair in PAIRS])["input_ids"]
     assert all(row.count(28) == 1 and row[-2:] == [28, 1] and len(row) <= budget for row in rows)
     assert rows != demonstration_rows(words, SNLI, SHOTS, PAIRS, budget, 6)[0]
 
@@ -146,7 +147,8 @@ def test_a_hand_made_row_with_demonstrations(words):
     demonstrations = ["the cat and dog are equivalent ? no", "the dog and dog are equivalent ? yes"]
     if np.random.default_rng(0).permutation(2).tolist() == [0, 1]:
         demonstrations.reverse()
-    assert words.decode(rows[0]) == " ".join([*demonstrations, "cat and the cat are equivalent ? <extra_id_0> </s>"])
+    assert words.tokenizer.decode(rows[0]) == " ".join(
+        [*demonstrations, "cat and the cat are equivalent ? <extra_id_0> </s>"])
     assert count == 2
 
 
@@ -166,4 +168,4 @@ def test_demonstrations_of_the_real_tokenizer(shared, t5):
     shots = [next(example for example in pools.train if example.label == label) for label in SNLI.labels]
     rows, count = demonstration_rows(t5, SEVEN["SICK"], shots, pools.test[:50], 512, 0)
     order = [shots[i] for i in np.random.default_rng(0).permutation(3)]
-    assert count == 3 and rows == t5([shown(order, query) for query in pools.test[:50]])["input_ids"]
+    assert count == 3 and rows == t5.tokenizer([shown(order, query) for query in pools.test[:50]])["input_ids"]

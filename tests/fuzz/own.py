@@ -14,7 +14,7 @@ import pyarrow.parquet
 from hypothesis import strategies as st
 
 from dawgen_jax import miniworld
-from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.backbones import registry
 from dawgen_jax.config import Config, DataConfig, OwnTask, SynthesisConfig
 from dawgen_jax.data.own import read_labelled, read_own
 from dawgen_jax.data.pools import read_texts
@@ -120,7 +120,7 @@ DECLARED = st.one_of(
 
 @functools.cache
 def _tokenizer():
-    return load_tokenizer(miniworld.BACKBONES / "mini-t5")
+    return registry.read_format(miniworld.BACKBONES / "mini-t5")
 
 
 def _table(given: tuple[tuple[str, bytes], dict[str, Any], int]) -> None:

@@ -47,7 +47,7 @@ def whole(kind: str) -> dict[str, bytes]:
 
                 torch.save(torch.tensor(PROMPT), folder / "p.pt")
         elif kind == "adapter":
-            save_adapter(folder, PROMPT, "t5")
+            save_adapter(folder, PROMPT, "t5", {"task_type": "SEQ_2_SEQ_LM"})
         elif kind == "state":
             with Checkpoints(folder) as checkpoints:
                 checkpoints.save(3, STATE)

@@ -32,7 +32,7 @@ def numpy_save(path, array):
 def adapter(folder, array=PROMPT, rows=4, pickled=False, **fields):
     """A PEFT folder that may lie."""
     folder.mkdir(exist_ok=True)
-    save_adapter(folder, np.zeros((rows, 6)), "t5")
+    save_adapter(folder, np.zeros((rows, 6)), "t5", {"task_type": "SEQ_2_SEQ_LM"})
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | fields))
     if pickled:
@@ -76,7 +76,7 @@ def test_a_cells_and_a_generators_folder_are_read(tmp_path):
             key: value.shape for key, value in arrays.items()}
     with pytest.raises(UserError, match=r"a folder with none of prompt.safetensors, .*cells of LoRA, of fine-tuning"):
         load(tmp_path)
-    assert adapter_base(tmp_path) == "" and adapter_base(adapter(tmp_path / "peft")) == "t5"
+    assert adapter_base(tmp_path) == ("", "") and adapter_base(adapter(tmp_path / "peft")) == ("t5", "SEQ_2_SEQ_LM")
 
 
 @pytest.mark.parametrize(("write", "message"), [
@@ -90,7 +90,7 @@ def test_a_cells_and_a_generators_folder_are_read(tmp_path):
     (lambda folder: torch_save(folder / "p.pt", {"a": tensor(), "b": tensor()}), r"holds 2 tensors \(a, b, ...\)"),
     (lambda folder: torch_save(folder / "p.pt", tensor(np.ones((2, 3), int))), "type int64"),
     (lambda folder: adapter(folder / "peft", peft_type="LORA"), "peft_type is 'LORA', not 'PROMPT_TUNING'"),
-    (lambda folder: adapter(folder / "peft", task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'"),
+    (lambda folder: adapter(folder / "peft", task_type="SEQ_CLS"), "'SEQ_CLS'; only prompts of language models"),
     (lambda folder: adapter(folder / "peft", num_virtual_tokens=5), r"holds 4 rows of width 6, where .* says 5"),
     (lambda folder: adapter(folder / "peft", num_virtual_tokens=True), "do not belong together"),
     (lambda folder: adapter(folder / "peft", token_dim=7), "says 4 of width 7"),

@@ -24,7 +24,7 @@ CONFIG = ClassifierConfig(lora=LoraConfig(rank=3, alpha=6.0, targets=("query", "
 
 
 def start(theta, config=CONFIG):
-    return LOW_RANK.init(Backbone(tiny.MODEL, theta, None, "tiny", ""), config, 3, None, 0)
+    return LOW_RANK.init(Backbone(tiny.MODEL, None, theta, "tiny", ""), config, 3, None, 0)
 
 
 def scores_of(factors, theta, batch, config=CONFIG):

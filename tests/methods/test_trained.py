@@ -33,7 +33,7 @@ LARGE = T5Config(vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=
 
 
 def backbone(theta=None, model=tiny.MODEL):
-    return Backbone(model, tiny.theta() if theta is None else theta, None, "tiny", "")
+    return Backbone(model, None, tiny.theta() if theta is None else theta, "tiny", "")
 
 
 def prompt():

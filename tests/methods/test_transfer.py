@@ -52,7 +52,7 @@ def train(kind, folder, config=CONFIG, devices=1, target=True):
     train_set, dev = hold_out(tiny.classifier_set(60, 0), config.transfer.held_out, 0)
     log = MetricsLog(folder / "metrics.jsonl")
     tuned = train_source_prompt(
-        SOURCES[kind], start(), Backbone(tiny.MODEL, tiny.theta(), None, "tiny", ""),
+        SOURCES[kind], start(), Backbone(tiny.MODEL, None, tiny.theta(), "tiny", ""),
         SourceData(train_set, dev, tiny.classifier_set(9, 5) if target else None), config=config,
         label_ids=tiny.LABEL_IDS, placement=Placement.on(devices), seed=3, folder=folder, title=kind, metrics_log=log)
     return tuned, log.lines()
@@ -129,7 +129,7 @@ def test_few_shot_tuning_starts_from_the_source_prompt(tmp_path):
     dev = tiny.classifier_set(12, 9)
     (phase,) = METHODS["SPoT"].phases(dataclasses.replace(CONFIG.classifier, real_steps=1, real_eval_every=1), 3)
     config = dataclasses.replace(CONFIG.classifier, learning_rate=1e-9)
-    tuned = tune(PROMPT, source.prompt[None], Backbone(tiny.MODEL, tiny.theta(), None, "tiny", ""),
+    tuned = tune(PROMPT, source.prompt[None], Backbone(tiny.MODEL, None, tiny.theta(), "tiny", ""),
                  {"real": [tiny.classifier_set(6, 1)]}, [dev], [phase], config=config, label_ids=tiny.LABEL_IDS,
                  placement=Placement.on(1), seeds=(0,), folder=tmp_path / "few", title="few", metrics_log=log)
     np.testing.assert_allclose(tuned.params[0], source.prompt, atol=1e-6)

@@ -26,7 +26,7 @@ def test_the_best_dev_prompt_is_kept_and_the_start_is_a_candidate(tmp_path):
     config = ClassifierConfig(learning_rate=0.1, pad_multiple=8, num_steps=6)
     plan = [Phase((("real",),), "sum", 6, 3, 2)]
     start = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
-    tuned = tune(PROMPT, np.stack([start, start]), Backbone(tiny.MODEL, theta, None, "tiny", ""), {"real": train}, dev,
+    tuned = tune(PROMPT, np.stack([start, start]), Backbone(tiny.MODEL, None, theta, "tiny", ""), {"real": train}, dev,
                  plan, config=config, label_ids=tiny.LABEL_IDS, placement=placement, seeds=(1, 2), folder=tmp_path,
                  title="test", metrics_log=log)
     evaluated = [line for line in log.lines() if "dev_accuracy" in line]
@@ -65,7 +65,7 @@ def run(folder, plan, start, *, trained=ROW, config=CONFIG):
     """Tune on real examples of class 1 and synthetic ones of class 2; the dev set is of class 1."""
     folder.mkdir()
     log = MetricsLog(folder / "metrics.jsonl")
-    tuned = tune(trained, np.asarray(start, np.float32)[None], Backbone(None, (), None, "toy", ""),
+    tuned = tune(trained, np.asarray(start, np.float32)[None], Backbone(None, None, (), "toy", ""),
                  {"real": [of_class(1)], "synthetic": [of_class(2)]}, [of_class(1)], plan, config=config,
                  label_ids=(0, 1, 2), placement=Placement.on(1), seeds=(1,), folder=folder, title="toy",
                  metrics_log=log)

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.miniworld import BACKBONES
-from dawgen_jax.miniworld.vocabulary import TOKENS
 from tools.pretrain.corpus import CorpusConfig
 from tools.pretrain.probes import draw_probes, evaluate, first_word
+from tools.pretrain.vocabulary import TOKENS
 
 FOLDERS = sorted(path.parent for path in BACKBONES.glob("*/config.json"))
 each = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

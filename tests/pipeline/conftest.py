@@ -8,7 +8,7 @@ import pytest
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, GeneratorConfig, SynthesisConfig
-from dawgen_jax.miniworld.vocabulary import TOKENS, save_tokenizer
+from tools.pretrain.vocabulary import TOKENS, save_tokenizer
 
 
 def write_backbone(folder: pathlib.Path, seed: int) -> None:

@@ -13,9 +13,11 @@ import yaml
 
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.backbones.t5.format import ADAPTER
 from dawgen_jax.config import ClassifierConfig
-from dawgen_jax.data.encoding import label_word_ids, rectangle, template_rows
+from dawgen_jax.data.encoding import rectangle, template_rows
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import adapters, inputs
@@ -48,7 +50,7 @@ def prompt(backbone):
 
 @pytest.fixture(scope="module")
 def tokens(backbone):
-    return rectangle(template_rows(backbone.tokenizer, inputs.find_task("mini-snli"), PAIRS, 100), 4)
+    return rectangle(template_rows(backbone.format, inputs.find_task("mini-snli"), PAIRS, 100), 4)
 
 
 def base_model(backbones):
@@ -73,7 +75,7 @@ def their_logits(model, tokens, decoder):
 
 
 def test_peft_gives_the_same_logits(backbone, backbones, prompt, tokens, tmp_path):
-    adapters.write_prompt(tmp_path, prompt, backbones[0].path)
+    adapters.write_prompt(tmp_path, prompt, backbones[0].path, ADAPTER)
     decoder = np.random.default_rng(1).integers(2, 60, (len(PAIRS), 6))
     theirs = their_logits(in_peft(tmp_path, backbones), tokens, decoder)
     np.testing.assert_allclose(our_logits(backbone, prompt, tokens, decoder), theirs, atol=1e-4)
@@ -83,12 +85,13 @@ def test_peft_gives_the_same_logits(backbone, backbones, prompt, tokens, tmp_pat
 
 
 def test_peft_generates_the_same_texts(backbone, backbones, prompt, tokens, tmp_path):
-    adapters.write_label_prompts(tmp_path, {"prompt": np.stack([prompt, -prompt])}, backbones[0].path, ("no", "yes"))
+    adapters.write_label_prompts(tmp_path, {"prompt": np.stack([prompt, -prompt])}, backbones[0].path, ADAPTER,
+                                 ("no", "yes"))
     steps, rows = 8, [row[mask] for row, mask in zip(*tokens, strict=True)]
-    decoder = backbone.model.decoder(
-        lambda theta, labels, rows: prompts.insert(theta, rows.source, rows.mask, labels[rows.label],
-                                                   model=backbone.model),
-        slots=4, widths=(tokens[0].shape[1],), max_new_tokens=steps, penalty=False, draw=False)
+    decoder = Decoder(
+        backbone.model, lambda theta, labels, rows: prompts.insert(
+            theta, rows.source, rows.mask, labels[rows.label], model=backbone.model),
+        eos_id=1, banned=(0,), slots=4, widths=(tokens[0].shape[1],), max_new_tokens=steps, penalty=False, draw=False)
     work = [Work(label, number, row, None, Sampling(max_new_tokens=steps))
             for label in range(2) for number, row in enumerate(rows)]
     ours = {(made.label, made.index): made for made in decoder.generate(
@@ -133,20 +136,21 @@ def code_of(folder):
 
 def test_the_cards_code_predicts_what_we_predict(backbone, backbones, prompt, tokens, tmp_path):
     task, used = inputs.find_task("mini-snli"), {}
-    adapters.write_prompt(tmp_path, prompt, backbones[0].path, task, row_of())
+    adapters.write_prompt(tmp_path, prompt, backbones[0].path, ADAPTER, task, row_of())
     exec(code_of(tmp_path), used)
     embeddings, mask = prompts.insert(backbone.theta, *map(jnp.asarray, tokens), jnp.asarray(prompt),
                                       model=backbone.model)
     states = backbone.model.answer_states(backbone.theta, embeddings, mask)
-    ours = np.asarray(backbone.model.logits(backbone.theta, states, label_word_ids(backbone.tokenizer, task)))
+    ours = np.asarray(backbone.model.logits(backbone.theta, states, backbone.format.label_ids(task)))
     assert [used["predict"](sentence1=pair.sentence1, sentence2=pair.sentence2) for pair in PAIRS] == [
         task.labels[best] for best in ours.argmax(axis=1)]
-    assert used["word_ids"] == label_word_ids(backbone.tokenizer, task).tolist()
+    assert used["word_ids"] == backbone.format.label_ids(task).tolist()
     assert used["mask"] == backbone.model.mask_id
 
 
 def test_the_cards_code_finds_an_embedded_backbone(tmp_path):
-    adapters.write_prompt(tmp_path, np.ones((ROWS, 128), np.float32), "mini-t5", inputs.find_task("mini-snli"))
+    adapters.write_prompt(tmp_path, np.ones((ROWS, 128), np.float32), "mini-t5", ADAPTER,
+                          inputs.find_task("mini-snli"))
     used = {}
     exec(code_of(tmp_path), used)
     assert used["predict"](sentence1="a dog runs", sentence2="a dog moves .") in ("entailment", "neutral",
@@ -164,8 +168,8 @@ def head_and_body(folder):
 def test_hostile_names_stay_text(prompt, tmp_path):
     task = Task(HOSTILE, (HOSTILE, "b"), "{sentence1} ``` {sentence2} <mask>", ("x`\n```\n", 'y"'), (("", ""),) * 2,
                 (1.0, 1.0))
-    adapters.write_prompt(tmp_path / "one", prompt, HOSTILE, task, row_of(task=HOSTILE, backbone=HOSTILE))
-    adapters.write_label_prompts(tmp_path / "many", {"prompt": prompt[None]}, HOSTILE, ["../../" + HOSTILE],
+    adapters.write_prompt(tmp_path / "one", prompt, HOSTILE, ADAPTER, task, row_of(task=HOSTILE, backbone=HOSTILE))
+    adapters.write_label_prompts(tmp_path / "many", {"prompt": prompt[None]}, HOSTILE, ADAPTER, ["../../" + HOSTILE],
                                  {"task": HOSTILE})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
     (many,) = (tmp_path / "many").iterdir()

@@ -46,7 +46,7 @@ def test_generators_are_tuned_on_the_few_shots(loop):
     backbone, config = job.backbone(job.config.generator.backbone), job.config.generator
     drawn = [seen["draw"](step) for step in range(2)]  # of 4 examples a class, 2 a batch: an epoch
     for k, seed in enumerate(job.config.seeds):
-        shots = generator_arrays(backbone.tokenizer, given.task, given.splits[seed].train, 2, config)
+        shots = generator_arrays(backbone.format, given.task, given.splits[seed].train, 2, config)
         expected = sorted(row[mask].tolist() for row, mask in zip(shots.target, shots.target_mask, strict=True))
         assert expected == sorted(row[mask].tolist() for batch in drawn
                                   for row, mask in zip(batch.target[k], batch.target_mask[k], strict=True))

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from dawgen_jax.backbones.tokenizer import load_tokenizer
+from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Format
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.fewshot import draw_split
 from dawgen_jax.data.pools import Example
@@ -39,20 +40,20 @@ def test_the_whole_pool_is_without_the_dev_set(given):
 class Named:
     """As much of a backbone as encoding asks for."""
 
-    tokenizer: object
+    format: Format
     label: str = "mini-t5"
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    return Named(load_tokenizer(backbone_folder("mini-t5")))
+    return Named(registry.read_format(backbone_folder("mini-t5")))
 
 
 def test_tokens_that_the_backbone_does_not_know_are_counted_once(backbone, caplog):
     english = [Example("Nobody expected the senators to resign.", "Quarterly earnings surged.", "entailment")]
     encoded = Encoded(TASKS["mini-snli"], backbone, ClassifierConfig())
     arrays = encoded.arrays(english, "a")
-    unknown = int((arrays.tokens == backbone.tokenizer.unk_token_id).sum())
+    unknown = int((arrays.tokens == backbone.format.unk_id).sum())
     assert unknown > 3
     total = arrays.mask.sum()
     assert f"mini-snli: {unknown} of the first {total} tokens of its examples are unknown to mini-t5" in caplog.text

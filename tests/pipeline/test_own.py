@@ -109,7 +109,7 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
     given = inputs.read_task("own", own, generates=False)
     encoded = inputs.Encoded(given.task, inputs.load_backbone(backbones[0], Placement.on(1)), own.classifier)
     bare, template = (encoded.arrays(given.test, "test", bare=bare) for bare in (True, False))
-    decode = encoded.backbone.tokenizer.decode
+    decode = encoded.backbone.format.tokenizer.decode
     assert decode(bare.tokens[0][bare.mask[0]]) == given.test[0].sentence2 + " </s>"
     assert decode(template.tokens[0][template.mask[0]]) == given.test[0].sentence2 + " <extra_id_0> </s>"
 

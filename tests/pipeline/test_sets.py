@@ -8,7 +8,7 @@ import pytest
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Generated, Rows
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import inputs, sets
 from dawgen_jax.pipeline.generators import start_prompts
@@ -107,7 +107,7 @@ def test_the_decoder_is_given_each_labels_penalty_and_each_seeds_prompts(config,
         work = list(work)
         samplings.update((one.label, one.sampling) for one in work)
         for one in work[::-1]:
-            ids = job.backbone(config.generator.backbone).tokenizer.convert_tokens_to_ids(words[one.label])
+            ids = job.backbone(config.generator.backbone).format.tokenizer.convert_tokens_to_ids(words[one.label])
             yield Generated(one.label, one.index, np.array(ids, np.int32), True)
 
     monkeypatch.setattr(Decoder, "generate", invented)

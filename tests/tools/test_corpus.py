@@ -15,7 +15,9 @@ from dawgen_jax.miniworld.lexicon import SLOTS, WORDS
 from dawgen_jax.miniworld.pairs import LEVELS, RELATIONS, premise, random_clause
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 from dawgen_jax.miniworld.tasks import TASKS
-from dawgen_jax.miniworld.vocabulary import (
+from tools.pretrain import instructions
+from tools.pretrain.corpus import CorpusConfig, block, document, documents, encode, random_prefix
+from tools.pretrain.vocabulary import (
     ANSWERING,
     CONNECTIVES,
     EOS,
@@ -26,8 +28,6 @@ from dawgen_jax.miniworld.vocabulary import (
     TOKENS,
     save_tokenizer,
 )
-from tools.pretrain import instructions
-from tools.pretrain.corpus import CorpusConfig, block, document, documents, encode, random_prefix
 
 CONFIG = CorpusConfig(curriculum=0, batch_size=8, block_batches=10)
 

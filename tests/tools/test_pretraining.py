@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.miniworld.vocabulary import IDS, SENTINELS
 from tools.pretrain import corpus
 from tools.pretrain.corpus import CorpusConfig
 from tools.pretrain.pretraining import PretrainConfig, blocks, loss, planned, pretrain, save_backbone
 from tools.pretrain.probes import draw_probes, evaluate
+from tools.pretrain.vocabulary import IDS, SENTINELS
 
 TINY = PretrainConfig(
     corpus=CorpusConfig(batch_size=8, block_batches=8, curriculum=0), d_model=16, d_kv=8, d_ff=16, num_layers=1,

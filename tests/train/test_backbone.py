@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import ByT5Tokenizer
 
+from dawgen_jax.backbones.t5 import check
 from dawgen_jax.backbones.t5 import convert as t5_convert
 from dawgen_jax.errors import UserError
 from tests.backbones.t5 import torch_t5
@@ -45,26 +46,26 @@ def test_check_backbone_reads_a_tokenizer_of_bytes(tmp_path, capsys, monkeypatch
     torch_t5.write(tmp_path, "byt5", d_model=8, num_layers=1)
     ByT5Tokenizer().save_pretrained(tmp_path)
     assert not (tmp_path / "tokenizer.json").exists()
-    monkeypatch.setattr(check_backbone, "compare", lambda *arguments: {})
+    monkeypatch.setattr(check, "compare", lambda *arguments: {})
     check_backbone.main([str(tmp_path), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert report["passed"] and report["tokenizer"] == {
-        "found": True, "agrees": True, "tokens": 384, "unused_rows": 0, "pad": 0, "eos": 1, "sentinel": 259}
+        "found": True, "agrees": True, "tokens": 384, "unused_rows": 0, "pad": 0, "eos": 1, "sentinel": 258}
 
 
 def test_check_backbone_names_files_that_are_cut_off(checkpoint, tmp_path):
     config, theta = t5_convert.load(checkpoint)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match=f"{tmp_path}: its tokenizer cannot be loaded"):
-        check_backbone.tokenizer_report(tmp_path, config)
+        check.tokenizer_report(tmp_path, config)
     (tmp_path / "other.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"other\.safetensors: is no complete safetensors file"):
-        check_backbone.describe(tmp_path, config, theta)
+        check.describe(tmp_path, config, theta)
 
 
 @pytest.mark.shared
 def test_check_backbone_compares_vocabularies(shared, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(check_backbone, "compare", lambda *arguments: {})
+    monkeypatch.setattr(check, "compare", lambda *arguments: {})
     for rows in (32128, 32000):
         folder = shutil.copytree(shared / "tokenizer", tmp_path / str(rows))
         torch_t5.write(folder, "v1.0", vocab_size=rows, d_model=8, num_layers=1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from dawgen_jax.backbones.t5 import model
+from dawgen_jax.backbones.t5.family import FAMILY
 from dawgen_jax.backbones.t5.sizes import FORWARD, SIZES, TRAINING, operations
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, GeneratorConfig, MeshConfig, SynthesisConfig
 from dawgen_jax.errors import ConfigError, UserError
@@ -28,11 +29,11 @@ SHAPES = Shapes.of(CONFIG, find_task("mini-snli"))
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(SIZES, "tiny", tiny.T5)
+    monkeypatch.setitem(FAMILY.shapes, "tiny", lambda config: tiny.MODEL)
 
 
 def attempts(step, meshes, gib=1.0, devices=8):
-    return [program.attempt(step, tiny.T5, SHAPES, jax.devices()[:devices], mesh, gib, program.Chip(gib))
+    return [program.attempt(step, tiny.MODEL, "float32", SHAPES, jax.devices()[:devices], mesh, gib, program.Chip(gib))
             for mesh in meshes]
 
 
@@ -59,12 +60,12 @@ def test_what_stays_on_a_chip_is_known_before_the_compiler_runs():
 
 def test_useful_share_is_what_padding_and_copies_leave():
     (one,), (eight,) = (attempts(PROMPT, [MeshConfig()], devices=count) for count in (1, 8))
-    useful = program.useful_operations(PROMPT, tiny.T5, SHAPES)
+    useful = program.useful_operations(PROMPT, tiny.MODEL, SHAPES)
     assert 0.85 < useful / one.cost.flops <= 1.1  # attention of so short rows is in part no matrix product
     assert useful / (8 * eight.cost.flops) == pytest.approx(useful / one.cost.flops, rel=0.05)  # 8 rows on 8 devices
     few = Shapes.of(dataclasses.replace(CONFIG, classifier=dataclasses.replace(CONFIG.classifier, batch_size=2)),
                     find_task("mini-snli"))
-    assert program.useful_operations(PROMPT, tiny.T5, few) == useful / 4  # and on 8 devices the same program runs
+    assert program.useful_operations(PROMPT, tiny.MODEL, few) == useful / 4  # and on 8 devices the same program runs
 
 
 @pytest.mark.parametrize(("target", "passes"), [(3, FORWARD), (12, FORWARD), (12, TRAINING)])
@@ -153,7 +154,7 @@ def test_a_broken_config_json_is_named(text, told, tmp_path):
     (tmp_path / "config.json").write_text(text)
     config = dataclasses.replace(CONFIG, classifier=ClassifierConfig(backbone=BackboneConfig(str(tmp_path))))
     with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}/config.json: {told}"):
-        program.shape_of(config, program.Arguments(), "classifier")
+        program.backbone_of(config, program.Arguments(), "classifier")
 
 
 def test_an_unknown_size_is_told():

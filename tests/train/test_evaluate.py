@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dawgen_jax import Classifier, find_task, miniworld, prompts
+from dawgen_jax.backbones.t5.format import ADAPTER
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig
 from dawgen_jax.errors import UserError
 from dawgen_jax.methods.trained import LOW_RANK
@@ -44,7 +45,7 @@ def test_a_prompt_is_scored_next_to_none_and_what_it_changes_is_said(tmp_path, c
         configs.append(Config(data=DataConfig(max_test=40), devices=1, classifier=ClassifierConfig(
             backbone=BackboneConfig(str(tmp_path / f"t5-{seed}")))))
     prompt = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
-    adapters.write_prompt(tmp_path / "peft", prompt, "t5")
+    adapters.write_prompt(tmp_path / "peft", prompt, "t5", ADAPTER)
     np.save(tmp_path / "p.npy", prompt)
     said = evaluated(configs[1], tmp_path / "peft", capsys)
     assert said == evaluated(configs[1], tmp_path / "p.npy", capsys)

@@ -212,8 +212,8 @@ import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
 import train
-from dawgen_jax.backbones.tokenizer import load_tokenizer
-load_tokenizer("dawgen_jax/miniworld/backbones/mini-t5")
+from dawgen_jax.backbones.tokens import read_tokenizer
+read_tokenizer("dawgen_jax/miniworld/backbones/mini-t5")
 import transformers
 assert not transformers.is_torch_available()
 """

@@ -140,7 +140,7 @@ def test_features_are_mean_states_whatever_the_batch():
     sentences = ["a boy runs .", "a small girl sleeps in the old house .", "a dog barks ."]
     together = features(sentences, backbone, placement, batch_size=2)
     for sentence, row in zip(sentences, together, strict=True):
-        ids = np.array([backbone.tokenizer(sentence).input_ids])
+        ids = np.array([backbone.format.tokenizer(sentence).input_ids])
         states = backbone.model.input_states(backbone.theta, backbone.model.embed(backbone.theta, ids), ids >= 0)
         np.testing.assert_allclose(row, np.asarray(states)[0].mean(axis=0), rtol=1e-4, atol=1e-5)
 

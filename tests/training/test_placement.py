@@ -13,6 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Backbone, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
@@ -61,7 +62,7 @@ def classifier_run(trained, placement):
     step, init, loss = prompt_step(trained)
     sets = [stack([tiny.classifier_set(8, 10 + k), tiny.classifier_set(8, 20 + k)]) for k in range(2)]
     batch = stack(sets)
-    start = [trained.init(Backbone(MODEL, theta(), None, "", ""), CONFIG, 3, prompt, 0)
+    start = [trained.init(Backbone(MODEL, None, theta(), "", ""), CONFIG, 3, prompt, 0)
              for prompt in np.random.default_rng(0).normal(size=(2, 4, 16)).astype(np.float32)]
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     frozen = () if trained.weights else placement.put({"theta": theta()}, MODEL)["theta"]
@@ -140,7 +141,8 @@ def embed_rows(theta, label_prompts, rows):
 @functools.cache
 def decoded(placement):
     random = np.random.default_rng(3)
-    decoder = MODEL.decoder(embed_rows, slots=8, widths=(8,), max_new_tokens=8, mesh=placement.mesh)
+    decoder = Decoder(MODEL, embed_rows, eos_id=1, banned=(0,), slots=8, widths=(8,), max_new_tokens=8,
+                      mesh=placement.mesh)
     sampling = [Sampling(temperature=i % 2, repetition_penalty=1.5, max_new_tokens=8) for i in range(20)]
     work = [Work(i % 3, i, random.integers(2, 38, random.integers(2, 9)), None, sampling[i]) for i in range(20)]
     label_prompts = random.normal(size=(3, 2, 16)).astype(np.float32)

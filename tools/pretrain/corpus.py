@@ -34,7 +34,7 @@ from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
 from dawgen_jax.miniworld.lexicon import WORDS
 from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
-from dawgen_jax.miniworld.vocabulary import (
+from tools.pretrain.vocabulary import (
     ANSWERING,
     CONNECTIVES,
     EOS,

@@ -19,9 +19,9 @@ from dawgen_jax.miniworld.grammar import Sentence, part, render
 from dawgen_jax.miniworld.lexicon import WORDS
 from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
-from dawgen_jax.miniworld.vocabulary import EOS, IDS
 from tools.pretrain import corpus
 from tools.pretrain.corpus import Block, CorpusConfig, document, encode, pad_block
+from tools.pretrain.vocabulary import EOS, IDS
 
 __all__ = ["block", "instruction"]
 

@@ -35,7 +35,6 @@ from dawgen_jax.config.validation import validated
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.files import aside, read_json, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.miniworld.vocabulary import TOKENS, save_tokenizer
 from dawgen_jax.training.checkpoint import Checkpoints
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
@@ -43,6 +42,7 @@ from dawgen_jax.training.step import TrainState, init_state, train_step
 from tools.pretrain import corpus, instructions
 from tools.pretrain.corpus import CorpusConfig
 from tools.pretrain.probes import draw_probes, evaluate, first_word, next_tokens
+from tools.pretrain.vocabulary import TOKENS, save_tokenizer
 from tools.pretrain.workers import ctrl_c_blocked, pool
 
 __all__ = ["PretrainConfig", "blocks", "loss", "planned", "pretrain", "save_backbone", "train_batches"]

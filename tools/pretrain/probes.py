@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.backbones.base import Model
-from dawgen_jax.miniworld.vocabulary import ANSWERING, ANSWERS, CONNECTIVES, IDS, QUESTION_PAIRS
 from tools.pretrain import corpus
 from tools.pretrain.corpus import CorpusConfig
+from tools.pretrain.vocabulary import ANSWERING, ANSWERS, CONNECTIVES, IDS, QUESTION_PAIRS
 
 __all__ = ["Probe", "draw_probes", "evaluate", "first_word", "next_tokens"]
 

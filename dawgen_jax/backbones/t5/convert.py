@@ -11,39 +11,28 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from dawgen_jax.backbones.checkpoint import STORAGE, Tensors, read_object
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
+from dawgen_jax.backbones.tokens import TOKENIZER_FILES
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
-from dawgen_jax.io.files import open_tensors, replacing, write_file, write_json
-from dawgen_jax.io.strict_json import parse_json
+from dawgen_jax.io.files import replacing, write_file, write_json
 
-__all__ = ["TOKENIZER_FILES", "load", "read_object", "save", "tensor_names"]
+__all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
-_STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
-_STORED = ("F32", "F16", "BF16", "F64")
-"""The same by their names in a safetensors header."""
 _SHARD_BYTES = 5 * 10**9
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "spiece.model",
-    "added_tokens.json",
-    "generation_config.json",
-)
-"""What a checkpoint directory may hold beside weights and config.json; not all of them are there."""
 
 _BLOCKS = {
     "encoder": {
@@ -110,81 +99,7 @@ def _leaves(config: T5Config) -> Iterator[tuple[tuple[str, ...], jax.ShapeDtypeS
         yield path, leaf, *tensor_names(path, layers), "layers" in path
 
 
-def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object of a file of a checkpoint.
-
-    Raises:
-      UserError: the file is missing or broken, or holds another kind of value.
-    """
-    try:
-        values = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; give a Hugging Face directory with config.json and safetensors weights."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); copy the checkpoint again.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no JSON object; copy the checkpoint again.")
-    return values
-
-
-class _Tensors:
-    """The tensors of a directory by name, over one or several safetensors files that are mapped, not read."""
-
-    def __init__(self, folder: pathlib.Path):
-        index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-        if index.is_file():
-            named = read_object(index).get("weight_map")
-            named = list(named.values()) if isinstance(named, dict) else []
-            if not named or not all(isinstance(name, str) and name.endswith(".safetensors")
-                                    and name == pathlib.PurePath(name).name for name in named):
-                raise UserError(f"{index}: names no usable files in 'weight_map'; copy the checkpoint again.")
-        elif single.is_file():
-            named = [single.name]
-        elif list(folder.glob("pytorch_model*.bin")):
-            raise UserError(
-                f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
-                "`python -m train.convert SRC DST`."
-            )
-        else:
-            raise UserError(
-                f"{folder}: has neither model.safetensors nor model.safetensors.index.json; give a complete "
-                "Hugging Face directory."
-            )
-        self.where: dict[str, tuple[pathlib.Path, Any]] = {}
-        for name in sorted(set(named)):
-            path = folder / name
-            if not os.path.isfile(path):
-                raise UserError(f"{path}: is named in {index.name} but missing; copy the checkpoint again.")
-            file = open_tensors(path)
-            for key in file.keys():  # noqa: SIM118 (no dictionary)
-                self.where[key] = path, file
-
-    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """One tensor as it is stored; its shape is checked, and that all its values are finite."""
-        path, file = self.where[name]
-        stored = file.get_slice(name)
-        found, dtype = tuple(stored.get_shape()), stored.get_dtype()
-        if found != shape:
-            raise UserError(
-                f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(shape)}; "
-                "config and weights belong to different models."
-            )
-        if dtype not in _STORED:
-            raise UserError(
-                f"{path}: tensor {name} is stored as {dtype}; save the weights in float32, bfloat16 or float16."
-            )
-        tensor = file.get_tensor(name)
-        if not np.isfinite(tensor).all():
-            raise UserError(
-                f"{path}: tensor {name} holds NaN or infinity; copy the checkpoint again, or take an earlier one of "
-                "its training."
-            )
-        return tensor
-
-
-def _embedding_name(tensors: _Tensors, folder: pathlib.Path, shape: tuple[int, int]) -> str:
+def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, int]) -> str:
     """The name under which the embedding is stored; copies under the other names must be equal."""
     names = [name for name in _EMBEDDINGS if name in tensors.where]
     if not names:
@@ -196,6 +111,22 @@ def _embedding_name(tensors: _Tensors, folder: pathlib.Path, shape: tuple[int, i
                 f"{folder}: {names[0]} and {name} differ; separate encoder and decoder embeddings are not T5."
             )
     return names[0]
+
+
+def _parsed(folder: pathlib.Path, values: dict[str, Any], **fields) -> T5Config:
+    try:
+        return T5Config.from_hugging_face(values, **fields)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+
+
+def read_config(folder: pathlib.Path, **numerics) -> T5Config:
+    """What config.json says; ``numerics`` are dtype, scan_unroll and remat.
+
+    Raises:
+      UserError: the file cannot be read, or is not a T5's.
+    """
+    return _parsed(folder, read_object(folder / "config.json"), **numerics)
 
 
 def load(
@@ -231,17 +162,9 @@ def load(
         )
     folder = pathlib.Path(path)
     values = read_object(folder / "config.json")
-    tensors = _Tensors(folder)
-    try:
-        config = T5Config.from_hugging_face(
-            values,
-            tied_head="lm_head.weight" not in tensors.where,
-            dtype=compute_dtype,
-            scan_unroll=scan_unroll,
-            remat=remat,
-        )
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
+    tensors = Tensors(folder)
+    config = _parsed(folder, values, tied_head="lm_head.weight" not in tensors.where, dtype=compute_dtype,
+                     scan_unroll=scan_unroll, remat=remat)
     leaves = list(_leaves(config))
     embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
     wanted = {name for _, _, names, _, _ in leaves for name in names} - {"shared.weight"} | set(_EMBEDDINGS) | {_UNUSED}
@@ -257,7 +180,7 @@ def load(
     places = sharding(config) if callable(sharding) else jax.tree.map(lambda _: sharding, model.abstract(config))
     for keys, leaf, names, transposed, stacked in leaves:
         names = [embedding] if keys == ("embedding",) else names
-        target = np.empty(leaf.shape, _STORAGE[dtype])
+        target = np.empty(leaf.shape, STORAGE[dtype])
         shape = leaf.shape[1:] if stacked else leaf.shape
         for i, name in enumerate(names):
             tensor = tensors.read(name, shape[::-1] if transposed else shape)
@@ -295,8 +218,8 @@ def save(
       ConfigError: ``dtype`` is none of these.
       UserError: the weights would overflow in ``dtype``.
     """
-    if dtype is not None and dtype not in _STORAGE:
-        raise ConfigError(f"dtype = {dtype!r}: must be one of {', '.join(_STORAGE)}.")
+    if dtype is not None and dtype not in STORAGE:
+        raise ConfigError(f"dtype = {dtype!r}: must be one of {', '.join(STORAGE)}.")
     folder = pathlib.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, np.ndarray]] = [{}]
@@ -310,7 +233,7 @@ def save(
         for i, name in enumerate(names):
             tensor = np.asarray(node[i] if stacked else node)
             with np.errstate(over="ignore"):
-                stored = tensor if dtype is None else tensor.astype(_STORAGE[dtype])
+                stored = tensor if dtype is None else tensor.astype(STORAGE[dtype])
             if not np.array_equal(np.isfinite(tensor), np.isfinite(stored)):
                 raise UserError(f"{folder}: {name} overflows in {dtype}; store bfloat16 or float32.")
             if sizes[-1] + stored.nbytes > _SHARD_BYTES and shards[-1]:
@@ -338,3 +261,36 @@ def save(
                     shutil.copyfile(source, temporary)
     text = json.dumps(config.to_hugging_face(), indent=2) + "\n"
     write_file(folder / "config.json", text)
+
+
+def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
+    """Write the tensors of a checkpoint that is not in safetensors, with its config.json and tokenizer files.
+
+    Args:
+      tensors: by name, in float32.
+      source: directory of config.json and the tokenizer.
+      target: directory to be made.
+      dtype: storage.
+
+    Returns:
+      The number of parameters.
+
+    Raises:
+      UserError: as :func:`load` and :func:`save`.
+    """
+    repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
+        tensors["lm_head.weight"], tensors["shared.weight"])
+    if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
+        # Old files repeat a tied head; without it the loader sees that it is tied.
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        aside = pathlib.Path(folder)
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, aside / "model.safetensors")
+        shutil.copyfile(source / "config.json", aside / "config.json")
+        try:
+            config, theta = load(aside)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, str(source))) from None
+    save(target, config, theta, dtype=dtype, tokenizer_from=source)
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))

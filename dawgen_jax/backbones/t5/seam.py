@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from dawgen_jax.backbones.base import EmbedFn
-from dawgen_jax.backbones.t5 import model, partition
+from dawgen_jax.backbones.base import Cache, Prefilled
+from dawgen_jax.backbones.t5 import decode, model, partition
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.t5.sizes import BACKWARD, FORWARD, TRAINING, operations
 
 __all__ = ["T5"]
 
@@ -54,9 +55,9 @@ class T5:
         """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
         return model.embed(theta, tokens, config=self.config)
 
-    def embedding(self, theta) -> jax.Array:
-        """The embedding table [V, H]."""
-        return theta["embedding"]
+    def abstract(self) -> dict:
+        """The shape of every leaf of ``theta``, in float32."""
+        return model.abstract(self.config)
 
     def input_states(self, theta, embeddings, mask) -> jax.Array:
         """The encoder's states [B, T, H], after its final norm."""
@@ -86,9 +87,37 @@ class T5:
         """The ``PartitionSpec`` of every leaf of ``theta``; see :mod:`dawgen_jax.backbones.t5.partition`."""
         return partition.layout(self.config, axes)
 
-    def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
-        """Continuous batching over this model; options as in :class:`dawgen_jax.backbones.t5.engine.Decoder`."""
-        return Decoder(self.config, embed_fn, **options)
+    def operations(self, *, inputs: int, outputs: int | None = None,
+                   trained: Literal["none", "prompt", "all"] = "none") -> float:
+        """See :class:`dawgen_jax.backbones.base.Model`; for an answer the decoder reads its start and the mask."""
+        passes = {"none": FORWARD, "prompt": FORWARD + BACKWARD, "all": TRAINING}[trained]
+        if outputs is None:
+            return operations(self.config, passes, source=inputs, target=2)
+        return operations(self.config, passes, source=inputs, target=outputs, logits=self.vocab_size)
+
+    def unstack(self, theta) -> dict:
+        """``theta`` with a list of layers per stack, in the compute dtype."""
+        return model.unstack(theta, config=self.config)
+
+    def unstacked_layout(self, axes: Mapping[str, int]) -> dict:
+        """:meth:`layout` of :meth:`unstack`'s form."""
+        return partition.unstacked(partition.layout(self.config, axes), self.config)
+
+    def cache_heads(self, axes: Mapping[str, int]) -> str | None:
+        """'tensor' where it divides the heads."""
+        return partition.heads_axis(self.config, axes)
+
+    def empty(self, slots: int, source: int, new_tokens: int) -> Cache:
+        """See :func:`dawgen_jax.backbones.t5.decode.empty`."""
+        return decode.empty(slots, source, new_tokens, config=self.config)
+
+    def prefill(self, layers, embeddings, mask) -> Prefilled:
+        """See :func:`dawgen_jax.backbones.t5.decode.prefill`."""
+        return decode.prefill(layers, embeddings, mask, config=self.config)
+
+    def step(self, layers, cache: Cache, inputs, position) -> tuple[jax.Array, list]:
+        """See :func:`dawgen_jax.backbones.t5.decode.step`."""
+        return decode.step(layers, cache, inputs, position, config=self.config)
 
     def _decode(self, theta, embeddings, mask, inputs: list[int]) -> jax.Array:
         encoded = model.encode(theta, embeddings, mask, config=self.config)

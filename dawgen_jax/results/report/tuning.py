@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from dawgen_jax.backbones.tokens import MARK
 from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results import curves
@@ -118,13 +119,13 @@ def shaded_words(example: WeightedSentence, heaviest: float) -> str:
     """The words of one generated sentence, each shaded by its weight relative to ``heaviest``.
 
     Args:
-      example: with tokens of which '▁' starts a word.
+      example: with tokens of which MARK starts a word.
       heaviest: the weight of the darkest shade, above 0.
     """
     pieces = []
     for token, weight in zip(example.tokens, example.weights, strict=True):
-        shown = " " if token.startswith("▁") else ""
-        word = html.escape(token.removeprefix("▁")) or "&nbsp;"
+        shown = " " if token.startswith(MARK) else ""
+        word = html.escape(token.removeprefix(MARK)) or "&nbsp;"
         shade = min(1.0, max(0.0, weight) / heaviest)
         pieces.append(f'{shown}<span style="--w:{shade:.3f}" title="{weight:.4g}">{word}</span>')
     first = html.escape(example.sentence1)

@@ -41,7 +41,7 @@ IDS = {token: i for i, token in enumerate(TOKENS)}
 
 
 def save_tokenizer(folder: str | pathlib.Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json: what ``AutoTokenizer.from_pretrained`` loads.
+    """Write tokenizer.json and tokenizer_config.json: what ``AutoTokenizer.from_pretrained`` loads.
 
     Text is lower-cased and split at spaces and punctuation; </s> is appended; decoding joins words with spaces.
     """
