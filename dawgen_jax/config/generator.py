@@ -33,7 +33,7 @@ class GeneratorConfig:
     num_steps: NonNegativeInt = 0
     """Updates; 0 takes 160 per label (FewGen: 320 for two classes, 480 for three)."""
     examples_per_label: Annotated[int, Field(ge=2)] = 2
-    """Examples of each class in a batch; L_dist pairs two examples of a class."""
+    """Examples of each class in a batch; L_dist pairs two of them."""
     learning_rate: PositiveFloat = 5e-3
     """Adam on prompts and infixes, linear decay to 0, no warm-up, no weight decay."""
     clip_norm: PositiveFloat = 1.0

@@ -56,7 +56,7 @@ def _as_tuple(value: Any) -> Any:
 
 AsTuple = BeforeValidator(_as_tuple)
 Items = Annotated[tuple[T, ...], AsTuple]
-"""A tuple of any length, or the list that stands for it in Python and JSON."""
+"""A tuple of any length, also given as a list in Python and JSON."""
 DISTINCT = AfterValidator(must("have no repeats", lambda items: len(set(items)) == len(items)))
 _PRINTABLE = AfterValidator(must("be printable", str.isprintable))  # no control characters and lone surrogates
 Printable = Annotated[str, _PRINTABLE]
@@ -104,7 +104,7 @@ def validated(cls: Any = None, *, extra: Literal["forbid", "ignore"] = "forbid")
 _PLAINER = ((r"^\w+ (should|must) ", "must "), (" after validation", ""), (r"\ba valid (?=[aeiou])", "an "),
             (r"\ba valid ", "a "), (r"greater than or equal to (\S+)", r"\1 or more"),
             ("less than or equal to", "at most"))
-"""Patterns in pydantic's wording and what they are replaced by."""
+"""Patterns in pydantic's wording, and plainer words for them."""
 
 
 def refusal(error: ValidationError, kind: Any) -> ConfigError:
@@ -122,7 +122,7 @@ def refusal(error: ValidationError, kind: Any) -> ConfigError:
     if isinstance(cause, ConfigError):  # raised by __post_init__, which checks fields against each other
         return ConfigError(f"{where}: {cause}") if place else cause
     if first["type"] == "unexpected_keyword_argument":
-        near = difflib.get_close_matches(place[0], names, 1, 0) if len(place) == 1 else []
+        near = difflib.get_close_matches(str(place[0]), names, 1, 0) if len(place) == 1 else []
         return ConfigError(f"{where}: unknown field{f'; the nearest is {near[0]!r}' if near else ''}.")
     if first["type"].startswith("missing"):
         return ConfigError(f"{where}: is missing.")

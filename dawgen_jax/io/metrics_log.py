@@ -46,7 +46,7 @@ class MetricsLog:
             self._shown.close()
 
     def forget(self, step: int) -> None:
-        """Drop the lines after ``step`` (they were recorded after the checkpoint that a restart goes on from)."""
+        """Drop the lines after ``step``, which were recorded after the checkpoint that a restart resumes from."""
         if world.leads():
             write_file(self._path, text([line for line in self.lines() if line["step"] <= step] if step else []))
 
@@ -61,11 +61,11 @@ class MetricsLog:
 
 
 def read_metrics(path: pathlib.Path, *, torn_ok: bool = False) -> list[dict]:
-    """The lines of a metrics.jsonl; none where there is no such file.
+    """The lines of a metrics.jsonl; empty if there is no such file.
 
     Args:
       path: of the file.
-      torn_ok: leave out a torn last line instead of raising.
+      torn_ok: skip a torn last line instead of raising.
 
     Raises:
       UserError: a line is broken, or has no step.

@@ -60,7 +60,7 @@ class StoredFacts:
 
 
 def can_be_stored(method: Method) -> bool:
-    """Whether a method trains something small, or nothing, and needs no more than that to predict."""
+    """Whether prediction needs only something small that the method trains, or nothing."""
     return not method.demonstrations and (method.trains is None or method.trains.name in _FILES)
 
 

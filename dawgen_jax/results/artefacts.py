@@ -44,7 +44,7 @@ def read_timings(path: Path) -> dict[str, float]:
     """Seconds by stage of a timings.json; empty if there is none.
 
     Raises:
-      UserError: the file is broken, or holds something else.
+      UserError: the file is broken, or a value does not fit.
     """
     return read_json(path, dict[str, NonNegativeFloat], missing_ok=True, advice="remove the file") or {}
 
@@ -53,7 +53,7 @@ def read_token_weights(path: Path) -> list[WeightedSentence]:
     """The sentences of a token_weights.json; empty if there is none.
 
     Raises:
-      UserError: the file is broken, or holds something else.
+      UserError: the file is broken, or a value does not fit.
     """
     return read_json(path, list[WeightedSentence], missing_ok=True) or []
 
@@ -62,6 +62,6 @@ def read_mistakes(path: Path) -> Mistakes | None:
     """The contents of a wrong_examples.json; None if there is none.
 
     Raises:
-      UserError: the file is broken, or holds something else.
+      UserError: the file is broken, or a value does not fit.
     """
     return read_json(path, Mistakes, missing_ok=True)

@@ -1,9 +1,9 @@
-"""Rows of results.jsonl: one a (task, data, backbone, generator, method, k_shot, variant, settings, seed, metric).
+"""Rows of results.jsonl: one per (task, data, backbone, generator, method, k_shot, variant, settings, seed, metric).
 
-Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list); results.jsonl
-is nothing but all of them, sorted by key, one JSON object a line, rewritten as a whole. So a restart, or a larger
-run in the same folder, ends with the same file. A results.jsonl whose last line is torn is read without that line;
-the next run rewrites it whole from the cells.
+Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list). results.jsonl
+holds the rows of all cells, sorted by key, one JSON object per line, and is always rewritten as a whole. So a restart,
+or a larger run in the same folder, ends with the same file. If the last line of a results.jsonl is torn, it is skipped;
+the next run rewrites the file from the cells.
 """
 
 from __future__ import annotations
@@ -50,26 +50,25 @@ class Row:
     """One measured number.
 
     Attributes:
-      task, backbone: what was scored, and the classifier's backbone.
+      task, backbone: names of the task and of the classifier's backbone.
       method: a string of the column `method` of the published tables.
-      metric: 'accuracy' (the main one) or 'f1'; each metric has a row of its own.
+      metric: 'accuracy' (the main one) or 'f1'; each metric has a separate row.
       value: in [0, 1]; tables show per cent.
       n_test: test pairs scored.
-      seed: of the few-shot split, the generator and the prompt; 0 for zero-shot, which has one row.
-      generator, generator_backbone: who wrote the synthetic data; empty where there is none.
-      k_shot: examples a class, or 'full' for the whole pool; zero-shot carries the run's and reads none.
-      variant: '' by default, else 'same-T', 'cut', ...
+      seed: for the few-shot split, the generator and the prompt; 0 for zero-shot, which has one row.
+      generator, generator_backbone: what wrote the synthetic data; empty without synthetic data.
+      k_shot: examples per class, or 'full' for the whole pool; zero-shot records the run's value but uses none.
+      variant: '' by default, otherwise 'same-T', 'cut', ...
       class_counts: test pairs of each class by name; they sum to n_test.
       split_source: where the few-shot split came from.
       trainable_parameters: numbers that the method trains.
-      wall_seconds: time of this cell (shared work, such as the synthetic set, not counted).
-      config_hash: of the fields and inputs that this cell depends on.
-      versions: of Python and of the packages that computed it.
+      wall_seconds: time of this cell, without shared work such as the synthetic set.
+      config_hash: digest of the fields and inputs that this cell depends on.
+      versions: versions of Python and of the packages that computed it.
       settings: the config fields that the method reads, by dotted name ({'classifier.learning_rate': 0.3}), as JSON
-        values, and digests of the backbones' weights; empty where they are not known.
-      data: digest of what the task's name stood for, its template, words, training pool and test pairs; empty where it
-        is not known.
-      extras: anything else worth keeping (conflict rate, steps, polarity of label words, ...).
+        values, and digests of the backbones' weights; empty if unknown.
+      data: digest of the task's template, words, training pool and test pairs; empty if unknown.
+      extras: other measures (conflict rate, steps, polarity of label words, ...).
     """
 
     task: str
@@ -99,21 +98,21 @@ class Row:
 
     @property
     def key(self) -> tuple:
-        """What names a row; a later row with the same key replaces an earlier one."""
+        """Identifies a row; a later row with the same key replaces an earlier one."""
         return (self.task, self.data, *self.arm_key, self.seed, self.metric)
 
     @property
     def arm_key(self) -> tuple:
-        """What the rows of one arm, that is of one line of a table, share over tasks and seeds."""
+        """The part of the key that rows of one arm (a line of a table) share over tasks and seeds."""
         return (self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot), self.variant,
                 digest(self.settings))
 
     @property
     def arm(self) -> str:
-        """Generator, method, shots and variant as config files write them, and what departs from the usual.
+        """Generator, method and variant as config files write them, then whatever is unusual.
 
-        That is the model that wrote the synthetic data where it is not the classifier's, and shots other than 16;
-        settings are told apart by :func:`~dawgen_jax.results.arms.arm_names`.
+        Unusual are a generator's backbone that is not the classifier's, and shots other than 16.
+        :func:`~dawgen_jax.results.arms.arm_names` distinguishes settings.
         """
         prefix, full = f"{self.generator}: " if self.generator else "", " @full" if self.k_shot == "full" else ""
         variant = f" #{self.variant}" if self.variant else ""
@@ -137,9 +136,9 @@ class SyntheticRow:
     Attributes:
       task, generator, seed: which set; ``backbone`` is the model that wrote it.
       n: samples measured.
-      consistency: share whose true label is the wanted one; None where no semantics tells it.
+      consistency: share whose true label is the wanted one; None for a task without semantics.
       diversity, distance, copies: distinct-2, unigram divergence from real sentences, copies of sentence 1.
-      settings, data: as of a :class:`Row`.
+      settings, data: as in :class:`Row`.
       extras: the other measures.
     """
 
@@ -158,17 +157,17 @@ class SyntheticRow:
 
     @property
     def key(self) -> tuple:
-        """What names a row."""
+        """Identifies a row; a later row with the same key replaces an earlier one."""
         return (self.task, self.data, *self.arm_key, self.seed)
 
     @property
     def arm_key(self) -> tuple:
-        """What sets of one way to make them share over tasks and seeds."""
+        """The part of the key that sets of one generator with the same settings share over tasks and seeds."""
         return (self.backbone, self.generator, digest(self.settings))
 
     @property
     def arm(self) -> str:
-        """The generator, whose settings are told apart by :func:`~dawgen_jax.results.arms.arm_names`."""
+        """The generator; :func:`~dawgen_jax.results.arms.arm_names` distinguishes settings."""
         return self.generator
 
     @property
@@ -187,30 +186,30 @@ def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a number, for :class:`Row`."""
+    """Versions of Python and of the packages that a result depends on, for :class:`Row`."""
     packages = ("dawgen-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def merge(*groups: Iterable[AnyRow]) -> list[AnyRow]:
-    """All rows, sorted, one a key: a later row replaces an earlier one with the same key."""
+    """All rows, sorted, one per key: a later row replaces an earlier one with the same key."""
     kept = {row.key: row for rows in groups for row in rows}
     return sorted(kept.values(), key=lambda row: row.order)
 
 
 def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: bool = True) -> list[AnyRow]:
-    """The rows of a .jsonl file, one JSON object a line.
+    """The rows of a .jsonl file, one JSON object per line.
 
     Args:
-      path: of the file.
-      kind: of its rows.
-      torn_ok: leave out a torn last line with a logged warning: such a file is rewritten whole from the cells. A
-        line torn anywhere else is an error.
+      path: the file.
+      kind: the class of its rows.
+      torn_ok: skip a torn last line with a logged warning, because such a file is rewritten from the cells. A line
+        torn anywhere else is an error.
 
     Raises:
-      UserError: naming file and line, where the file is missing, or a line is no valid row or repeats a key.
+      UserError: the file is missing, or a line is not a valid row or repeats a key.
     """
-    if not os.path.exists(path):  # which, unlike a path's method, takes a name that is too long for none
+    if not os.path.exists(path):  # unlike Path.exists, it does not raise for a name that is too long
         raise UserError(f"{path}: no such file; finish a run there first, or name its folder.")
     rows, first = [], {}
     for number, row in json_lines(path, kind, torn_ok=torn_ok):
@@ -221,7 +220,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: boo
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
-    """Replaces a .jsonl file as a whole by ``merge(rows)``; the same rows in any order give the same bytes."""
+    """Write ``merge(rows)`` to a .jsonl file as a whole; the same rows in any order give the same bytes."""
     write_file(Path(path), "".join(json_text(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
 
 
@@ -229,11 +228,11 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
     """The rows of one cell's result.json, a JSON list.
 
     Raises:
-      UserError: naming the file and the position in the list.
+      UserError: the file is missing or broken; the message names the position in the list.
     """
     return read_json(Path(path), _CELL, advice="remove the folder to compute the cell again")
 
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Writes one cell's rows to its result.json, whole or not at all."""
+    """Write one cell's rows to its result.json, completely or not at all."""
     write_file(Path(path), json_text([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

@@ -1,10 +1,10 @@
-"""What a task is: classes of sentence pairs, or of single texts.
+"""Classification tasks of sentence pairs or of single texts.
 
-A single text is a pair without sentence 1. In both, sentence 2 is what a generator writes: given sentence 1 and the
-label, or given the label alone.
+A single text is a pair without sentence 1. In both kinds a generator writes sentence 2, given sentence 1 and the label,
+or given the label alone.
 
-Everything is keyed by class *name* at the boundary (files, tables) and by position in ``Task.labels`` inside;
-the order is fixed with the task and nowhere else. It is also the order of the integers of the Hugging Face hub.
+Files and tables use class names; arrays use positions in ``Task.labels``. The order of the labels is fixed with the
+task, and is also the order of the integer labels on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ class Task:
     """A classification task of sentence pairs or of single texts.
 
     Attributes (L labels, all tuples in the order of ``labels``):
-      name: as in the published tables; also the name of its folder of data.
+      name: as in the published tables; also the name of its data folder.
       labels: class names.
       template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
-        head of its own). Its fields say whether the task is one of pairs or of single texts.
-      label_words: one word a label; its single token's logit at the mask is the class score.
-      phrases: (before sentence 1, before what is generated): the starts of Q_l and of the infix.
-      repetition_penalty: CTRL's, over sentence 1's tokens and those generated so far; 1 is off.
-      corpus: which released sets hold suitable first sentences (names of tasks).
+        classification head). Its fields decide whether the task is one of pairs or of single texts.
+      label_words: one word per label; its single token's logit at the mask is the class score.
+      phrases: (before sentence 1, before what is generated): initial texts of Q_l and of the infix.
+      repetition_penalty: CTRL's penalty on tokens of sentence 1 and on tokens generated so far; 1 is off.
+      corpus: tasks whose released sets have suitable first sentences.
       source_words: (fewest, most) words of a first sentence from a corpus; 0 for most is any number.
       reject: a generated sentence 2 that contains one of these strings is rejected.
       positive: the class whose F1 is reported; empty for the macro average.
-      test_split: the split that the published numbers are taken on.
-      paper_n_test: its size in the paper; published cells stand beside ours only where n_test agrees.
-      draw: how a few-shot split is drawn: all training lines are shuffled, or those of each class apart.
-      source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty where there is none.
+      test_split: the split of the published numbers.
+      paper_n_test: its size in the paper; published numbers are compared with ours only if n_test agrees.
+      draw: how a few-shot split is sampled: all training lines are shuffled together, or each class separately.
+      source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty if there is none.
       causal: (template, label words) for a model that reads from left to right: <mask> comes last, and <prompt> marks
-        where a soft prompt may stand, behind all texts. None derives both, see :attr:`completion`.
+        where a soft prompt may stand, after all texts. None derives both, see :attr:`completion`.
 
     Raises:
-      ConfigError: fields do not fit each other.
+      ConfigError: a field is out of range, or fields do not fit each other.
 
     >>> Task("reviews", ("bad", "good"), "{text} It was <mask>.", ("bad", "good"),
     ...      (("A bad review.", "Text:"), ("A good review.", "Text:")), (1.0, 1.0)).fields
@@ -127,7 +127,7 @@ class Task:
 
     @property
     def bare(self) -> str:
-        """The template of a model with a head of its own: nothing but the texts."""
+        """The template of a model with a classification head: only the texts."""
         return " ".join(f"{{{field}}}" for field in self.fields)
 
 
