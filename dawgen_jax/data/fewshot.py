@@ -14,6 +14,7 @@ References: Gao, Fisch, Chen, *Making pre-trained language models better few-sho
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pathlib
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dawgen_jax.config import DataConfig
-from dawgen_jax.data.pools import Example, located_examples
+from dawgen_jax.data.pools import Example, alike, distinct, located_examples, overlap
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
@@ -59,9 +60,7 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
 
 def _warned(task: Task, seed: int, split: Split) -> Split:
     """The split; texts that are in both halves, which are there under different labels, are told."""
-    trained = {example[:2] for example in split.train}
-    repeated = sum(example[:2] in trained for example in split.dev)
-    if repeated:
+    if repeated := overlap(split.dev, split.train):
         log.warning("%s, seed %d: %d of the %d examples to select on have the texts of one to tune on under another "
                     "label; keep one label a text in the data.", task.name, seed, repeated, len(split.dev))
     return split
@@ -94,13 +93,15 @@ def few_shot(
             members = members[np.random.default_rng(seed).permutation(len(members))]
         else:
             members = order[labels[order] == label]
-        drawn = list(dict.fromkeys(pool[i] for i in members))
+        drawn = list(itertools.islice(distinct(pool[i] for i in members), 2 * k))
         if len(drawn) < 2 * k:
             repeats = f" (and {len(members) - len(drawn)} repeats)" if len(drawn) < len(members) else ""
+            fit = min(sum(one.label == name for one in distinct(pool)) for name in task.labels) // 2
+            lower = f"lower data.k to {fit} or " * (fit > 0)
             raise UserError(f"{where}: class '{label}' of {task.name} has {len(drawn)} examples{repeats}, but data.k = "
-                            f"{k} needs {2 * k} ({k} to tune on, {k} for dev): lower data.k or add examples.")
+                            f"{k} needs {2 * k} ({k} to tune on, {k} for dev): {lower}add examples.")
         train += drawn[:k]
-        dev += drawn[k : 2 * k]
+        dev += drawn[k:]
     return train, dev
 
 
@@ -122,12 +123,12 @@ def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tup
     splits, places = [], {}
     for name in ("train.jsonl", "dev.jsonl"):
         path = split_folder / name
-        located = list(located_examples(path, task))
+        located = located_examples(path, task)
         for place, example in located:
-            if example in places:
-                raise UserError(f"{place}: is the example of {places[example]}, and none may be both tuned and "
+            if alike(example) in places:
+                raise UserError(f"{place}: is the example of {places[alike(example)]}, and none may be both tuned and "
                                 "selected on; put another in its place, or leave data.kshot empty.")
-        places = {example: place for place, example in located}
+        places = {alike(example): place for place, example in located}
         examples = [example for _, example in located]
         for label in task.labels:
             count = sum(example.label == label for example in examples)
