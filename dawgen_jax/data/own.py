@@ -17,8 +17,8 @@ import numpy as np
 
 from dawgen_jax.config import OwnTask, is_printable, shown
 from dawgen_jax.data.pools import Example, Labelled, Layout, Pools, alike, classified, distinct, labelled
-from dawgen_jax.data.records import Records, listed, normalized, records, splits
-from dawgen_jax.errors import UserError
+from dawgen_jax.data.records import listed, normalized, records, splits
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.tasks import Task
 
 __all__ = ["OwnData", "own_task", "read_own", "read_own_task"]
@@ -28,14 +28,7 @@ _MOST_SHOTS = 16
 
 
 class OwnData(NamedTuple):
-    """A custom task with its examples.
-
-    Attributes:
-      task: labels, template and phrases filled in.
-      pools: its examples; none is in two of them.
-      k: examples per class to tune on, and as many for dev.
-      columns: the text's column, or the pair's two.
-    """
+    """A custom task with its examples, k per class to tune on and k for dev, and the columns of its texts."""
 
     task: Task
     pools: Pools
@@ -44,17 +37,15 @@ class OwnData(NamedTuple):
 
 
 def own_task(own: OwnTask, labels: Sequence[str], columns: Sequence[str]) -> Task:
-    """The task that ``own`` declares, with defaults for what it leaves empty.
-
-    Args:
-      own: the declaration.
-      labels: class names, unless ``own`` gives some.
-      columns: the text's column, or the pair's two: the fields of the template may have these names.
+    """The task that ``own`` declares; what it leaves empty has defaults, and fields of the template may be ``columns``.
 
     Raises:
       ConfigError: its fields do not fit each other.
     """
     labels = own.labels or tuple(labels)
+    if len(set(map(normalized, labels))) < len(labels):
+        raise ConfigError(f"Task {own.name}: labels differ by nothing but case, spaces or Unicode form "
+                          f"({listed(labels)}); spell each class in one way.")
     single = len(columns) == 1
     template = own.template or ("{text} <mask>" if single else "{sentence1} <mask> {sentence2}")
     for column, field in zip(columns, ("text",) if single else ("sentence1", "sentence2"), strict=True):
@@ -78,13 +69,11 @@ def read_own(own: OwnTask, k: int) -> OwnData:
       UserError: the data is missing or broken, a column or label is not clear, or a class has too few examples.
     """
     task, found = _read(own)
-    examples, notes = _distinct({split: [example for _, example in classified(one, task)]
-                                 for split, one in found.items()})
+    examples = _distinct(own, {split: [example for _, example in classified(one, task)]
+                               for split, one in found.items()})
     train, test, k, how = _divided(own, task, examples, k)
     layout = found["train"].layout
     log.info("%s: %s, %s; %s", own.name, own.data, layout, how)
-    for note in notes:
-        log.warning("%s: %s", own.data, note)
     pools = Pools(train, examples.get("validation", []), test, own.data, str(layout))
     return OwnData(task, pools, k, tuple(names[0] for names in layout.texts))
 
@@ -95,82 +84,61 @@ def read_own_task(own: OwnTask) -> Task:
     Raises:
       UserError: the data is missing or broken, or a column or label is not clear.
     """
-    task, found = _read(own, quiet=True)
-    for one in found.values():
-        classified(one, task)
-    return task
+    return _read(own, quiet=True)[0]
 
 
 def _read(own: OwnTask, *, quiet: bool = False) -> tuple[Task, dict[str, Labelled]]:
-    """The task, and its labelled rows by split."""
-    tables, wanted, found = _tables(own), Layout().named(own.columns, own.label), {}
+    """The task, and its labelled rows by split, train first; 'test' is that of ``own.test`` if it is given."""
+    if not own.data:
+        raise UserError(f"own.data is empty: name the file with labelled examples of the task '{own.name}' (--data "
+                        "FILE.csv).")
+    several = own.data.startswith("hub:") or pathlib.Path(own.data).is_dir()
+    tables = splits(own.data, "own.data", own.name) if several else {"train": records(own.data)}
+    if own.test:
+        if "test" in tables and not quiet:
+            log.warning("%s: its test split is not used, but own.test = %s.", own.data, own.test)
+        tables["test"] = records(own.test)
+    wanted, found = Layout().named(own.columns, own.label), {}
     for split, table in tables.items():
         needed = split == "train" or (split == "test" and bool(own.test))
         found[split] = labelled(table, wanted, needed=needed, quiet=quiet)
         wanted = wanted._replace(texts=found["train"].layout.texts)
-    columns = [names[0] for names in wanted.texts]
     names = tuple(dict.fromkeys(name for one in found.values() for name in one.names))
-    return own_task(own, own.labels or _labels(own, found["train"], names), columns), found
+    labels = own.labels or _labels(own, {label for _, _, label in found["train"].rows}, names)
+    return own_task(own, labels, [names[0] for names in wanted.texts]), found
 
 
-def _tables(own: OwnTask) -> dict[str, Records]:
-    """The splits that the data has, train first; 'test' is that of ``own.test`` if it is given."""
-    if not own.data:
-        raise UserError(f"own.data is empty: name the file with labelled examples of the task '{own.name}' (--data "
-                        "FILE.csv).")
-    if own.data.startswith("hub:") or pathlib.Path(own.data).is_dir():
-        tables = splits(own.data, "own.data", own.name)
-        if "train" not in tables:
-            raise UserError(f"own.data = '{own.data}': has no train split (but: {', '.join(tables) or 'none'}); add "
-                            "train.csv (or .tsv, .jsonl, .parquet).")
-    else:
-        tables = {"train": records(own.data)}
-    if own.test:
-        if "test" in tables:
-            log.info("%s: its test split is not used, but own.test = %s.", own.data, own.test)
-        tables["test"] = records(own.test)
-    return tables
-
-
-def _labels(own: OwnTask, train: Labelled, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The class names in the train split: in the order of the file's own list, otherwise sorted (numbers by value)."""
-    found = {label for _, _, label in train.rows}
-    if odd := [label for label in sorted(found) if len(label) > 100 or not is_printable(label)]:
-        raise UserError(f"own.data = '{own.data}': label {shown(odd[0])} is not the name of a class, which has at most "
-                        "100 printable characters; name the label's column in own.label, or mend the label.")
-    if len({normalized(label) for label in found}) < len(found):
-        raise UserError(f"own.data = '{own.data}': labels differ by nothing but case ({listed(sorted(found))}); spell "
-                        "each class in one way.")
-    if len(found) < 2:
-        raise UserError(f"own.data = '{own.data}': one class ({listed(found)}); a task has two or more.")
-    if len(found) > 100:
-        raise UserError(f"own.data = '{own.data}': {len(found)} different labels; name another column in own.label, or "
-                        "the classes in own.labels.")
+def _labels(own: OwnTask, found: set[str], names: Sequence[str]) -> list[str]:
+    """Class names in the order of the file's own list, or else sorted (numbers by value)."""
+    fault = f"{len(found)} labels ({listed(sorted(found))}), but a task has 2 to 100 classes; name another column"
+    odd = [label for label in sorted(found) if len(label) > 100 or not is_printable(label)]
+    if odd:
+        fault = (f"label {shown(odd[0])} is not the name of a class, which has at most 100 printable characters; fix "
+                 "it, or name the label's column")
+    if odd or not 2 <= len(found) <= 100:
+        raise UserError(f"own.data = '{own.data}': {fault} in own.label.")
     if found <= set(names):
-        return tuple(name for name in names if name in found)
-    return tuple(sorted(found, key=lambda label: (0, int(label), "") if label.isdecimal() else (1, 0, label)))
+        return [name for name in names if name in found]
+    return sorted(found, key=lambda label: (0, int(label), "") if label.isdecimal() else (1, 0, label))
 
 
-def _distinct(examples: Mapping[str, list[Example]]) -> tuple[dict[str, list[Example]], list[str]]:
-    """Every example once, a repeated one in the split where results are reported; and what was found."""
+def _distinct(own: OwnTask, examples: Mapping[str, list[Example]]) -> dict[str, list[Example]]:
+    """Every example once, a repeated one in the split where results are reported."""
     kept: dict[str, list[Example]] = {}
     seen: dict[tuple[str, str, str], Example] = {}
-    shared = 0
     for split in sorted(examples, key=("test", "validation", "train").index):
         shared = sum(alike(example) in seen for example in examples[split])  # at last, of the train split
         kept[split] = [example for example in distinct(examples[split]) if alike(example) not in seen]
         seen |= {alike(example): example for example in kept[split]}
-    notes = []
     if dropped := sum(map(len, examples.values())) - len(seen):
-        notes.append(f"{dropped} repeated row(s) are left out ({shared} of the train split are in another one), so that "
-                     "no example is both tuned and tested on; texts are compared without case, extra spaces and Unicode "
-                     "forms.")
+        log.warning("%s: %d repeated row(s) are left out (%d of the train split are in another one), so that no "
+                    "example is both tuned and tested on; texts are compared without case, extra spaces and Unicode "
+                    "forms.", own.data, dropped, shared)
     counts = Counter(key[:2] for key in seen)
     if twice := [example for key, example in seen.items() if counts[key[:2]] > 1]:
-        several = sum(count > 1 for count in counts.values())
-        notes.append(f"{several} text(s) have two labels, for instance "
-                     f"{shown(' / '.join(filter(None, twice[0][:2])))}.")
-    return kept, notes
+        log.warning("%s: %d text(s) have two labels, for instance %s.", own.data,
+                    sum(count > 1 for count in counts.values()), shown(" / ".join(filter(None, twice[0][:2]))))
+    return kept
 
 
 def _divided(own: OwnTask, task: Task, examples: Mapping[str, list[Example]], k: int

@@ -8,6 +8,7 @@ integer labels as positions in ``Task.labels``. Whatever a file holds that is no
 from __future__ import annotations
 
 import calendar
+import functools
 import itertools
 import logging
 import os
@@ -24,7 +25,7 @@ from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR
 
 __all__ = ["LABEL", "Example", "Labelled", "Layout", "Pools", "alike", "classified", "distinct", "labelled",
-           "load_pools", "located_examples", "overlap", "preset", "read_examples", "read_texts", "resolve", "texts_of"]
+           "load_pools", "overlap", "preset", "read_examples", "read_texts", "resolve", "texts_of"]
 
 log = logging.getLogger(__name__)
 TEXT = ("text", "sentence", "review", "content")
@@ -81,10 +82,7 @@ def overlap(examples: Iterable[Example], others: Iterable[Example]) -> int:
 
 
 class Pools(NamedTuple):
-    """The splits of one task; a split that the source lacks is empty, train and the task's test split never are.
-
-    ``columns`` says in words where texts and labels were read; empty for examples that are not from a file.
-    """
+    """The splits of one task; a split that the source lacks is empty. ``columns`` says which columns were read."""
 
     train: list[Example]
     validation: list[Example]
@@ -136,13 +134,10 @@ def preset(task: Task) -> Layout:
 
 
 def resolve(table: Records, wanted: Layout) -> tuple[Records, Layout]:
-    """Find the columns of a file.
+    """The table, all rows still to be read, and the layout of the columns that it has.
 
     Text columns that ``wanted`` does not name are found by their usual names, or because no other columns can hold
-    texts. Names are compared without case, white space around them, and Unicode forms.
-
-    Returns:
-      The table with all of its rows, and the layout of columns that are there.
+    texts. Names are compared as :func:`~.records.normalized` gives them.
 
     Raises:
       UserError: a column is missing, or it is not clear which columns hold texts.
@@ -163,7 +158,7 @@ def resolve(table: Records, wanted: Layout) -> tuple[Records, Layout]:
     texts = tuple(map(present, wanted.texts)) or _texts(head, label[0], wanted.count)
     if wanted.count not in (0, len(texts)):
         raise UserError(f"{table.origin}: {len(texts)} column(s) of texts ({listed(names[0] for names in texts)}), but "
-                        f"the task has {wanted.count}; name as many with --columns (own.columns).")
+                        f"the task has {wanted.count}; name as many with --columns.")
     used = {*itertools.chain(label, *texts)}
     layout = wanted._replace(texts=texts, label=label, unused=tuple(name for name in first if name not in used))
     return table._replace(rows=itertools.chain(head, table.rows)), layout
@@ -214,10 +209,7 @@ def _not_text(name: str, values: Sequence[Any], labels: Sequence[Any]) -> str:
 
 
 class Labelled(NamedTuple):
-    """The labelled rows of a file: place, texts, and label as it is spelled.
-
-    ``names`` are what integer labels stand for, if that is known.
-    """
+    """(place, texts, label as it is spelled) of labelled rows; ``names`` are what integer labels stand for."""
 
     layout: Layout
     names: tuple[str, ...]
@@ -226,36 +218,33 @@ class Labelled(NamedTuple):
 
 def labelled(table: Records, wanted: Layout, labels: Sequence[str] = (), *, needed: bool = True, quiet: bool = False
              ) -> Labelled:
-    """Read the labelled rows of a file.
+    """Read the labelled rows of a file, and log how many were left out.
 
     Args:
       table: the file.
       wanted: its columns, for :func:`resolve`.
       labels: the task's, for the integers of a preset.
-      needed: there must be one.
-      quiet: do not log how many rows were left out.
+      needed: a file without labelled rows is an error.
+      quiet: do not log.
 
     Raises:
       UserError: a column is not clear, a row is broken, or none has a label.
     """
     table, layout = resolve(table, wanted)
-    names = next((table.classes[column] for column in layout.label if column in table.classes),
-                 tuple(labels) if layout.preset else ())
+    names = next(filter(None, map(table.classes.get, layout.label)), tuple(labels) if layout.preset else ())
     rows, total, empty = [], 0, 0
     for place, row in table.rows:
         total += 1
-        label = _field(place, row, layout.label, lambda place, column, value: _spelled(place, column, value, names))
-        if label:
-            rows.append((place, tuple(_field(place, row, columns, _text) for columns in layout.texts), label))
-            if "" in rows[-1][1]:
-                empty += 1
-                if not layout.preset:
-                    column = layout.texts[rows[-1][1].index("")][0]
-                    raise UserError(f"{place}: field '{column}' is empty; fill it in or drop the row.")
+        if label := _field(place, row, layout.label, functools.partial(_spelled, names)):
+            texts = tuple(_field(place, row, columns, _text) for columns in layout.texts)
+            if "" in texts and not layout.preset:
+                column = layout.texts[texts.index("")][0]
+                raise UserError(f"{place}: field '{column}' is empty; fill it in or drop the row.")
+            empty += "" in texts
+            rows.append((place, texts, label))
     if needed and not rows:
-        raise UserError(f"{table.origin}: none of its {total} rows has a label in {shown(layout.label[0])}; add labels, "
-                        "or leave the file out." if total else
-                        f"{table.origin}: holds no row of examples under a header; add some.")
+        fault = f"none of its {total} rows has a label in {shown(layout.label[0])}; add labels, or leave the file out"
+        raise UserError(f"{table.origin}: {fault if total else 'holds no row of examples under a header; add some'}.")
     for count, what in ((total - len(rows), "have no label and are left out"), (empty, "have an empty text")):
         if count and not quiet:
             log.warning("%s: %d of %d rows %s.", table.origin, count, total, what)
@@ -280,46 +269,29 @@ def _text(place: str, column: str, value: Any) -> str:
     return value.strip()
 
 
-def _spelled(place: str, column: str, value: Any, names: Sequence[str]) -> str:
+def _spelled(names: Sequence[str], place: str, column: str, value: Any) -> str:
     """A label as a class name: an integer by the name that it has, if any; '' if there is no label."""
     if not isinstance(value, str | int | float | None):
         raise UserError(f"{place}: field '{column}' is {shown(value)}; it must be text or a number.")
     text = "" if value is None or value != value else " ".join(unicodedata.normalize("NFC", str(value)).split())
-    whole = _WHOLE.fullmatch(text)
-    if whole and text not in names:
+    if (whole := _WHOLE.fullmatch(text)) and text not in names:
         return names[int(whole[1])] if int(whole[1]) < len(names) else whole[1]
     return "" if text in ("-1", "-1.0", "-") else text
 
 
 def classified(found: Labelled, task: Task) -> list[tuple[str, Example]]:
-    """(place, example) of every labelled row; labels are compared without case and Unicode forms.
-
-    Raises:
-      UserError: a label is not one of the task's.
-    """
-    spelling, examples = {normalized(label): label for label in task.labels}, []
-    for place, texts, label in found.rows:
-        if (known := spelling.get(normalized(label))) is None:
+    """(place, example) of every labelled row; raises a :class:`UserError` if a label is not one of the task's."""
+    spelling = {normalized(label): label for label in task.labels}
+    for place, _, label in found.rows:
+        if normalized(label) not in spelling:
+            way_out = "write its position from 0" if found.layout.preset else "set own.labels"
             raise UserError(f"{place}: label {shown(label)} is not a class of {task.name}; the classes are "
-                            f"{listed(task.labels)}" + (" (or their positions from 0): rename it there."
-                                                        if found.layout.preset else
-                                                        ": rename it there, or set own.labels."))
-        examples.append((place, Example(*["", *texts][-2:], known)))
-    return examples
-
-
-def located_examples(path: str | pathlib.Path, task: Task) -> list[tuple[str, Example]]:
-    """What :func:`read_examples` reads of a preset's file, each with its place: 'file:line'."""
-    return classified(labelled(records(path, quotes=True), preset(task), task.labels), task)
+                            f"{listed(task.labels)}: rename it there, or {way_out}.")
+    return [(place, Example(*["", *texts][-2:], spelling[normalized(label)])) for place, texts, label in found.rows]
 
 
 def read_examples(path: str | pathlib.Path, task: Task, wanted: Layout | None = None) -> list[Example]:
-    """Read a file of labelled examples.
-
-    Args:
-      path: a .jsonl, .csv, .tsv (these three also .gz) or .parquet file.
-      task: whose labels the file must have.
-      wanted: its columns; by default those of a preset.
+    """Read a file of labelled examples; ``wanted`` are its columns, by default those of a preset.
 
     Raises:
       UserError: the file is missing or of another kind, has no label, a column is not clear, or a row is broken; the
@@ -352,9 +324,7 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
         if not os.path.isdir(source):
             raise UserError(f"{source}: no such folder; data.root must hold {task.name}/train.jsonl (or .csv, .tsv, "
                             f".parquet) and {task.name}/{task.test_split}.jsonl.")
-    tables = splits(source, "data.root", task.name, usual=HUB.get(task.name, ""), quotes=True)
-    if missing := [split for split in needed if split not in tables]:
-        raise UserError(f"{source}: no {missing[0]} split; add {missing[0]}.jsonl (or .csv, .tsv, .parquet).")
+    tables = splits(source, "data.root", task.name, needed, usual=HUB.get(task.name, ""), quotes=True)
     found = {split: labelled(table, preset(task), task.labels, needed=split in needed)
              for split, table in tables.items()}
     pools = [[example for _, example in classified(found[split], task)] if split in found else [] for split in SPLITS]
@@ -366,13 +336,8 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
 def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Read texts to be classified from a file; labels are neither needed nor read.
 
-    Args:
-      path: as for :func:`read_examples`.
-      task: of pairs or of single texts.
-      columns: one or two names of columns; by default the usual ones.
-
     Raises:
-      UserError: the file is missing or of another kind, or a row is broken; the message names file and line.
+      UserError: as :func:`read_examples`.
     """
     wanted = preset(task).named(columns)._replace(label=(), advice="name the columns with --columns")
     table, layout = resolve(records(path, quotes=True), wanted)
