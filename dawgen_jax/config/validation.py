@@ -21,8 +21,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from dawgen_jax.errors import ConfigError
 
-__all__ = ["DISTINCT", "AsTuple", "Count", "Items", "Line", "Printable", "Seed", "Share", "is_printable", "must", "refusal",
-           "shown", "validated"]
+__all__ = ["DISTINCT", "AsTuple", "Count", "Items", "Line", "Printable", "Seed", "Share", "is_printable", "must",
+           "refusal", "shown", "validated"]
 
 T = TypeVar("T")
 

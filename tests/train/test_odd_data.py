@@ -7,10 +7,12 @@ import re
 import shutil
 import unicodedata
 
+import numpy as np
 import pytest
 
 from dawgen_jax import Classifier, Task, load_backbone
 from dawgen_jax.config import Config, DataConfig
+from dawgen_jax.data.batches import class_balanced
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.inputs import read_task
 from train import check_task, evaluate, predict, quality, run
@@ -347,3 +349,16 @@ def test_advice_for_a_known_task_with_few_examples(known):
         with pytest.raises(UserError, match=rf"of RTE has .*{re.escape(advice)}"):
             read(pool, 4)
     assert read(rows[:7], 1).k == 1
+
+
+def test_advice_on_a_known_task_names_no_field_of_custom_tasks(monkeypatch, capsys):
+    monkeypatch.setattr(check_task, "zero_shot", lambda *_: "")
+    check_task.main(["configs/mini.py", "--tasks", "mini-rte", "--data.max_test", "30", "--arms", "Prompt Tuning"])
+    said = capsys.readouterr().out
+    assert "The test set has 30 examples" in said and "own." not in said
+
+
+def test_advice_on_small_classes_is_possible():
+    for number, advice in ((1, "raise data.k."), (2, "raise data.k or lower generator.examples_per_label to 2.")):
+        with pytest.raises(UserError, match=f": {re.escape(advice)}$"):
+            class_balanced(np.array([0] * number + [1] * 4), 3, 13, 0)
