@@ -35,6 +35,8 @@ def _line(name: str, text: str) -> None:
 def show(given: TaskData, found: Examined, config: Config, tokens: Format) -> None:
     """Print a task's classes, words, lengths and examples."""
     task = given.task
+    if given.pools.columns:
+        _line("columns", given.pools.columns)
     for name, examples in (("pool", given.pools.train), ("test", given.test)):
         counts = Counter(example.label for example in examples)
         _line(name, f"{len(examples)} examples: " + ", ".join(f"{label} {counts[label]}" for label in task.labels))

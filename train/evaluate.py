@@ -23,7 +23,7 @@ from dawgen_jax import prompts
 from dawgen_jax.api import Classifier
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import ClassifierConfig, Config
-from dawgen_jax.data.own import read_labelled, read_own, read_own_task
+from dawgen_jax.data.own import read_own, read_own_task
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
@@ -128,7 +128,7 @@ def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]
     except UserError as error:
         raise error if config.own.data else UserError(
             f"{error} The task was read from --file {file}; name the file that it was tuned on with --data.") from None
-    return task, file, read_labelled(own, task, file)
+    return task, file, labelled_examples(file, task, own.columns, own.label)
 
 
 def score(config: Config, arguments: Arguments) -> None:
@@ -163,8 +163,6 @@ def score_cell(arguments: OfCell) -> None:
     classifier = Classifier.load(arguments.cell, arguments.backbone or None)
     task, config = classifier.task, classifier.config
     examples = labelled_examples(arguments.file, task, arguments.columns, arguments.label)
-    if not examples:
-        raise UserError(f"--file {arguments.file}: holds no labelled example; name another file.")
     _report(str(arguments.file), examples, Encoded(task, classifier.backbone, config), config, classifier.params,
             METHODS[classifier.method].trains or PROMPT)
 

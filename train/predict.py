@@ -19,7 +19,6 @@ import tyro
 
 from dawgen_jax.api import Classifier
 from dawgen_jax.data.pools import read_texts
-from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.io.terminal import printable
 from train import cli
@@ -50,9 +49,6 @@ def lines(arguments: Arguments) -> str:
     """
     classifier = Classifier.load(arguments.classifier, arguments.backbone or None)
     task = classifier.task
-    if arguments.columns and len(arguments.columns) != len(task.fields):
-        what = "pairs; name the fields of both sentences" if len(task.fields) == 2 else "single texts; name one field"
-        raise UserError(f"--columns {' '.join(arguments.columns)}: {task.name} classifies {what}.")
     texts, names = read_texts(arguments.file, task, arguments.columns), arguments.columns or task.fields
     found = classifier.predict(texts)
     return "".join(

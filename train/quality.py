@@ -73,8 +73,6 @@ def judge(arguments: Arguments, console: Console) -> None:
         raise UserError(f"--min-margin: {given.path} has samples without scores; write it with synthesis.score = True.")
     shots, heldout, test = (labelled_examples(path, given.task, arguments.columns, arguments.label) if path else []
                             for path in (arguments.real, arguments.heldout, arguments.test))
-    if not shots:
-        raise UserError(f"--real {arguments.real}: holds no labelled pair; name the file of the shots.")
     backbone, placement, prompt, cell = None, None, None, None
     if arguments.backbone:
         placement = Placement.on()

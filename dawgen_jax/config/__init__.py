@@ -14,9 +14,9 @@ from dawgen_jax.config.generator import GeneratorConfig
 from dawgen_jax.config.run import Config, MeshConfig
 from dawgen_jax.config.synthesis import SynthesisConfig
 from dawgen_jax.config.transfer import TransferConfig
-from dawgen_jax.config.validation import shown
+from dawgen_jax.config.validation import is_printable, shown
 from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["BackboneConfig", "ClassifierConfig", "Config", "ConfigError", "DataConfig", "FineTuningConfig",
            "GeneratorConfig", "LoraConfig", "MeshConfig", "OwnTask", "SynthesisConfig", "TransferConfig", "UserError",
-           "digest", "fields_of", "shown"]
+           "digest", "fields_of", "is_printable", "shown"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt
 
-from dawgen_jax.config.validation import Line, must, shown, validated
+from dawgen_jax.config.validation import Line, is_printable, must, shown, validated
 from dawgen_jax.errors import ConfigError
 
 __all__ = ["NOT_FLOAT16", "BackboneConfig"]
@@ -34,7 +34,7 @@ class BackboneConfig:
     """Recompute layer activations in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self):
-        if len(self.label) > 100 or not self.label.isprintable():
+        if len(self.label) > 100 or not is_printable(self.label):
             raise ConfigError(f"BackboneConfig.path = {shown(self.path)}: the folder's name must have at most 100 "
                               "printable characters; otherwise give a shorter one in `name`.")
 

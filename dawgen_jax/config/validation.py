@@ -21,8 +21,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from dawgen_jax.errors import ConfigError
 
-__all__ = ["DISTINCT", "AsTuple", "Count", "Items", "Line", "Printable", "Seed", "Share", "must", "refusal", "shown",
-           "validated"]
+__all__ = ["DISTINCT", "AsTuple", "Count", "Items", "Line", "Printable", "Seed", "Share", "is_printable", "must",
+           "refusal", "shown", "validated"]
 
 T = TypeVar("T")
 
@@ -58,7 +58,17 @@ AsTuple = BeforeValidator(_as_tuple)
 Items = Annotated[tuple[T, ...], AsTuple]
 """A tuple of any length, also given as a list in Python and JSON."""
 DISTINCT = AfterValidator(must("have no repeats", lambda items: len(set(items)) == len(items)))
-_PRINTABLE = AfterValidator(must("be printable", str.isprintable))  # no control characters and lone surrogates
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text has no control characters and no lone surrogates.
+
+    The joiners U+200C and U+200D, which Persian words and many emoji need, are allowed.
+    """
+    return text.replace("\u200c", "").replace("\u200d", "").isprintable()
+
+
+_PRINTABLE = AfterValidator(must("be printable", is_printable))
 Printable = Annotated[str, _PRINTABLE]
 Line = Annotated[str, Field(max_length=100), _PRINTABLE]
 """A name in tables and file names."""

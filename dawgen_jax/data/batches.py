@@ -120,8 +120,9 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> 
             epoch, place = divmod(step, per_epoch)
             order = _permutation(len(members), seed, epoch, int(label))[place * per_label : (place + 1) * per_label]
         else:
+            lower = f" or lower generator.examples_per_label to {len(members)}" * (len(members) > 1)
             raise UserError(f"Class {label} (counted from 0) has {len(members)} example(s), but a batch takes "
-                            f"{per_label} different ones of each: raise data.k or lower generator.examples_per_label.")
+                            f"{per_label} different ones of each: raise data.k{lower}.")
         drawn.append(members[order])
     return np.concatenate(drawn)
 

@@ -1,11 +1,12 @@
 """First sentences: the unlabelled sentences that the generator continues.
 
-They are distinct, whitespace-normalised, and permuted once by ``corpus_seed``; all labels walk through them in the
-same order, so that labels share first sentences (as in FewGen). The list is never cycled.
+They are distinct, with single spaces, and shuffled once by ``corpus_seed``; all labels use them in the same order, so
+that labels share first sentences (as in FewGen). The list is never repeated.
 """
 
 from __future__ import annotations
 
+import logging
 import pathlib
 from collections.abc import Iterator
 
@@ -13,11 +14,14 @@ import numpy as np
 
 from dawgen_jax.config import DataConfig
 from dawgen_jax.data.pools import Pools
+from dawgen_jax.data.records import records
 from dawgen_jax.errors import UserError
-from dawgen_jax.io.lines import json_lines, text_lines
+from dawgen_jax.io.lines import text_lines
 from dawgen_jax.tasks import Task
 
 __all__ = ["arrange", "first_sentences"]
+
+log = logging.getLogger(__name__)
 
 
 def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) -> list[str]:
@@ -25,10 +29,9 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
 
     Args:
       task: its ``corpus`` names the released sets that fit it; its ``source_words`` bound the length.
-      data: ``corpus`` is a text file (.txt, .txt.gz; one sentence a line), a folder of released sets
-        (TASK/*/gen-train.jsonl[.gz]) or 'pool'; ``corpus_seed`` seeds the permutation.
-      pools: needed for 'pool': the training pool's own first sentences, of any length. A named variant: it sees more
-        than the k shots (though no label).
+      data: ``corpus`` is a text file (.txt, .txt.gz; one sentence per line), a folder of released sets
+        (TASK/*/gen-train.jsonl[.gz]) or 'pool'; ``corpus_seed`` seeds the shuffle.
+      pools: for 'pool', whose first sentences of any length are used: a variant that sees more than the k shots.
 
     Raises:
       UserError: there is no such corpus, a line is broken, or no sentence has a fitting length.
@@ -49,7 +52,10 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
             sentences = (text for _, text in text_lines(path))
         else:
             raise UserError(f"data.corpus = '{path}': neither a folder nor a text file (.txt, .txt.gz).")
-    arranged = arrange(sentences, data.corpus_seed, words)
+    given = [sentence for sentence in sentences if sentence.strip()]
+    arranged = arrange(given, data.corpus_seed, words)
+    log.info("%s: %d of %d first sentences from %s are used: distinct ones of %d to %s words.", task.name,
+             len(arranged), len(given), data.corpus, words[0], words[1] or "any number of")
     if not arranged:
         raise UserError(f"data.corpus = '{data.corpus}': no sentence of {words[0]} to {words[1] or 'any number of'} "
                         f"words for {task.name}; give another corpus.")
@@ -63,12 +69,8 @@ def arrange(sentences: Iterator[str] | list[str], seed: int, words: tuple[int, i
     ['a b', 'a b c']
     """
     fewest, most = max(words[0], 1), words[1] or float("inf")
-    distinct = {}
-    for sentence in sentences:
-        pieces = sentence.split()
-        if fewest <= len(pieces) <= most:
-            distinct[" ".join(pieces)] = None
-    kept = list(distinct)
+    kept = list(dict.fromkeys(" ".join(pieces) for sentence in sentences
+                              if fewest <= len(pieces := sentence.split()) <= most))
     return [kept[i] for i in np.random.RandomState(seed).permutation(len(kept))]
 
 
@@ -79,7 +81,7 @@ def _released(folder: pathlib.Path, task: Task) -> Iterator[str]:
         raise UserError(f"data.corpus = '{folder}': no TASK/*/gen-train.jsonl[.gz] for TASK in {', '.join(names)}; "
                         "give another folder or a text file.")
     for path in paths:
-        for line, row in json_lines(path):
+        for place, row in records(path).rows:
             if not isinstance(row.get("sentence1"), str):
-                raise UserError(f"{path}:{line}: no text in field 'sentence1'; mend the line.")
+                raise UserError(f"{place}: no text in field 'sentence1'; fix the line.")
             yield row["sentence1"]

@@ -3,8 +3,8 @@
 A third of the pairs are adjacent sentences of one document ('adjacent', in either order), a third are sentences of one
 document that are not adjacent ('same'), a third are sentences of two documents ('other').
 
-``Departure:`` PPT walks through all first sentences and draws a partner for each; here every class is drawn uniformly
-without replacement from all its ordered pairs, so that long documents count for more among the 'same'.
+``Departure:`` PPT goes through all first sentences and samples a partner for each; here every class is sampled
+uniformly without replacement from all its ordered pairs, so that long documents weigh more in the class 'same'.
 
 References:
   Gu, Han, Liu, Huang: PPT: Pre-trained Prompt Tuning for Few-shot Learning, https://arxiv.org/abs/2109.04332, 2022.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import pathlib
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +34,7 @@ NEXT_SENTENCE = Task("next-sentence", PAIR_LABELS, "{sentence1} <mask> {sentence
 
 
 class Documents(NamedTuple):
-    """Documents as lists of sentences.
-
-    Attributes:
-      origin: the file that they were read from, or what else they are from.
-      texts: the sentences of each document.
-    """
+    """Documents as lists of sentences; ``origin`` names their file or other source."""
 
     origin: str
     texts: list[list[str]]
@@ -52,9 +46,9 @@ _BOUNDARY = re.compile(r"""(?<=[.!?])(?:["'”’)\]]*)(\s+)(?=["'“‘(\[]?[A-
 def split_sentences(paragraph: str) -> list[str]:
     """Split a paragraph into sentences by a simple rule.
 
-    A sentence ends with '.', '!' or '?' and any closing quotes and brackets, where white space and then an upper-case
-    letter or a digit (perhaps behind an opening quote or bracket) follow. Abbreviations are not known to it, and text
-    in lower case is not split: put one sentence a line there.
+    A sentence ends with '.', '!' or '?' and any closing quotes and brackets, followed by white space and an upper-case
+    letter or digit (perhaps after an opening quote or bracket). Abbreviations are split, lower-case text is not: write
+    one sentence per line there.
 
     >>> split_sentences('It rained. "Really?" 12 people asked. He said e.g. nothing.')
     ['It rained.', '"Really?"', '12 people asked.', 'He said e.g. nothing.']
@@ -67,10 +61,7 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def read_documents(path: str | pathlib.Path) -> Documents:
-    """Read plain documents: one sentence or paragraph a line, blank lines between documents.
-
-    Args:
-      path: a UTF-8 text file, plain or compressed (.gz).
+    """Read plain documents: one sentence or paragraph per line, blank lines between documents; .gz or not.
 
     Raises:
       UserError: the file is missing or broken.
@@ -88,15 +79,8 @@ def read_documents(path: str | pathlib.Path) -> Documents:
 def sentence_pairs(documents: Documents, count: int, seed: int) -> list[Example]:
     """Labelled pairs of sentences, a third of each class, in random order.
 
-    Pairs are drawn without replacement; a class with fewer pairs than are wanted is gone through several times.
-
-    Args:
-      documents: two or more, one of them with three sentences or more.
-      count: pairs; where it is no multiple of three, the first of :data:`PAIR_LABELS` have one more.
-      seed: of the draws and of the order.
-
-    Returns:
-      Examples with a label of :data:`PAIR_LABELS`.
+    Pairs are sampled without replacement; a class with too few pairs is repeated. If ``count`` is not a multiple of
+    three, the first of :data:`PAIR_LABELS` have one more.
 
     Raises:
       UserError: there are too few documents.
@@ -107,16 +91,15 @@ def sentence_pairs(documents: Documents, count: int, seed: int) -> list[Example]
         raise UserError(f"{documents.origin}: {len(sizes)} document(s), the longest of {longest} sentence(s): sentence "
                         "pairs need two documents and one of three sentences; put a blank line between documents, or "
                         "set transfer.documents to a larger file.")
-    draws = {"other": (sizes * (sizes.sum() - sizes), _other(documents.texts, sizes)),
-             "same": (np.maximum(sizes - 1, 0) * np.maximum(sizes - 2, 0), _same(documents.texts)),
-             "adjacent": (2 * (sizes - 1), _adjacent(documents.texts))}
-    random, pairs = np.random.default_rng(seed), []
+    counts = {"other": sizes * (sizes.sum() - sizes), "adjacent": 2 * (sizes - 1),
+              "same": np.maximum(sizes - 1, 0) * np.maximum(sizes - 2, 0)}
+    random, pairs, ends = np.random.default_rng(seed), [], np.cumsum(sizes)
     for position, label in enumerate(PAIR_LABELS):
-        per_document, pair = draws[label]
-        ends = np.cumsum(per_document)
-        for rank in _ranks(random, int(ends[-1]), (count + 2 - position) // 3):
-            document = int(np.searchsorted(ends, rank, side="right"))
-            pairs.append(Example(*pair(document, rank - int(ends[document] - per_document[document])), label))
+        last = np.cumsum(counts[label])
+        for rank in _ranks(random, int(last[-1]), (count + 2 - position) // 3):
+            document = int(np.searchsorted(last, rank, side="right"))
+            rank -= int(last[document] - counts[label][document])
+            pairs.append(Example(*_pair(label, documents.texts, ends, document, rank), label))
     return [pairs[i] for i in random.permutation(len(pairs))]
 
 
@@ -127,38 +110,18 @@ def _ranks(random: np.random.Generator, available: int, wanted: int) -> list[int
     return np.concatenate(drawn).tolist()
 
 
-_Pair = Callable[[int, int], tuple[str, str]]
-"""(document, number of the pair among those whose first or only document it is) -> the two sentences."""
-
-
-def _adjacent(texts: list[list[str]]) -> _Pair:
-    def pair(document: int, rank: int) -> tuple[str, str]:
-        i, backwards = divmod(rank, 2)
-        first, second = texts[document][i:i + 2]
-        return (second, first) if backwards else (first, second)
-
-    return pair
-
-
-def _same(texts: list[list[str]]) -> _Pair:
-    def pair(document: int, rank: int) -> tuple[str, str]:
-        number, backwards = divmod(rank, 2)
-        # Pairs i < j of the first n - 1 sentences, by j and then i; then j moves on by one, away from i.
-        j = (1 + math.isqrt(1 + 8 * number)) // 2
-        first, second = texts[document][number - j * (j - 1) // 2], texts[document][j + 1]
-        return (second, first) if backwards else (first, second)
-
-    return pair
-
-
-def _other(texts: list[list[str]], sizes: np.ndarray) -> _Pair:
-    ends = np.cumsum(sizes)
-
-    def pair(document: int, rank: int) -> tuple[str, str]:
-        i, place = divmod(rank, int(ends[-1] - sizes[document]))
-        if place >= ends[document] - sizes[document]:  # the document's own sentences are left out
-            place += int(sizes[document])
+def _pair(label: str, texts: list[list[str]], ends: np.ndarray, document: int, rank: int) -> tuple[str, str]:
+    """The sentences of a class's pair number ``rank`` among those whose first or only document is ``document``."""
+    text = texts[document]
+    if label == "other":
+        i, place = divmod(rank, int(ends[-1]) - len(text))
+        if place >= ends[document] - len(text):  # the document's own sentences are left out
+            place += len(text)
         partner = int(np.searchsorted(ends, place, side="right"))
-        return texts[document][i], texts[partner][place - int(ends[partner] - sizes[partner])]
-
-    return pair
+        return text[i], texts[partner][place - int(ends[partner])]  # counted from the partner's end
+    number, backwards = divmod(rank, 2)
+    i, j = number, number + 1
+    if label == "same":  # pairs i < j of the first n - 1 sentences, by j and then i; j then moves one away from i
+        j = (1 + math.isqrt(1 + 8 * number)) // 2
+        i, j = number - j * (j - 1) // 2, j + 1
+    return (text[j], text[i]) if backwards else (text[i], text[j])

@@ -1,12 +1,12 @@
-"""Few-shot splits: k examples a class to tune on and k others to select on.
+"""Few-shot splits: k examples per class to tune on and k others to select on.
 
-The paper's splits are LM-BFF's: NumPy's legacy generator, seeded, shuffles all training lines; of each class the
-first k are the training set and the next k the dev set. On complete RTE and MRPC that gives LM-BFF's files to the
-line. SICK (``Task.draw = 'classes'``) follows OPTIMA: each class is shuffled apart, as ``datasets`` shuffles.
+The paper's splits are LM-BFF's: NumPy's legacy generator, seeded, shuffles all training lines; the first k of each
+class are the training set and the next k the dev set. On the complete RTE and MRPC this gives LM-BFF's files to the
+line. SICK (``Task.draw = 'classes'``) follows OPTIMA: each class is shuffled separately, as ``datasets`` shuffles.
 
-``Departure:`` an example that a pool has twice is taken where the shuffle has it first and passed over later, so that
-none is both tuned and selected on. Of the complete pools RTE's has 2 repeats and SICK's 30; none of the paper's seeds
-draws one.
+``Departure:`` of repeated examples (compared without case, extra spaces and Unicode forms) only the first in the
+shuffled order can be sampled, so that none is both tuned and selected on. Among the complete pools RTE's has 2 repeats
+and SICK's 30; none of the paper's seeds samples one.
 
 References: Gao, Fisch, Chen, *Making pre-trained language models better few-shot learners*
 (https://arxiv.org/abs/2012.15723, 2021).
@@ -14,15 +14,18 @@ References: Gao, Fisch, Chen, *Making pre-trained language models better few-sho
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pathlib
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from dawgen_jax.config import DataConfig
-from dawgen_jax.data.pools import Example, located_examples
+from dawgen_jax.data.pools import Example, alike, classified, distinct, labelled, overlap, preset
+from dawgen_jax.data.records import records
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
@@ -42,41 +45,32 @@ class Split(NamedTuple):
 
 
 def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> Split:
-    """The split of ``seed``: from ready files where ``data.kshot`` has the task, else drawn from ``pool``.
+    """The split of ``seed``: from fixed files if ``data.kshot`` has the task, otherwise sampled from ``pool``.
 
     Raises:
-      UserError: the task's ready files lack this k or seed, or a class has too few examples.
+      UserError: the task's fixed files lack this k or seed, or a class has too few examples.
     """
-    if data.kshot:
-        if not os.path.isdir(data.kshot):
-            raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to draw splits from the "
-                            "pool.")
-        if (pathlib.Path(data.kshot) / task.name).is_dir():
-            return _warned(task, seed, Split(*read_split(data.kshot, task, data.k, seed), READY))
-    where = f"{data.root or 'the mini world'}, {task.name}/train"
-    return _warned(task, seed, Split(*few_shot(pool, task, data.k, seed, where=where), RESAMPLED))
-
-
-def _warned(task: Task, seed: int, split: Split) -> Split:
-    """The split; texts that are in both halves, which are there under different labels, are told."""
-    trained = {example[:2] for example in split.train}
-    repeated = sum(example[:2] in trained for example in split.dev)
-    if repeated:
+    if data.kshot and not os.path.isdir(data.kshot):
+        raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to sample splits from the pool.")
+    if ready := bool(data.kshot) and (pathlib.Path(data.kshot) / task.name).is_dir():
+        halves = read_split(data.kshot, task, data.k, seed)
+    else:
+        halves = few_shot(pool, task, data.k, seed, where=f"{data.root or 'the mini world'}, {task.name}/train")
+    if repeated := overlap(halves[1], halves[0]):  # under another label, since no example is in both halves
         log.warning("%s, seed %d: %d of the %d examples to select on have the texts of one to tune on under another "
-                    "label; keep one label a text in the data.", task.name, seed, repeated, len(split.dev))
-    return split
+                    "label; keep one label per text in the data.", task.name, seed, repeated, len(halves[1]))
+    return Split(*halves, READY if ready else RESAMPLED)
 
 
-def few_shot(
-    pool: list[Example], task: Task, k: int, seed: int, *, where: str = "the training pool"
-) -> tuple[list[Example], list[Example]]:
-    """Draws k training and k dev examples of each class, all of them different.
+def few_shot(pool: list[Example], task: Task, k: int, seed: int, *, where: str = "the training pool"
+             ) -> tuple[list[Example], list[Example]]:
+    """Sample k training and k dev examples of each class, all of them different.
 
     Args:
-      pool: all training examples, in the order of the file.
-      task: its classes and way of drawing.
-      k: examples a class in each of the two.
-      seed: of the shuffle.
+      pool: all training examples, in the order of the file, which the seed shuffles.
+      task: its classes, and whether they are shuffled separately.
+      k: examples per class in each of the two.
+      seed: seed for the shuffle.
       where: names the pool in errors.
 
     Returns:
@@ -94,45 +88,41 @@ def few_shot(
             members = members[np.random.default_rng(seed).permutation(len(members))]
         else:
             members = order[labels[order] == label]
-        drawn = list(dict.fromkeys(pool[i] for i in members))
+        drawn = list(itertools.islice(distinct(pool[i] for i in members), 2 * k))
         if len(drawn) < 2 * k:
             repeats = f" (and {len(members) - len(drawn)} repeats)" if len(drawn) < len(members) else ""
+            fit = min(sum(one.label == name for one in distinct(pool)) for name in task.labels) // 2
+            lower = f"lower data.k to {fit} or " * (fit > 0)
             raise UserError(f"{where}: class '{label}' of {task.name} has {len(drawn)} examples{repeats}, but data.k = "
-                            f"{k} needs {2 * k} ({k} to tune on, {k} for dev): lower data.k or add examples.")
+                            f"{k} needs {2 * k} ({k} to tune on, {k} for dev): {lower}add examples.")
         train += drawn[:k]
-        dev += drawn[k : 2 * k]
+        dev += drawn[k:]
     return train, dev
 
 
 def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Reads the ready split ``folder/TASK/K-SEED/{train,dev}.jsonl``.
-
-    Returns:
-      (train, dev) in the order of the files.
+    """Read the fixed split ``folder/TASK/K-SEED/{train,dev}.jsonl``: (train, dev) in the order of the files.
 
     Raises:
-      UserError: the split is not there, a file has not k examples of every class, or an example is in both.
+      UserError: a file is missing or lacks k examples of a class, or an example is in both files.
     """
     task_folder = pathlib.Path(folder) / task.name
     split_folder = task_folder / f"{k}-{seed}"
     if not split_folder.is_dir():
         there = ", ".join(sorted(path.name for path in task_folder.glob("*-*"))) or "none"
-        raise UserError(f"{split_folder}: no ready split for data.k = {k} and seed {seed} (there are: {there}); take "
-                        "one of those, or leave data.kshot empty to draw splits from the pool.")
-    splits, places = [], {}
-    for name in ("train.jsonl", "dev.jsonl"):
-        path = split_folder / name
-        located = list(located_examples(path, task))
+        raise UserError(f"{split_folder}: no fixed split for data.k = {k} and seed {seed} (there are: {there}); use "
+                        "one of those, or leave data.kshot empty to sample splits from the pool.")
+    halves, places = [], {}
+    for path in (split_folder / "train.jsonl", split_folder / "dev.jsonl"):
+        located = classified(labelled(records(path), preset(task), task.labels), task)
         for place, example in located:
-            if example in places:
-                raise UserError(f"{place}: is the example of {places[example]}, and none may be both tuned and "
+            if alike(example) in places:
+                raise UserError(f"{place}: is the example of {places[alike(example)]}, and none may be both tuned and "
                                 "selected on; put another in its place, or leave data.kshot empty.")
-        places = {example: place for place, example in located}
-        examples = [example for _, example in located]
-        for label in task.labels:
-            count = sum(example.label == label for example in examples)
-            if count != k:
-                raise UserError(f"{path}: class '{label}' has {count} examples, but a {k}-shot split has {k}; "
-                                "mend the file or leave data.kshot empty.")
-        splits.append(examples)
-    return splits[0], splits[1]
+        places = {alike(example): place for place, example in located}
+        halves.append([example for _, example in located])
+        counts = Counter(example.label for example in halves[-1])
+        if wrong := next((label for label in task.labels if counts[label] != k), ""):
+            raise UserError(f"{path}: class '{wrong}' has {counts[wrong]} examples, but a {k}-shot split has {k}; fix "
+                            "the file or leave data.kshot empty.")
+    return halves[0], halves[1]

@@ -28,6 +28,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from dawgen_jax.data.records import normalized
+
 __all__ = ["compression_ratio", "distinct", "ngram_counts", "self_bleu", "vendi", "words"]
 
 
@@ -37,7 +39,7 @@ def words(sentence: str) -> list[str]:
     >>> words("A boy's dog, running!")
     ['a', "boy's", 'dog', 'running']
     """
-    return re.findall(r"\w+(?:'\w+)*", sentence.casefold())
+    return re.findall(r"\w+(?:'\w+)*", normalized(sentence))
 
 
 def _ngrams(sentence: str, n: int) -> Iterable[tuple[str, ...]]:

@@ -154,6 +154,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
             backbone.format, given.task, cell.split.train, given.test, config.demonstration_tokens,
             config.pad_multiple, cell.seed, pair_tokens=config.max_tokens)
         extras[0]["demonstrations"] = count
+        encoded.warn_of_losses(given.test)
     else:
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
     scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True,

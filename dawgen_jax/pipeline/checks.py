@@ -20,7 +20,7 @@ from dawgen_jax.data.encoding import template_rows
 from dawgen_jax.data.pools import texts_of
 from dawgen_jax.errors import UserError
 from dawgen_jax.methods.arms import RELEASED, arms_of
-from dawgen_jax.pipeline.inputs import TaskData, backbone_folder
+from dawgen_jax.pipeline.inputs import TaskData, backbone_folder, is_own
 
 __all__ = ["Examined", "examine"]
 
@@ -62,7 +62,7 @@ def examine(given: TaskData, config: Config) -> Examined:
     tokens = registry.read_format(backbone_folder(classifier.backbone.path))
     examples, problems, warnings = [*given.pools.train, *given.test], [], []
     word_ids, rows = (), ()
-    arms = arms_of(config)
+    arms, own = arms_of(config), is_own(task.name, config)  # advice names own.* for custom tasks alone
     template, _ = tokens.wording(task)
     if MASK not in template and not all(arm.method.trains and arm.method.trains.bare for arm in arms):
         problems.append(f"The template {template!r} of {task.name} has no <mask>, where the label word is read; "
@@ -70,8 +70,9 @@ def examine(given: TaskData, config: Config) -> Examined:
     try:
         word_ids = tuple(tokens.label_ids(task).tolist())
     except UserError as error:
-        problems.append(f"{error} Set own.label_words to one word a label, in the order {', '.join(task.labels)} "
-                        "(--own.label_words WORD WORD ...).")
+        problems.append(f"{error} " + (f"Set own.label_words to one word per label, in the order "
+                                       f"{', '.join(task.labels)} (--own.label_words WORD WORD ...)." if own else
+                                       "Give a backbone whose vocabulary has it (--classifier.backbone.path DIR)."))
     try:
         template_rows(tokens, task, examples[:1], classifier.max_tokens)
         rows = tuple(template_rows(tokens, task, examples, _ANY))
@@ -85,7 +86,7 @@ def examine(given: TaskData, config: Config) -> Examined:
                         "--generator.backbone.path DIR).")
     elif unknown >= _SOME:
         warnings.append(f"{told}.")
-    warnings += _small(given)
+    warnings += _small(given, "give more in own.test" if own else "data.max_test = 0 scores all there are")
     if any(arm.generator not in ("", RELEASED) for arm in arms):
         more = _of_generator(given, config)
         problems += more[0]
@@ -105,14 +106,13 @@ def _over(rows: Sequence[Sequence[int]], budget: int, what: str, field: str) -> 
             "lose their ends."] if long else []
 
 
-def _small(given: TaskData) -> list[str]:
+def _small(given: TaskData, advice: str) -> list[str]:
     """What a small or one-sided test set can tell."""
     counts = Counter(example.label for example in given.test)
     size, warnings = len(given.test), []
     if size < 100:
         warnings.append(f"The test set has {size} examples: at an accuracy of 75 % chance alone moves it by "
-                        f"{100 * 1.96 * math.sqrt(0.75 * 0.25 / size):.0f} points either way (95 %); give more in "
-                        "own.test.")
+                        f"{100 * 1.96 * math.sqrt(0.75 * 0.25 / size):.0f} points either way (95 %); {advice}.")
     missing = [label for label in given.task.labels if not counts[label]]
     if missing:
         warnings.append(f"The test set has no example of {', '.join(missing)}.")
@@ -147,7 +147,8 @@ def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]
     starts = [(front[-generator.prompt_length:], middle) for front, middle in zip(fronts, middles, strict=True)]
     if alike := [label for label, start in zip(task.labels, starts, strict=True) if starts.count(start) > 1]:
         warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokens.name}, and their "
-                        "generator's prompts start alike: set own.phrases to words that it knows.")
+                        "generator's prompts start alike" + (": set own.phrases to words that it knows."
+                                                             if is_own(task.name, config) else "."))
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
         warnings.append(f"{len(given.sentences)} first sentences allow no more samples a label, and "
                         f"synthesis.samples_per_label = {synthesis.samples_per_label} asks for more: give a text file "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import pathlib
@@ -14,13 +15,13 @@ import numpy as np
 from dawgen_jax import miniworld
 from dawgen_jax.backbones import registry
 from dawgen_jax.backbones.base import Backbone, Format
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, OwnTask, SynthesisConfig, digest
+from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
-from dawgen_jax.data.encoding import classifier_arrays
+from dawgen_jax.data.encoding import classifier_arrays, template_rows
 from dawgen_jax.data.fewshot import Split
-from dawgen_jax.data.own import read_labelled, read_own, read_own_task
-from dawgen_jax.data.pools import Example, Pools
+from dawgen_jax.data.own import read_own, read_own_task
+from dawgen_jax.data.pools import Example, Layout, Pools, alike, overlap, texts_of
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN, Task
 from dawgen_jax.training.placement import Placement
@@ -29,6 +30,8 @@ __all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "lab
            "load_pools", "no_sentences", "read_task", "warn_of_unknown", "wording_key"]
 
 log = logging.getLogger(__name__)
+_UNCUT = 1 << 20
+"""A budget that no text reaches."""
 
 
 def backbone_folder(path: str) -> pathlib.Path:
@@ -93,17 +96,16 @@ def labelled_examples(path: str | pathlib.Path, task: Task, columns: Sequence[st
 
     Args:
       path: a .jsonl, .csv, .tsv or .parquet file.
-      task: of one's own, whose labels are written as its names; or one that is there, whose labels may be positions.
-      columns: names of the text's field or of the pair's two; by default the usual ones, and for an own task those that
-        are there next to the label.
-      label: name of the label's field; by default a usual one.
+      task: a custom task, whose labels are written as its names; or another one, whose labels may be positions.
+      columns: the text's column, or the pair's two; by default those with the usual names, and for a custom task
+        otherwise those that can hold texts.
+      label: the label's column; by default one with a usual name.
 
     Raises:
-      UserError: the file is missing or broken, or has a label that the task has not.
+      UserError: the file is missing or broken, has no label, or has a label that the task has not.
     """
-    if task.name in SEVEN | miniworld.TASKS and not (columns or label):
-        return pools.read_examples(path, task)
-    return read_labelled(OwnTask(columns=tuple(columns), label=label), task, str(path))
+    wanted = pools.preset(task) if task.name in SEVEN | miniworld.TASKS else Layout(count=len(task.fields))
+    return pools.read_examples(path, task, wanted.named(columns, label))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +137,8 @@ class TaskData:
     def full(self) -> dict[int, Split]:
         """The whole training pool without the dev set, for each seed."""
         def whole(split: Split) -> Split:
-            held_out = set(split.dev)
-            return split._replace(train=[example for example in self.pools.train if example not in held_out])
+            held_out = set(map(alike, split.dev))
+            return split._replace(train=[example for example in self.pools.train if alike(example) not in held_out])
 
         return {seed: whole(split) for seed, split in self.splits.items()}
 
@@ -171,6 +173,9 @@ def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
     task, found, data = _read_own(config) if own else _read(name, config)
     splits = {seed: fewshot.draw_split(task, data, found.train, seed) for seed in config.seeds}
     test = found.scored(task)[:data.max_test or None]
+    if shared := overlap(test, [*found.train, *(one for split in splits.values() for one in split.train + split.dev)]):
+        log.warning("%s: %d of %d test examples have the texts of a training example; texts are compared without case, "
+                    "extra spaces and Unicode forms.", name, shared, len(test))
     sentences, repeats = _first_sentences(task, config, found, own=own) if generates else ([], False)
     digests = {("split", seed): digest(split) for seed, split in splits.items()}
     return TaskData(task, found, splits, sentences, test,
@@ -186,11 +191,8 @@ def _read(name: str, config: Config) -> tuple[Task, Pools, DataConfig]:
 
 def _read_own(config: Config) -> tuple[Task, Pools, DataConfig]:
     own = config.own
-    task, found, k, columns, told, warnings = read_own(own, config.data.k)
-    log.info("%s: %s (%s); %s", own.name, own.data, ", ".join(columns), told)
-    for warning in warnings:
-        log.warning("%s: %s", own.data, warning)
-    return task, found, dataclasses.replace(config.data, k=k, root=own.data)
+    given = read_own(own, config.data.k)
+    return given.task, given.pools, dataclasses.replace(config.data, k=given.k, root=own.data)
 
 
 _TRIES = 10
@@ -277,4 +279,24 @@ class Encoded:
                 bare=bare)
             if first:
                 warn_of_unknown(self.task, self.backbone, *self._arrays[key, bare][:2])
+            self.warn_of_losses(examples, self._arrays[key, bare].mask.sum(axis=1).tolist(), bare=bare)
         return self._arrays[key, bare]
+
+    def warn_of_losses(self, examples: Sequence[Example], lengths: Sequence[int] = (), *, bare: bool = False) -> None:
+        """Log how many examples lose tokens to the budget, and how many have an empty text.
+
+        Args:
+          examples: N of them.
+          lengths: tokens of their rows, if known: only a row that fills the budget can have been cut.
+          bare: the rows are the texts alone, without the template.
+        """
+        task = self.task
+        budget = self._config.max_tokens
+        full = [example for example, size in itertools.zip_longest(examples, lengths, fillvalue=budget)
+                if size == budget]
+        sizes = [len(row) for row in template_rows(self.backbone.format, task, full, _UNCUT, bare=bare)]
+        if cut := sum(size > budget for size in sizes):
+            log.warning("%s: %d of %d examples are longer than classifier.max_tokens = %d tokens (up to %d) and lose "
+                        "their ends.", task.name, cut, len(examples), budget, max(sizes))
+        if empty := sum(not all(map(str.strip, texts)) for texts in zip(*texts_of(task, examples), strict=True)):
+            log.warning("%s: %d of %d examples have an empty text.", task.name, empty, len(examples))

@@ -72,7 +72,7 @@ def test_ready_files_first_then_the_pool(tmp_path):
     assert draw_split(RTE, data, pool_of(RTE, 40), 13) == (train, dev, READY)
     assert draw_split(SICK, data, pool_of(SICK, 40), 13).source == RESAMPLED
     assert draw_split(RTE, DataConfig(root="r", k=2), pool_of(RTE, 40), 13).source == RESAMPLED
-    with pytest.raises(UserError, match=r"2-21: no ready split for data.k = 2 and seed 21 \(there are: 2-13\)"):
+    with pytest.raises(UserError, match=r"2-21: no fixed split for data.k = 2 and seed 21 \(there are: 2-13\)"):
         draw_split(RTE, data, pool_of(RTE, 40), 21)
     with pytest.raises(UserError, match="no such folder; leave it empty"):
         draw_split(RTE, DataConfig(kshot=str(tmp_path / "nothing")), [], 21)

@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 
 from dawgen_jax.config import Config, OwnTask
-from dawgen_jax.data.own import own_task, read_labelled, read_own, read_own_task
+from dawgen_jax.data.own import own_task, read_own, read_own_task
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.pipeline.inputs import labelled_examples
 
 HEADER = "id,review,label\n"
 
@@ -33,15 +34,16 @@ def counts(examples):
     return dict(Counter(example.label for example in examples))
 
 
-def test_sixteen_texts_a_class_give_six_shots_six_for_dev_and_four_to_test_on(single):
-    task, pools, k, columns, told, warnings = read_own(OwnTask(data=single), 0)
+def test_sixteen_texts_per_class_give_six_shots_six_for_dev_and_four_to_test_on(single, caplog):
+    caplog.set_level("INFO", "dawgen_jax")
+    task, pools, k, columns = read_own(OwnTask(data=single), 0)
     assert (task.labels, task.label_words, task.fields, task.test_split) == (("bad", "good"),) * 2 + (("text",), "test")
-    assert (k, columns, warnings) == (6, ("review",), ())
+    assert (k, columns) == (6, ("review",)) and not [one for one in caplog.records if one.levelname == "WARNING"]
     assert counts(pools.train) == {"bad": 12, "good": 12} and counts(pools.test) == {"bad": 4, "good": 4}
     assert not set(pools.train) & set(pools.test)
     assert all(example.sentence1 == "" and example.sentence2.startswith("text") for example in pools.train)
-    assert "32 examples (bad 16, good 16); 8 are held out" in told
-    assert "draws 6 a class to tune on and 6 for dev" in told
+    assert "32 examples (bad 16, good 16); 8 are held out" in caplog.text
+    assert "samples 6 per class to tune on and 6 for dev" in caplog.text
     assert read_own(OwnTask(data=single), 0).pools == pools
 
 
@@ -64,12 +66,12 @@ def test_too_few_examples_are_told_with_the_numbers(tmp_path, number, k, message
         read_own(OwnTask(data=write(tmp_path, HEADER + reviews(number))), k)
 
 
-def test_a_test_file_leaves_everything_else_to_draw_from(tmp_path, single):
+def test_a_test_file_leaves_everything_else_to_sample_from(tmp_path, single, caplog):
     other = write(tmp_path, "review,label\nanother one,good\ntext 3 of bad,bad\n", "test.csv")
     found = read_own(OwnTask(data=single, test=other), 0)
     assert found.k == 7 and [example.sentence2 for example in found.pools.test] == ["another one", "text 3 of bad"]
     assert len(found.pools.train) == 31  # what is tested on is not tuned on
-    assert found.warnings == ("1 repeated row(s) are left out, so that no example is both tuned and tested on.",)
+    assert "1 repeated row(s) are left out (1 of the train split are in another one)" in caplog.text
     with pytest.raises(UserError, match=r"test\.csv:2: label 'fine' is not a class of own; the classes are bad, good"):
         read_own(OwnTask(data=single, test=write(tmp_path, "review,label\nx,fine\n", "test.csv")), 0)
 
@@ -110,14 +112,14 @@ def test_columns_are_found(tmp_path, header, columns):
 
 @pytest.mark.parametrize(("text", "own", "message"), [
     ("a,b,c,label\nx,y,z,l\n", {}, r"own\.csv:2: which columns hold the texts is not clear \(columns there: a, b, c"),
-    ("text,stars\nx,1\n", {}, r"no column 'label' \(columns there: text, stars\); name the label's with --label"),
-    ("text,stars\nx,1\n", {"label": "star"}, r"no column 'star' \(columns there: text, stars\)"),
+    ("text,stars\nx,1\n", {}, r"no field 'label' \(fields there: text, stars\); .* or --label \(own\.col"),
+    ("text,stars\nx,1\n", {"label": "star"}, r"no field 'star' \(fields there: text, stars\)"),
     ("text,label\nx,a\n", {"columns": ("body",)}, r"own\.csv:2: no field 'body' \(fields there: text, label\)"),
     ("text,label\nx,a\n ,b\n", {}, r"own\.csv:3: field 'text' is empty"),
-    ("text,label\nx,a\ny,a\n", {}, r"one class \(a\); a task has two or more"),
-    ("text,label\nx,a\ny,A\nz,b\n", {}, r"labels differ by nothing but case \(A, a, b\)"),
+    ("text,label\nx,a\ny,a\n", {}, r"1 labels \(a\), but a task has 2 to 100 classes"),
+    ("text,label\nx,a\ny,A\nz,b\n", {}, r"labels differ by nothing but case, spaces or Unicode form \(A, a, b\)"),
     ("text,label\n", {}, r"own\.csv: holds no row"),
-    ("text,label\n" + "".join(f"x {i},{i}\n" for i in range(101)), {}, r"101 different labels; name another column"),
+    ("text,label\n" + "".join(f"x {i},{i}\n" for i in range(101)), {}, r"101 labels \(.*name another column"),
     ("text,label\nx,a\ny,c\n", {"labels": ("a", "b")}, r"own\.csv:3: label 'c' is not a class of own; the classes are"),
 ])
 def test_what_is_not_clear_is_told_with_its_place(tmp_path, text, own, message):
@@ -135,7 +137,7 @@ def test_long_names_and_labels_of_other_kinds_are_told_in_a_short_sentence(tmp_p
             read_own(OwnTask(data=write(tmp_path, text), **own), 0)
         assert len(str(caught.value)) < 700
     for name in ("9" * 5000, "b\0", "\x1b[31mb"):
-        with pytest.raises(UserError, match="is no name of a class, which has at most 100 printable characters"):
+        with pytest.raises(UserError, match="is not the name of a class, which has at most 100 printable characters"):
             read_own(OwnTask(data=write(tmp_path, HEADER + reviews(4, ("a", name)))), 0)
     for label in ([1], {"a": "b"}, []):
         rows = [{"text": f"x {i}", "label": value} for i, value in enumerate(["a", "b", label] * 4)]
@@ -159,18 +161,18 @@ def test_the_hub_that_gives_nothing_is_told_of_the_field_that_named_it(monkeypat
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(UserError, match=r"^own\.data = 'hub:me/mine': the hub did not give me/mine \(Couldn't reach it"
-                       r"\); check the name and the network, or name a file or folder \(--data\) there\.$"):
+                       r"\); check the name and the network, or name a local file or folder there\.$"):
         read_own(OwnTask(data="hub:me/mine"), 0)
     with pytest.raises(UserError, match=r"^own\.data = 'hub:' knows no name for own; write 'hub:NAME'"):
         read_own(OwnTask(data="hub:"), 0)
 
 
-def test_repeated_rows_and_texts_with_two_labels_are_told(tmp_path):
+def test_repeated_rows_and_texts_with_two_labels_are_counted(tmp_path, caplog):
     text = HEADER + reviews(6) + "7,text 0 of good,good\n8,text 1 of good,bad\n"
     found = read_own(OwnTask(data=write(tmp_path, text)), 0)
     assert len(found.pools.train) + len(found.pools.test) == 13
-    assert [warning.split(" are")[0] for warning in found.warnings] == [
-        "1 repeated row(s)", "1 text(s) have two labels, for instance 'text 1 of good'."]
+    assert "1 repeated row(s) are left out" in caplog.text
+    assert "1 text(s) have two labels, for instance 'text 1 of good'." in caplog.text
 
 
 def test_labels_are_numbers_in_order_or_what_the_file_calls_its_integers(tmp_path):
@@ -185,7 +187,7 @@ def test_labels_are_numbers_in_order_or_what_the_file_calls_its_integers(tmp_pat
     datasets.DatasetDict({"train": data, "test": data.select(range(2))}).save_to_disk(tmp_path / "saved")
     assert read_own_task(OwnTask(data=str(tmp_path / "named.parquet"))).labels == ("neg", "pos")
     found = read_own(OwnTask(data=str(tmp_path / "saved")), 0)
-    assert found.task.labels == ("neg", "pos") and len(found.pools.test) == 2 and "its test split" in found.told
+    assert found.task.labels == ("neg", "pos") and len(found.pools.test) == 2
 
 
 def test_a_folder_with_splits(tmp_path):
@@ -194,7 +196,7 @@ def test_a_folder_with_splits(tmp_path):
     found = read_own(OwnTask(data=str(tmp_path)), 0)
     assert found.k == 3 and [example.sentence2 for example in found.pools.test] == ["t"]
     (tmp_path / "train.csv").unlink()
-    with pytest.raises(UserError, match=r"neither train\.csv .* nor a data set that can be read|has no train split"):
+    with pytest.raises(UserError, match=r"own\.data = '.*': no train split \(but: validation\); add train\.jsonl"):
         read_own(OwnTask(data=str(tmp_path)), 0)
 
 
@@ -215,8 +217,8 @@ def test_tabs_with_quotes_of_a_spreadsheet_are_refused_where_only_some_rows_have
     plain = OwnTask(data=write(tmp_path, text, "own.tsv"))
     task = read_own_task(plain)
     quoted = write(tmp_path, text.replace("text 3 of good", '"say ""no"" to it"'), "quoted.tsv")
-    for read in (lambda: read_own(OwnTask(data=quoted), 0), lambda: read_labelled(plain, task, quoted)):
-        with pytest.raises(UserError, match=r"quoted\.tsv:8: a value is in quotes and has doubled ones inside, but"):
+    for read in (lambda: read_own(OwnTask(data=quoted), 0), lambda: labelled_examples(quoted, task)):
+        with pytest.raises(UserError, match=r"quoted\.tsv:8: a value is in quotes and has doubled quotes inside, but"):
             read()
     text = text.replace("text 3 of good", '"no" is "no"')  # quotes of a text, not of a program
     assert read_own_task(OwnTask(data=write(tmp_path, text, "own.tsv"))) == task
@@ -226,7 +228,9 @@ def test_another_file_of_the_task(tmp_path, single):
     own = OwnTask(data=single)
     task = read_own_task(own)
     more = write(tmp_path, "review,label\nx,GOOD\n", "more.csv")
-    assert read_labelled(own, task, more) == [Example("", "x", "good")]
+    assert labelled_examples(more, task) == [Example("", "x", "good")]
     pairs = write(tmp_path, "premise,hypothesis,label\nx,y,good\n", "pairs.csv")
-    with pytest.raises(UserError, match=r"holds pairs \(premise, hypothesis\), but own is a task of single texts"):
-        read_labelled(own, task, pairs)
+    with pytest.raises(UserError, match=r"not clear \(columns there: premise, hypothesis, label\); name the text's"):
+        labelled_examples(pairs, task)
+    with pytest.raises(UserError, match=r"2 column\(s\) of texts \(premise, hypothesis\), but the task has 1; name as"):
+        labelled_examples(pairs, task, ("premise", "hypothesis"))

@@ -96,16 +96,16 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.jsonl", jsonl([*PAIRS, ("a", "b", "maybe")]),
      r"a\.jsonl:4: label 'maybe' is not a class of MNLI; the classes are entailment, neutral, contradiction"),
-    ("a.jsonl", jsonl([("a", "b", 3)]), r"a\.jsonl:1: label 3 is not a class"),
-    ("a.jsonl", jsonl([("a", "b", True)]), r"a\.jsonl:1: label True is not a class"),
+    ("a.jsonl", jsonl([("a", "b", 3)]), r"a\.jsonl:1: label '3' is not a class"),
+    ("a.jsonl", jsonl([("a", "b", True)]), r"a\.jsonl:1: label 'True' is not a class"),
     ("a.jsonl", '{"sentence1": "a", "label": "neutral"}\n',
      r"a\.jsonl:1: no field 'sentence2' \(fields there: sentence1, label\); it may also .*; rename a column\."),
     ("a.jsonl", '{"sentence1": "a", "sentence2": "b"}\n', r"a\.jsonl:1: no field 'label'"),
     ("a.jsonl", jsonl([("a", None, "neutral")]), r"a\.jsonl:1: field 'sentence2' is None; it must be text"),
     ("a.jsonl", jsonl(PAIRS) + '{"sentence1": "a', r"a\.jsonl:4: not JSON"),
     ("a.csv", "sentence1,sentence2,label\na,b,neutral\na,b\n", r"a\.csv:3: 2 values, but the header names 3"),
-    ("a.csv", 'sentence1,sentence2,label\na,"b" c,neutral\n', r"a\.csv:2: .*mend the line"),
-    ("a.csv", 'sentence1,sentence2,label\na,"b,neutral\nc,d,neutral\n', r"a\.csv:3: .*mend the line"),
+    ("a.csv", 'sentence1,sentence2,label\na,"b" c,neutral\n', r"a\.csv:2: .*fix the line"),
+    ("a.csv", 'sentence1,sentence2,label\na,"b,neutral\nc,d,neutral\n', r"a\.csv:3: .*fix the line"),
     ("a.tsv", "sentence1\tsentence2\tlabel\na\tb\tc\tneutral\n", r"a\.tsv:2: 4 values"),
     ("a.parquet", "no parquet", r"a\.parquet: not a parquet file"),
     ("a.jsonl", jsonl([("a", "b", "1" * 5000)]), r"a\.jsonl:1: label '1+\.\.\. \(5002 characters\) is not a class"),
@@ -157,10 +157,10 @@ def test_folder_mistakes(folder):
     with pytest.raises(UserError, match=r"train\.jsonl and train\.csv are both the train split"):
         load_pools(MNLI, str(folder))
     (folder / "MNLI" / "train.jsonl").unlink()
-    with pytest.raises(UserError, match=r"train\.csv: no labelled pair of MNLI in the train split"):
+    with pytest.raises(UserError, match=r"train\.csv: holds no row of examples"):
         load_pools(MNLI, str(folder))
     (folder / "MNLI" / "train.csv").unlink()
-    with pytest.raises(UserError, match=r"MNLI: no train split; add train\.jsonl"):
+    with pytest.raises(UserError, match=r"MNLI': no train split \(but: validation\); add train\.jsonl"):
         load_pools(MNLI, str(folder))
 
 
@@ -214,7 +214,7 @@ def test_hub_without_a_network(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(UserError, match=r"^data\.root = 'hub:.*': the hub did not give nyu-mll/glue \(Couldn't reach it"
-                       r"\); check the name and the network, or name a folder that holds MNLI/\*\.jsonl there\.$"):
+                       r"\); check the name and the network, or name a local file or folder there\.$"):
         load_pools(MNLI, "hub:nyu-mll/glue")
 
 

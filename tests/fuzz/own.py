@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from dawgen_jax import miniworld
 from dawgen_jax.backbones import registry
 from dawgen_jax.config import Config, DataConfig, OwnTask, SynthesisConfig
-from dawgen_jax.data.own import read_labelled, read_own
+from dawgen_jax.data.own import read_own
 from dawgen_jax.data.pools import read_texts
 from dawgen_jax.io.store import artefact
 from dawgen_jax.pipeline.checks import examine
-from dawgen_jax.pipeline.inputs import read_task
+from dawgen_jax.pipeline.inputs import labelled_examples, read_task
 from tests.fuzz.runner import Property, put
 from tests.fuzz.strategies import DAMAGE as ANY_DAMAGE
 from tests.fuzz.strategies import ODD_TEXT, VALUES, Damage
@@ -135,7 +135,7 @@ def _table(given: tuple[tuple[str, bytes], dict[str, Any], int]) -> None:
         "".join(example).encode()
     for label in task.labels:
         assert sum(example.label == label for example in pools.train) >= 2 * found.k
-    assert set(read_labelled(own, task, path)) >= set(pools.train + pools.test)
+    assert set(labelled_examples(path, task, found.columns, own.label)) >= set(pools.train + pools.test)
     assert len(read_texts(path, task, found.columns)) >= len(pools.train)
     folder = artefact(pathlib.Path("out"), "cells", f"{task.name} {task.labels[0]}", "0")
     assert folder.resolve().parent == pathlib.Path("out/cells").resolve()

@@ -195,7 +195,7 @@ def test_evaluate_scores_a_file_and_needs_no_other(finished, config_file, data, 
 
 def test_a_file_of_one_class_asks_for_the_task_of_the_prompt(tmp_path):
     (tmp_path / "one.csv").write_text("text,label\na boy runs .,x\nno boy runs .,x\n")
-    with pytest.raises(UserError, match=r"one class \(x\).* name the file that it was tuned on with --data"):
+    with pytest.raises(UserError, match=r"1 labels \(x\).* name the file that it was tuned on with --data"):
         evaluate.filed_examples(cli.load_config("own_task"), str(tmp_path / "one.csv"))
 
 
@@ -206,7 +206,7 @@ def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
     asked = dataclasses.replace(config, tasks=("RTE",), data=dataclasses.replace(config.data, root=str(tmp_path)))
     evaluate.score(asked, evaluate.Arguments())
     assert "RTE validation, without a prompt: accuracy" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"RTE: no train split; add train\.jsonl"):
+    with pytest.raises(UserError, match=r"RTE': no train split \(but: validation\); add train\.jsonl"):
         evaluate.score(asked, evaluate.Arguments(split="train"))
     with pytest.raises(UserError, match=r"--file x\.csv: is read for an own task, and Config\.tasks names none"):
         evaluate.score(asked, evaluate.Arguments(file="x.csv"))

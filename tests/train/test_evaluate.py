@@ -120,7 +120,7 @@ def test_a_cell_of_ones_own_task_takes_columns_of_any_name(tmp_path, capsys):
                    "verdict"])
     first, second = capsys.readouterr().out.splitlines()
     assert first.partition(": ")[2] == second.partition(": ")[2] and first.endswith("n = 2")
-    for name, message in (("stars", "stars.csv:2: no column 'label' .columns there: day, opinion, verdict"),
-                          ("none", "none.csv: holds no labelled example; name another file")):
+    for name, message in (("stars", "stars.csv:2: no field 'label' .fields there: day, opinion, verdict"),
+                          ("none", "none.csv: none of its 1 rows has a label in 'label'")):
         with pytest.raises(UserError, match=message):
             evaluate.main([str(tmp_path / "cell"), "--file", str(tmp_path / f"{name}.csv")])

@@ -68,8 +68,8 @@ def test_single_texts_by_a_usual_name_or_a_given_one(folders, tmp_path, capsysbi
      r"also be named hypothesis, .*; name the columns with --columns\.$"),
     ("pairs", "a,b", PAIRS, ["--columns", "a", "c"],
      r"no field 'c' \(fields there: a, b\); name the columns with --columns\.$"),
-    ("pairs", "a,b", PAIRS, ["--columns", "a"], "--columns a: mini-snli classifies pairs; name the fields of both"),
-    ("texts", "a,b", PAIRS, ["--columns", "a", "b"], "reviews classifies single texts; name one field"),
+    ("pairs", "a,b", PAIRS, ["--columns", "a"], r"1 column\(s\) of texts \(a\), but the task has 2; name as many"),
+    ("texts", "a,b", PAIRS, ["--columns", "a", "b"], r"2 column\(s\) of texts \(a, b\), but the task has 1; name as"),
     ("nothing", "a,b", PAIRS, [], "nothing: no such folder; give the folder of a saved classifier"),
 ])
 def test_what_cannot_be_classified_is_one_sentence_and_writes_nothing(name, header, rows, words, message, folders,

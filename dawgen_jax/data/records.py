@@ -1,0 +1,235 @@
+"""One reader for labelled and unlabelled rows: files (.csv, .tsv, .jsonl, .parquet), folders, and data sets of the hub.
+
+:func:`records` and :func:`splits` give every row as a dictionary, with the place that messages name; what the columns
+mean is decided by :mod:`dawgen_jax.data.pools`.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from dawgen_jax.config import shown
+from dawgen_jax.errors import UserError
+from dawgen_jax.io.lines import json_lines, text_lines
+from dawgen_jax.io.strict_json import parse_json
+from dawgen_jax.io.terminal import printable
+
+__all__ = ["SPLITS", "Records", "listed", "normalized", "records", "splits"]
+
+log = logging.getLogger(__name__)
+SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "validation_matched", "dev", "dev_matched"),
+    "test": ("test",),
+}
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+"""A whole value in quotes, as spreadsheets write it; 2 % of MRPC's pairs look like that too."""
+
+
+class Records(NamedTuple):
+    """The rows of a file or of one split of a data set.
+
+    Attributes:
+      origin: the file, or the data set and its split, as messages name it.
+      rows: (place, fields) of each row, read on demand and only once.
+      classes: the names that the integers of a column stand for, where the file stores them.
+    """
+
+    origin: str
+    rows: Iterator[tuple[str, dict[str, Any]]]
+    classes: Mapping[str, tuple[str, ...]]
+
+
+def normalized(text: str) -> str:
+    r"""Text as it is compared: NFC, without case, and with single spaces.
+
+    >>> normalized(" Cafe\u0301  NOIR") == normalized("caf\xe9 noir")
+    True
+    """
+    # Case folding can undo the composition, so that it is composed again.
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return " ".join(folded.split())
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names from a file, as an error lists them: shortened to 200 characters."""
+    text = printable(", ".join(map(str, names)))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def records(path: str | pathlib.Path, *, quotes: bool = False) -> Records:
+    """The rows of a file.
+
+    Args:
+      path: a .jsonl, .csv or .tsv file, perhaps with .gz after it, or a .parquet file.
+      quotes: take values of a .tsv file such as '"a ""b"" c"' as they stand. GLUE's QQP has some; in other files they
+        come from a spreadsheet, and are refused.
+
+    Raises:
+      UserError: the file is missing or of another kind, or a row is broken (when it is read); names file and line.
+    """
+    path = pathlib.Path(path)
+    kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    if kind not in SUFFIXES:
+        raise UserError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}.")
+    if kind == ".parquet":
+        return _parquet(path)
+    numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path, quotes)
+    return Records(str(path), ((f"{path}:{line}", row) for line, row in numbered), {})
+
+
+def splits(source: str, field: str, name: str, needed: Collection[str] = ("train",), *, usual: str = "",
+           quotes: bool = False) -> dict[str, Records]:
+    """The splits of a folder or of a data set of the hub, by the names of ``SPLITS``.
+
+    Args:
+      source: a folder with {train,validation,test}.{jsonl,csv,tsv,parquet} or with a Hugging Face data set; or
+        'hub:NAME[/CONFIG][@REVISION]'.
+      field: the config field that holds ``source``, for messages.
+      name: of the task, which is also the config of a data set named 'glue'.
+      needed: splits that must be there.
+      usual: what 'hub:' alone stands for.
+      quotes: as in :func:`records`.
+
+    Raises:
+      UserError: there is no such data set, a split is missing, or it has two files.
+    """
+    folder, found = pathlib.Path(source), {}
+    for split, aliases in SPLITS.items():
+        files = [path for alias in aliases for suffix in SUFFIXES if (path := folder / (alias + suffix)).is_file()]
+        if files[1:]:
+            raise UserError(f"{folder}: {' and '.join(path.name for path in files)} are both the {split} split; keep "
+                            "one.")
+        if files:
+            found[split] = records(files[0], quotes=quotes)
+    if not found:
+        found = _loaded(*(_hub(source, field, name, usual) if source.startswith("hub:") else _folder(folder, field)))
+    if missing := [split for split in needed if split not in found]:
+        raise UserError(f"{field} = '{source}': no {missing[0]} split (but: {', '.join(found) or 'none'}); add "
+                        f"{missing[0]}.jsonl (or .csv, .tsv, .parquet).")
+    return found
+
+
+def _loaded(origin: str, loaded: Mapping[str, Any]) -> dict[str, Records]:
+    """The rows of a data set of ``datasets``."""
+    found = {}
+    for split, aliases in SPLITS.items():
+        if alias := next((alias for alias in aliases if alias in loaded), ""):
+            place, rows = f"{origin} {split}", loaded[alias]
+            classes = {column: tuple(getattr(kind, "names", None) or ()) for column, kind in rows.features.items()}
+            found[split] = Records(place, ((f"{place}, row {i}", row) for i, row in enumerate(rows, 1)), classes)
+    if unused := set(loaded).difference(*SPLITS.values()):
+        log.info("%s: splits that are not used: %s.", origin, listed(sorted(unused)))
+    return found
+
+
+def _hub(source: str, field: str, task_name: str, usual: str) -> tuple[str, Mapping[str, Any]]:
+    """A data set of the hub: its name for messages, and its splits."""
+    import datasets
+
+    text, _, revision = (source.removeprefix("hub:") or usual).partition("@")
+    if not text:
+        raise UserError(f"{field} = 'hub:' knows no name for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
+    parts = text.split("/")
+    # A single word as in 'glue/mrpc' is the hub's old style; today's names start with an organisation.
+    size = 1 if len(parts) == 1 or parts[0] in ("glue", "snli", "sick", "multi_nli") else 2
+    name, config = "/".join(parts[:size]), "/".join(parts[size:])
+    config = config or (task_name.lower() if parts[size - 1] == "glue" else "")
+    try:
+        loaded = datasets.load_dataset(name, config or None, revision=revision or None)
+    except Exception as error:  # the hub's client raises many kinds, all about the name or the network
+        raise UserError(f"{field} = '{source}': the hub did not give {name} ({_reason(error)}); check the name and the "
+                        "network, or name a local file or folder there.") from None
+    return f"hub:{name}{'/' + config if config else ''}", loaded
+
+
+def _folder(path: pathlib.Path, field: str) -> tuple[str, Mapping[str, Any]]:
+    """The same of a data set in a folder, as ``save_to_disk`` or the hub lays it out."""
+    import datasets
+
+    datasets.disable_progress_bars()  # they last seconds, and --quiet does not reach them
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, cache = os.path.abspath(path), None
+        if re.search(r"[^\w./ -]", str(path.resolve())):
+            # `datasets` reads paths as patterns: '[16-shot]' matches nothing, 'a*b' other folders too. A copy made of
+            # links has a plain name; it and its cache are temporary, so that the rows are kept in memory.
+            folder, cache = shutil.copytree(folder, f"{scratch}/data", copy_function=os.symlink), f"{scratch}/cache"
+        try:
+            if {"dataset_dict.json", "state.json"} & set(os.listdir(folder)):
+                loaded = datasets.load_from_disk(folder, keep_in_memory=bool(cache))
+            else:
+                loaded = datasets.load_dataset(folder, cache_dir=cache, keep_in_memory=bool(cache))
+        except Exception as error:  # of many kinds, all about the files
+            raise UserError(f"{field} = '{path}': neither train.csv (or .tsv, .jsonl, .parquet) nor a data set that "
+                            f"can be read is there ({_reason(error)}).") from None
+    return str(path), loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _separated(path: pathlib.Path, quotes: bool) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, fields) of comma-separated values with quotes, or of tab-separated values without (as in GLUE)."""
+    csv.field_size_limit(2**31 - 1)  # texts are longer than the default of 131,072 characters
+    tabs = ".tsv" in path.suffixes
+    reader = csv.reader((text for _, text in text_lines(path)), delimiter="\t" if tabs else ",", strict=True,
+                        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
+    rows, quoted, way_out = 0, [], "but .tsv files are read without quoting; save the file as .csv, or drop the quotes"
+    try:
+        header = next(reader, [])
+        if twice := next((name for name in header if name and header.count(name) > 1), ""):
+            raise UserError(f"{path}:1: the header names {shown(twice)} twice; rename or drop a column.")
+        for values in filter(None, reader):
+            place = f"{path}:{reader.line_num}"
+            if len(values) != len(header):
+                raise UserError(f"{place}: {len(values)} values, but the header names {len(header)}; fix the line.")
+            in_quotes = [value for value in values if tabs and _QUOTED.fullmatch(value)]
+            if not quotes and any('""' in value[1:-1] for value in in_quotes):
+                raise UserError(f"{place}: a value is in quotes and has doubled quotes inside, {way_out}.")
+            rows += 1
+            quoted += [place] * bool(in_quotes)
+            yield reader.line_num, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}; fix the line (a stray quote, perhaps).") from None
+    if 2 * len(quoted) > rows > 1:
+        raise UserError(f"{quoted[0]}: {len(quoted)} of {rows} rows have a value in quotes, {way_out}.")
+    if quoted:
+        log.warning("%s: %d of %d rows have a value in quotes, which belong to the text in a .tsv file; save it as "
+                    ".csv if they do not.", quoted[0], len(quoted), rows)
+
+
+def _parquet(path: pathlib.Path) -> Records:
+    """Rows of a parquet file, and the class names that ``datasets`` stores in its metadata."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read()
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: text not in UTF-8
+        raise UserError(f"{path}: not a parquet file that can be read ({_reason(error)}).") from None
+    classes = _classes(path, (table.schema.metadata or {}).get(b"huggingface"))
+    return Records(str(path), ((f"{path}, row {i}", row) for i, row in enumerate(rows, 1)), classes)
+
+
+def _classes(path: pathlib.Path, metadata: bytes | None) -> dict[str, tuple[str, ...]]:
+    try:
+        features = parse_json(metadata.decode())["info"]["features"] if metadata else {}
+        classes = {column: kind["names"] for column, kind in features.items() if "names" in kind}
+        if all(isinstance(names, list) and len({*map(str.strip, names)}) == len(names) for names in classes.values()):
+            return {column: tuple(names) for column, names in classes.items()}
+    except (ValueError, TypeError, LookupError, AttributeError):
+        pass
+    raise UserError(f"{path}: its metadata 'huggingface' cannot be read, which says what integer labels stand for; "
+                    "write the file again, or without that metadata.")
