@@ -35,12 +35,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from dawgen_jax.backbones import sampling
+from dawgen_jax.backbones import engine, sampling
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
-from dawgen_jax.backbones.t5 import convert, decode, model
+from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.t5.seam import T5
 
 BUDGETS = (10, 18, 26, 34, 42, 50)
 WIDTHS = (16, 24, 32, 40, 48, 64, 96)
@@ -70,7 +71,8 @@ def make_decoder(config, **options) -> Decoder:
     def embed_fn(theta, prompts, rows):
         return model.embed(theta, rows.source, config=config), rows.mask
 
-    return Decoder(config, embed_fn, max_new_tokens=max(BUDGETS), penalty=False, draw=False, **options)
+    return Decoder(T5(config), embed_fn, eos_id=config.eos_id, banned=(config.pad_id,), max_new_tokens=max(BUDGETS),
+                   penalty=False, draw=False, **options)  # fmt: skip
 
 
 def make_work(sources, budgets) -> list[Work]:
@@ -332,22 +334,23 @@ def token_rate(runs: int, config: T5Config, source: int, rate: float, slots: int
     theta = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.init(config, key)))(
         jax.random.key(0)
     )
-    theta = jax.jit(lambda theta: model.unstack(theta, config=config))(theta)
-    state = decode.empty(source, config=config, slots=slots, new_tokens=steps, penalty=False)
+    layers = jax.jit(lambda theta: model.unstack(theta, config=config))(theta)
+    state = engine.empty(source, model=T5(config), slots=slots, new_tokens=steps, penalty=False)
     full = jnp.full(slots, steps)
     settings = state.sampling._replace(min_new_tokens=full, max_new_tokens=full)
-    mask = jnp.ones_like(state.encoded.mask)
-    state = state.replace(sampling=settings, encoded=state.encoded._replace(mask=mask))
+    inputs = state.cache.inputs._replace(mask=jnp.ones_like(state.cache.inputs.mask))
+    state = state.replace(sampling=settings, cache=state.cache._replace(inputs=inputs))
     none = np.zeros(config.vocab_size, bool)
 
     @jax.jit
-    def run(state, theta):
+    def run(state, layers):
         state = state.replace(active=~state.active)
-        return decode.advance(state, theta, np.int32(slots), banned=none, exempt=none, draw=False, config=config).tokens
+        return engine.advance(state, layers, np.int32(slots), model=T5(config), banned=none, eos_id=config.eos_id,
+                              draw=False).tokens  # fmt: skip
 
-    seconds = peers.alternate({"decode": lambda: run(state, theta)}, runs)["decode"]
-    weights = sum(leaf.nbytes for leaf in jax.tree.leaves((theta["decoder"], theta["head"])))
-    caches = sum(leaf.nbytes for leaf in jax.tree.leaves((state.cache, state.encoded.cross)))
+    seconds = peers.alternate({"decode": lambda: run(state, layers)}, runs)["decode"]
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves((layers["decoder"], layers["head"])))
+    caches = sum(leaf.nbytes for leaf in jax.tree.leaves((state.cache.own, state.cache.inputs.layers)))
     return {"tokens_per_second": slots * steps / seconds, "ms_a_token": 1e3 * seconds / steps,
             "share_of_bandwidth_bound": (weights + caches) / rate * steps / seconds}  # fmt: skip
 

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokenizer import read_tokenizer, sentinel_id
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import open_tensors
@@ -131,7 +132,8 @@ def greedy_difference(oracle, config, theta, source, mask) -> int:
     def embed_fn(theta, prompts, rows):
         return model.embed(theta, rows.source, config=config), rows.mask
 
-    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False, draw=False)
+    decoder = Decoder(T5(config), embed_fn, eos_id=config.eos_id, banned=(config.pad_id,), slots=4, widths=(LENGTH,),
+                      max_new_tokens=STEPS, penalty=False, draw=False)  # fmt: skip
     work = [Work(0, i, row[seen], None, Sampling(max_new_tokens=STEPS)) for i, (row, seen) in
             enumerate(zip(source, mask, strict=True))]  # fmt: skip
     wrong = 0

@@ -3,12 +3,12 @@
 A :class:`Model` is static and hashable (shape, numerics, where the answer is read), so that steps may close over it and
 compiled programs be cached by it; ``theta``, the parameters, is an argument of every function. T5
 (:mod:`dawgen_jax.backbones.t5`) is the first implementation. Nothing outside a backbone's own folder knows what its
-decoder is fed or how its parameters are laid out.
+decoder reads or how its parameters are laid out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -20,7 +20,7 @@ from dawgen_jax.config import BackboneConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AXES", "BATCH_AXES", "Backbone", "Decoder", "EmbedFn", "Generated", "Model", "Rows", "Work"]
+__all__ = ["AXES", "BATCH_AXES", "Backbone", "Cache", "EmbedFn", "Generated", "Model", "Prefilled", "Rows", "Work"]
 
 AXES = ("data", "fsdp", "tensor")
 """Axes of a mesh: copies of everything, parameters cut but gathered to be used, parameters cut and used apart."""
@@ -82,14 +82,30 @@ class Generated(NamedTuple):
     finished: bool
 
 
-class Decoder(Protocol):
-    """Compiled decoding of one model under fixed shapes."""
+class Prefilled(NamedTuple):
+    """What decoding reads of R inputs, computed once per input.
 
-    def generate(self, theta, prompts, work: Iterable[Work], key: jax.Array) -> Iterator[Generated]:
-        """The samples of ``work``, in the order in which they end."""
+    Attributes:
+      layers: keys and values [R, heads, T', d] of each layer; any tree of such arrays.
+      mask: bool [R, T'], True at the positions that decoding attends to.
+      first: [R, H], the embedding that the first decoding step reads.
+    """
 
-    def score(self, theta, prompts, pairs: Iterable[tuple[Work, Generated]], labels: int) -> Iterator[np.ndarray]:
-        """Log-probabilities [labels, U] of each sample's tokens under every label's prompt."""
+    layers: Any
+    mask: jax.Array
+    first: jax.Array
+
+
+class Cache(NamedTuple):
+    """What decoding remembers of B samples.
+
+    Attributes:
+      inputs: of the samples' inputs.
+      own: keys and values [B, heads, U, d] of the samples' own tokens; any tree of such arrays.
+    """
+
+    inputs: Prefilled
+    own: Any
 
 
 class Model(Protocol):
@@ -129,8 +145,40 @@ class Model(Protocol):
     def layout(self, axes: Mapping[str, int]) -> Any:
         """A tree like ``theta`` with the ``PartitionSpec`` of every leaf, on a mesh with these sizes of axes."""
 
-    def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
-        """A compiled decoder whose inputs ``embed_fn`` makes."""
+    # Decoding, for backbones/engine.py. ``layers`` is what ``unstack`` returns; ``embed`` and ``logits`` take it too.
+
+    def unstack(self, theta) -> Any:
+        """``theta`` in the form that decoding reads: in the compute dtype, without slicing stacked layers per token."""
+
+    def unstacked_layout(self, axes: Mapping[str, int]) -> Any:
+        """:meth:`layout` of what :meth:`unstack` returns."""
+
+    def cache_heads(self, axes: Mapping[str, int]) -> str | None:
+        """The mesh axis that the heads of a :class:`Cache` are cut over, if any."""
+
+    def empty(self, slots: int, source: int, new_tokens: int) -> Cache:
+        """A cache of B = ``slots`` samples, for T' = ``source`` input positions and U = ``new_tokens`` tokens."""
+
+    def prefill(self, layers, embeddings, mask) -> Prefilled:
+        """Read R inputs [R, T', H] with ``mask`` bool [R, T'], which may be padded on any side.
+
+        A causal model leaves the last input position to the first decoding step: it gives that position's embedding
+        as ``first`` and clears its place in the mask.
+        """
+
+    def step(self, layers, cache: Cache, inputs, position) -> tuple[jax.Array, Any]:
+        """Decode one token per sample.
+
+        Args:
+          layers: parameters.
+          cache: of B samples.
+          inputs: [B, H] embeddings: ``first`` at position 0, later that of the sample's last token.
+          position: int32 [B] in [0, U): where the keys and values of ``inputs`` belong in ``cache.own``. Behind it are
+            those of an earlier sample, which must not be attended to.
+
+        Returns:
+          (states [B, H] from which the next tokens are predicted, the new ``cache.own``).
+        """
 
 
 class Backbone(NamedTuple):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dawgen_jax.backbones.base import Model
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.config import Config
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
 from dawgen_jax.generator.step import init_state as init_generator
@@ -131,16 +132,12 @@ def _generator(model: Model, theta: Any, shapes: Shapes, placement: Placement):
 
 def _decoding(model: Model, theta: Any, shapes: Shapes, placement: Placement):
     config = shapes.config.synthesis
-    decoder = model.decoder(functools.partial(embed_rows, model=model), slots=config.batch_size,
-                            widths=(shapes.source - shapes.config.generator.prompt_length,), mesh=placement.mesh,
-                            max_new_tokens=config.max_new_tokens, draw=config.temperature > 0,
-                            penalty=shapes.penalty and config.repetition_penalty == "task")
-
-    def lowered() -> jax.stages.Lowered:
-        slots = jax.eval_shape(functools.partial(decoder.programs["empty"], shapes.source))
-        layers = jax.eval_shape(decoder.programs["unstack"], theta)
-        return decoder.programs["advance"].lower(slots, layers, _array(jnp.int32))
-
+    # Which tokens end a sample or are banned changes no shape.
+    decoder = Decoder(model, functools.partial(embed_rows, model=model), eos_id=0, banned=(), slots=config.batch_size,
+                      widths=(shapes.source - shapes.config.generator.prompt_length,),
+                      max_new_tokens=config.max_new_tokens, draw=config.temperature > 0, mesh=placement.mesh,
+                      penalty=shapes.penalty and config.repetition_penalty == "task")
+    lowered = functools.partial(decoder.lowered, theta, _label_prompts(model, shapes))
     return {"theta": theta}, theta, lowered  # stacked, and a copy with its layers apart
 
 

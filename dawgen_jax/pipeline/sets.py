@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import miniworld, prompts
-from dawgen_jax.backbones.base import Backbone, Decoder, Model, Work
+from dawgen_jax.backbones.base import Backbone, Model, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokenizer import banned_ids, to_texts
 from dawgen_jax.config import Config, GeneratorConfig, SynthesisConfig, digest, fields_of, shown
@@ -160,11 +161,11 @@ def embed_rows(theta, label_prompts: dict, rows, *, model: Model):
 
 @functools.lru_cache(maxsize=4)
 def _decoder(model: Model, team: Team, slots: int, widths: tuple[int, ...], max_new_tokens: int,
-             banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
+             eos_id: int, banned: tuple[int, ...], penalty: bool, draw: bool) -> Decoder:
     """One compiled decoder for all sets with the same shapes."""
-    return model.decoder(functools.partial(embed_rows, model=model), slots=slots, widths=widths, teams=team.count,
-                         mesh=team.placement.mesh, max_new_tokens=max_new_tokens, banned=banned, penalty=penalty,
-                         draw=draw)
+    return Decoder(model, functools.partial(embed_rows, model=model), eos_id=eos_id, banned=banned, slots=slots,
+                   widths=widths, max_new_tokens=max_new_tokens, penalty=penalty, draw=draw, mesh=team.placement.mesh,
+                   teams=team.count)
 
 
 def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_prompts: dict, *,
@@ -299,7 +300,8 @@ def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequen
     penalties = task.repetition_penalty if config.repetition_penalty == "task" else (1.0,) * len(task.labels)
     width = -(-(generator.max_source_tokens + label_prompts["infix"].shape[1] + 1) // _WIDTH) * _WIDTH
     decoder = _decoder(backbone.model, team, config.batch_size, tuple(range(_WIDTH, width + 1, _WIDTH)),
-                       config.max_new_tokens, tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
+                       config.max_new_tokens, backbone.tokenizer.eos_token_id,
+                       tuple(banned_ids(backbone.tokenizer, backbone.model.vocab_size).tolist()),
                        any(penalty != 1.0 for penalty in penalties), config.temperature > 0)
     positions = [task.labels.index(label) for label in labels]
     lengths = rows.source_mask.sum(axis=1)

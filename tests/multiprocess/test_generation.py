@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import AXES, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.config import BackboneConfig, MeshConfig
 from dawgen_jax.pipeline import inputs, sets
@@ -134,7 +135,8 @@ def test_decoders_of_teams_give_the_bits_of_one_on_all_devices():
         return prompts.insert(theta, rows.source, rows.mask, label_prompts[rows.label], model=tiny.MODEL)
 
     def made(placement, work, teams):
-        decoder = tiny.MODEL.decoder(embed, slots=10, widths=(8,), max_new_tokens=8, mesh=placement.mesh, teams=teams)
+        decoder = Decoder(tiny.MODEL, embed, eos_id=1, banned=(0,), slots=10, widths=(8,), max_new_tokens=8,
+                          mesh=placement.mesh, teams=teams)
         own = placement.narrowed(theta)
         samples = sorted(decoder.generate(own, prompt, work, jax.random.key(0)), key=lambda one: one.index)
         items = {item.index: item for item in work}

@@ -13,6 +13,7 @@ import yaml
 
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.encoding import label_word_ids, rectangle, template_rows
@@ -85,10 +86,10 @@ def test_peft_gives_the_same_logits(backbone, backbones, prompt, tokens, tmp_pat
 def test_peft_generates_the_same_texts(backbone, backbones, prompt, tokens, tmp_path):
     adapters.write_label_prompts(tmp_path, {"prompt": np.stack([prompt, -prompt])}, backbones[0].path, ("no", "yes"))
     steps, rows = 8, [row[mask] for row, mask in zip(*tokens, strict=True)]
-    decoder = backbone.model.decoder(
-        lambda theta, labels, rows: prompts.insert(theta, rows.source, rows.mask, labels[rows.label],
-                                                   model=backbone.model),
-        slots=4, widths=(tokens[0].shape[1],), max_new_tokens=steps, penalty=False, draw=False)
+    decoder = Decoder(
+        backbone.model, lambda theta, labels, rows: prompts.insert(
+            theta, rows.source, rows.mask, labels[rows.label], model=backbone.model),
+        eos_id=1, banned=(0,), slots=4, widths=(tokens[0].shape[1],), max_new_tokens=steps, penalty=False, draw=False)
     work = [Work(label, number, row, None, Sampling(max_new_tokens=steps))
             for label in range(2) for number, row in enumerate(rows)]
     ours = {(made.label, made.index): made for made in decoder.generate(

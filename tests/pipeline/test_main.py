@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dawgen_jax import prompts
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.config import BackboneConfig, FineTuningConfig
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog

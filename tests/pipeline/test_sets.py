@@ -8,7 +8,7 @@ import pytest
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Generated, Rows
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import inputs, sets
 from dawgen_jax.pipeline.generators import start_prompts

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Backbone, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model as t5
 from dawgen_jax.backbones.t5.config import T5Config
@@ -140,7 +141,8 @@ def embed_rows(theta, label_prompts, rows):
 @functools.cache
 def decoded(placement):
     random = np.random.default_rng(3)
-    decoder = MODEL.decoder(embed_rows, slots=8, widths=(8,), max_new_tokens=8, mesh=placement.mesh)
+    decoder = Decoder(MODEL, embed_rows, eos_id=1, banned=(0,), slots=8, widths=(8,), max_new_tokens=8,
+                      mesh=placement.mesh)
     sampling = [Sampling(temperature=i % 2, repetition_penalty=1.5, max_new_tokens=8) for i in range(20)]
     work = [Work(i % 3, i, random.integers(2, 38, random.integers(2, 9)), None, sampling[i]) for i in range(20)]
     label_prompts = random.normal(size=(3, 2, 16)).astype(np.float32)

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from dawgen_jax.backbones.base import EmbedFn
-from dawgen_jax.backbones.t5 import model, partition
+from dawgen_jax.backbones.base import Cache, Prefilled
+from dawgen_jax.backbones.t5 import decode, model, partition
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.engine import Decoder
 
 __all__ = ["T5"]
 
@@ -86,9 +85,29 @@ class T5:
         """The ``PartitionSpec`` of every leaf of ``theta``; see :mod:`dawgen_jax.backbones.t5.partition`."""
         return partition.layout(self.config, axes)
 
-    def decoder(self, embed_fn: EmbedFn, **options) -> Decoder:
-        """Continuous batching over this model; options as in :class:`dawgen_jax.backbones.t5.engine.Decoder`."""
-        return Decoder(self.config, embed_fn, **options)
+    def unstack(self, theta) -> dict:
+        """``theta`` with a list of layers per stack, in the compute dtype."""
+        return model.unstack(theta, config=self.config)
+
+    def unstacked_layout(self, axes: Mapping[str, int]) -> dict:
+        """:meth:`layout` of :meth:`unstack`'s form."""
+        return partition.unstacked(partition.layout(self.config, axes), self.config)
+
+    def cache_heads(self, axes: Mapping[str, int]) -> str | None:
+        """'tensor' where it divides the heads."""
+        return partition.heads_axis(self.config, axes)
+
+    def empty(self, slots: int, source: int, new_tokens: int) -> Cache:
+        """See :func:`dawgen_jax.backbones.t5.decode.empty`."""
+        return decode.empty(slots, source, new_tokens, config=self.config)
+
+    def prefill(self, layers, embeddings, mask) -> Prefilled:
+        """See :func:`dawgen_jax.backbones.t5.decode.prefill`."""
+        return decode.prefill(layers, embeddings, mask, config=self.config)
+
+    def step(self, layers, cache: Cache, inputs, position) -> tuple[jax.Array, list]:
+        """See :func:`dawgen_jax.backbones.t5.decode.step`."""
+        return decode.step(layers, cache, inputs, position, config=self.config)
 
     def _decode(self, theta, embeddings, mask, inputs: list[int]) -> jax.Array:
         encoded = model.encode(theta, embeddings, mask, config=self.config)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dawgen_jax.backbones.base import Generated, Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.engine import Decoder
+from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import SynthesisConfig
 from dawgen_jax.errors import ConfigError, UserError
 
@@ -51,8 +52,9 @@ def embed_fn(theta, prompts, rows):
     return jnp.concatenate([prompts[rows.label], text], 1), jnp.concatenate([front, rows.mask], 1)
 
 
-def build(**options) -> Decoder:
-    return Decoder(CONFIG, embed_fn, **{"slots": 8, "widths": (16,), "max_new_tokens": BUDGET, **options})
+def build(embed_fn=embed_fn, **options) -> Decoder:
+    defaults = {"eos_id": 1, "banned": (0,), "slots": 8, "widths": (16,), "max_new_tokens": BUDGET}
+    return Decoder(T5(CONFIG), embed_fn, **defaults | options)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_text_depends_neither_on_order_nor_neighbours_nor_refills(decoder, theta
     traces = dict(decoder.traces)
     assert all(same(reference, run(decoder, theta, prompts, WORK[::-1])))
     assert all(same({i: reference[i] for i in (5, 7)}, run(decoder, theta, prompts, [WORK[7], WORK[5]])))
-    assert dict(decoder.traces) == traces == {name: 1 for name in ("unstack", "empty", "encode", "place", "advance")}
+    assert dict(decoder.traces) == traces == {name: 1 for name in ("unstack", "empty", "prefill", "place", "advance")}
     assert not all(same(reference, run(decoder, theta, prompts, seed=4)))
 
 
@@ -134,7 +136,7 @@ def test_other_shapes_and_devices_give_the_same_text(theta, prompts, reference, 
             assert abs(row[first[place]] - row[second[place]]) < 1e-4
             ties += 1
         list(other.score(theta, prompts, [(work, samples[work.index]) for work in WORK], LABELS))
-        of_width = dict.fromkeys(("encode", "place", "score"), len(other.widths))
+        of_width = dict.fromkeys(("prefill", "place", "score"), len(other.widths))
         assert dict(other.traces) == {"unstack": 1, "empty": 1, "advance": 1, **of_width}
     with capsys.disabled():
         print(f"[{ties} near ties among {2 * len(WORK)} samples]", end=" ")
@@ -161,13 +163,13 @@ def test_a_long_stream_keeps_the_slots_busy(theta, prompts):
 
 
 def test_minimum_banned_and_penalised_ids_hold(theta, prompts):
-    banned = range(2, 50)
-    other = build(banned=banned, exempt=range(50, 55))
+    banned = {0, *range(2, 50)}
+    other = build(banned=banned)
     sampling = Sampling(min_new_tokens=8, max_new_tokens=8, repetition_penalty=1e4)
     work = [Work(0, i, np.arange(50, 60), None, sampling._replace(temperature=i % 2)) for i in range(6)]
     for sample in run(other, theta, prompts, work).values():
         assert len(sample.tokens) == 8 and not sample.finished
-        assert not set(sample.tokens) & {0, 1, *banned}
+        assert not set(sample.tokens) & {1, *banned}
 
 
 def test_end_of_sequence_is_never_penalised(theta, prompts):
@@ -216,7 +218,7 @@ def test_long_sources_are_cut_before_the_soft_rows_and_counted(theta, prompts):
         jax.debug.callback(lambda *rows: seen.append(rows), rows.source, rows.slots)
         return embed_fn(theta, prompts, rows)
 
-    decoder = Decoder(CONFIG, watched, slots=1, widths=(6,), max_new_tokens=2, refill=1)
+    decoder = build(watched, slots=1, widths=(6,), max_new_tokens=2, refill=1)
     slots = np.array([-1] * 7 + [0, 1, -1])
     work = Work(0, 0, np.arange(3, 13), slots, Sampling(max_new_tokens=1))
     made = run(decoder, theta, prompts, [work])

@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.t5.engine import Decoder, Work
 from dawgen_jax.backbones.t5.modules import buckets
+from dawgen_jax.backbones.t5.seam import T5
 from tests.backbones.t5 import torch_t5
 
 LENGTH, PROMPT, STEPS = 14, 3, 6
@@ -120,7 +122,8 @@ def test_agrees_with_pytorch(kind, tmp_path, capsys):
     # Left padding is written with a token of its own: the decoder takes ragged sources.
     source = np.where(MASK, SOURCE, 98)[:3] if (SOURCE[:3] != 98).all() else None
     assert source is not None
-    decoder = Decoder(config, embed_fn, slots=4, widths=(LENGTH,), max_new_tokens=STEPS, penalty=False, draw=False)
+    decoder = Decoder(T5(config), embed_fn, eos_id=config.eos_id, banned=(config.pad_id,), slots=4, widths=(LENGTH,),
+                      max_new_tokens=STEPS, penalty=False, draw=False)  # fmt: skip
     budget = Sampling(max_new_tokens=STEPS)
     samples = {
         s.index: s

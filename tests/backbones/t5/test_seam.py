@@ -8,6 +8,7 @@ import sys
 SEAM = """
 import hashlib, os, flax, jax, jax.numpy as jnp, numpy as np
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
@@ -19,8 +20,8 @@ theta = model.init(t5.config, jax.random.key(0))
 tokens, mask = jnp.arange(2, 10).reshape(2, 4), jnp.ones((2, 4), bool)
 loss = lambda theta: jnp.sum(t5.answer_states(theta, t5.embed(theta, tokens), mask) ** 2)
 value, gradient = jax.jit(jax.value_and_grad(loss))(theta)
-decoder = t5.decoder(lambda theta, prompts, rows: (t5.embed(theta, rows.source), rows.mask), slots=2, widths=(4,),
-                     max_new_tokens=3)
+decoder = Decoder(t5, lambda theta, prompts, rows: (t5.embed(theta, rows.source), rows.mask), eos_id=1, banned=(0,),
+                  slots=2, widths=(4,), max_new_tokens=3)
 work = [Work(0, index, np.asarray(tokens)[index], None, Sampling(max_new_tokens=3)) for index in range(2)]
 made = sorted(decoder.generate(theta, None, work, jax.random.key(0)), key=lambda one: one.index)
 content = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((theta, value, gradient))]
