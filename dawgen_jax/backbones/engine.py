@@ -155,7 +155,7 @@ def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int,
     if seen.shape[1]:
         repeated = jnp.where(state.active & ~finished, tokens, seen.shape[1])  # behind the last token is dropped
         seen = seen.at[jnp.arange(rows), repeated].set(True, mode="drop")
-    position = state.position + state.active
+    position = state.position + state.active.astype(jnp.int32)
     return state.replace(
         active=state.active & ~finished & (position < state.sampling.max_new_tokens),
         finished=state.finished | finished,
@@ -416,12 +416,12 @@ class Decoder:
         source, limit = np.asarray(work.source, np.int32), self.widths[-1]
         slots = np.full(len(source), -1, np.int32) if work.slots is None else np.asarray(work.slots, np.int32)
         if not len(source):
-            raise UserError(f"{name}: its source is empty; give at least the end of sequence.")
+            raise UserError(f"{name}: its source is empty; give at least one token.")
         if len(source) > limit:
             soft = np.flatnonzero(slots >= 0)
             tail = len(source) - (soft[0] if len(soft) else len(source) - 1)
             if tail > limit:
-                raise UserError(f"{name}: {tail} soft rows and end of sequence exceed the source budget {limit}.")
+                raise UserError(f"{name}: its {tail} soft rows and last tokens exceed the source budget {limit}.")
             keep = np.r_[: limit - tail, len(source) - tail : len(source)]
             source, slots = source[keep], slots[keep]
         return work._replace(source=source, slots=slots)

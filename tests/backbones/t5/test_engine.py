@@ -154,6 +154,18 @@ def test_drawn_tokens_are_those_of_the_sample_s_key(decoder, theta, prompts):
     assert (tokens != scores.argmax(-1)).any()
 
 
+@pytest.mark.parametrize("switch", [jax.enable_x64(True), jax.numpy_dtype_promotion("strict")], ids=["x64", "strict"])
+def test_global_switches_of_dtypes_change_no_text(switch, decoder, theta, prompts, reference):
+    pairs = [(work, reference[work.index]) for work in WORK[:5]]
+    scores = list(decoder.score(theta, prompts, iter(pairs), LABELS))
+    with switch:
+        other = build()
+        assert all(same(reference, run(other, theta, prompts)))
+        for ours, wanted in zip(other.score(theta, prompts, iter(pairs), LABELS), scores, strict=True):
+            assert ours.dtype == np.float32
+            np.testing.assert_array_equal(ours, wanted)
+
+
 def test_a_long_stream_keeps_the_slots_busy(theta, prompts):
     decoder = build()
     work = [Work(0, i, SOURCES[i % 24], None, Sampling(min_new_tokens=1 + i % BUDGET, max_new_tokens=1 + i % BUDGET))
