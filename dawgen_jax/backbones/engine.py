@@ -85,9 +85,8 @@ def _prefill(layers, prompts, rows: Rows, *, model: Model, embed_fn: EmbedFn) ->
     return model.prefill(layers, *embed_fn(layers, prompts, rows))
 
 
-def _place(
-    state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array, sampling: Sampling, penalised: jax.Array
-) -> Slots:
+def _place(state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array, sampling: Sampling,
+           penalised: jax.Array) -> Slots:
     """Start prefilled rows in slots.
 
     Args:
@@ -119,7 +118,7 @@ def _place(
         keys=state.keys.at[where].set(keys, mode="drop"),
         sampling=jax.tree.map(put, state.sampling, sampling),
         seen=seen,
-        # The slot's own tokens and their cache stay: no position attends to what it has not written itself.
+        # ``own`` is not cleared: a sample attends only to positions that it has written itself.
         cache=state.cache._replace(inputs=jax.tree.map(put, state.cache.inputs, prefilled)),
     )
 
@@ -137,23 +136,16 @@ def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int,
     last = jnp.take_along_axis(state.tokens, jnp.maximum(state.position - 1, 0)[:, None], axis=1)
     started = (state.position > 0)[:, None]
     inputs = jnp.where(started, model.embed(layers, last)[:, 0], state.cache.inputs.first)
-    # A slot that has ended at the largest budget stands behind the cache; what it computes is not used.
+    # A slot that has used up the largest budget is at position U, one past its cache; its result is not used.
     hidden, own = model.step(layers, state.cache, inputs, jnp.minimum(state.position, length - 1))
+    keys, seen = jax.vmap(jax.random.fold_in)(state.keys, state.position), state.seen
     tokens, healthy = next_tokens(
-        model.logits(layers, hidden),
-        state.sampling,
-        keys=jax.vmap(jax.random.fold_in)(state.keys, state.position),
-        position=state.position,
-        banned=banned,
-        eos_id=eos_id,
-        seen=state.seen if state.seen.shape[1] else None,
-        draw=draw,
-    )
+        model.logits(layers, hidden), state.sampling, keys=keys, position=state.position, banned=banned, eos_id=eos_id,
+        seen=seen if seen.shape[1] else None, draw=draw)
     here = (jnp.arange(length)[None] == state.position[:, None]) & state.active[:, None]
     finished = state.active & (tokens == eos_id)
-    seen = state.seen
     if seen.shape[1]:
-        repeated = jnp.where(state.active & ~finished, tokens, seen.shape[1])  # behind the last token is dropped
+        repeated = jnp.where(state.active & ~finished, tokens, seen.shape[1])  # index V is dropped
         seen = seen.at[jnp.arange(rows), repeated].set(True, mode="drop")
     position = state.position + state.active.astype(jnp.int32)
     return state.replace(
@@ -167,9 +159,8 @@ def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int,
     )
 
 
-def advance(
-    state: Slots, layers, free: jax.Array, *, model: Model, banned: np.ndarray, eos_id: int, draw: bool
-) -> Slots:
+def advance(state: Slots, layers, free: jax.Array, *, model: Model, banned: np.ndarray, eos_id: int, draw: bool
+            ) -> Slots:
     """Step until at least ``free`` slots are free.
 
     Args:
@@ -181,16 +172,12 @@ def advance(
       eos_id: end of sequence.
       draw: False if every sample is greedy.
     """
-    return jax.lax.while_loop(
-        lambda state: jnp.sum(~state.active) < free,
-        lambda state: _step(layers, state, model=model, banned=jnp.asarray(banned), eos_id=eos_id, draw=draw),
-        state,
-    )
+    step = functools.partial(_step, layers, model=model, banned=jnp.asarray(banned), eos_id=eos_id, draw=draw)
+    return jax.lax.while_loop(lambda state: jnp.sum(~state.active) < free, step, state)
 
 
-def _score(
-    theta, prompts, rows: Rows, targets: jax.Array, target_mask: jax.Array, *, model: Model, embed_fn: EmbedFn
-) -> jax.Array:
+def _score(theta, prompts, rows: Rows, targets: jax.Array, target_mask: jax.Array, *, model: Model, embed_fn: EmbedFn
+           ) -> jax.Array:
     """Log-probabilities of each target token under the rows' prompts, teacher forced: log Pr(x_t | x_<t, s; Q_label).
 
     Args:
@@ -485,9 +472,8 @@ class _Stream:
             free = self._start(self.group, free)
         wanted = decoder.refill if self.waiting else decoder.slots
         state = self.state = decoder._advance(self.state, self.layers, np.int32(wanted))
-        active, finished, healthy, position, tokens = world.host(
-            (state.active, state.finished, state.healthy, state.position, state.tokens)
-        )
+        fields = state.active, state.finished, state.healthy, state.position, state.tokens
+        active, finished, healthy, position, tokens = world.host(fields)
         # At least one slot took every step: one that is still active, or the last that ended.
         decoder.steps += int((position - self.positions).max())
         self.positions = position.copy()
@@ -495,10 +481,8 @@ class _Stream:
             if work is None or active[slot]:
                 continue
             if not healthy[slot]:
-                raise UserError(
-                    f"sample {work.index} of label {work.label}: the backbone's scores are not finite; check its "
-                    "weights (python -m train.check_backbone) and the soft prompts."
-                )
+                raise UserError(f"sample {work.index} of label {work.label}: the backbone's scores are not finite; "
+                                "check its weights (python -m train.check_backbone) and the soft prompts.")
             self.occupants[slot] = None
             text = tokens[slot, : position[slot] - finished[slot]].copy()
             yield Generated(work.label, work.index, text, bool(finished[slot]))
