@@ -273,8 +273,10 @@ class Decoder:
         whole, split, heads = PartitionSpec(), PartitionSpec(spread), model.cache_heads(axes)
         theta, layers, own = model.layout(axes), model.unstacked_layout(axes), PartitionSpec(spread, heads)
         prefilled = Prefilled(PartitionSpec(None, heads), whole, whole)
+        # ``first`` is whole on every device: spread over the slots, it would fix the layout of a step's activations,
+        # and XLA would gather parameters that are cut over 'fsdp' for every token instead of summing activations.
         state = Slots(**dict.fromkeys(Slots.__dataclass_fields__, split)).replace(
-            cache=Cache(Prefilled(own, split, split), own))
+            cache=Cache(Prefilled(own, split, whole), own))
         self._programs, bind = {}, functools.partial
         compiled = bind(self._compile, None if mesh is None else bind(NamedSharding, mesh))
         self._unstack = compiled("unstack", model.unstack, (theta,), layers)

@@ -25,6 +25,7 @@ from dawgen_jax.generator import step as generator
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement, make_mesh
 from dawgen_jax.training.step import init_state, train_step
 from tests import tiny
@@ -134,8 +135,8 @@ def test_steps_of_the_generator_are_those_of_one_device(shape):
     close(tuned, one_tuned)
 
 
-def embed_rows(theta, label_prompts, rows):
-    return prompts.insert(theta, rows.source, rows.mask, label_prompts[rows.label], model=MODEL)
+def embed_rows(theta, label_prompts, rows, model=MODEL):
+    return prompts.insert(theta, rows.source, rows.mask, label_prompts[rows.label], model=model)
 
 
 @functools.cache
@@ -150,6 +151,18 @@ def decoded(placement):
     made = sorted(decoder.generate(placed, label_prompts, work, jax.random.key(0)), key=lambda one: one.index)
     scores = list(decoder.score(placed, label_prompts, [(work[one.index], one) for one in made], 3))
     return [(one.tokens.tolist(), one.finished) for one in made], scores
+
+
+@pytest.mark.parametrize("shape", [MeshConfig(fsdp=4), MeshConfig(fsdp=2, tensor=2)], ids=["2x4x1", "2x2x2"])
+def test_decoding_a_token_gathers_no_parameters(shape):
+    """Activations of a few rows are sent, not the layers' kernels, which are larger by far."""
+    model = T5(dataclasses.replace(SHAPE, d_model=64, d_ff=128, d_kv=16, num_heads=4))
+    decoder = Decoder(model, functools.partial(embed_rows, model=model), eos_id=1, banned=(0,), slots=8, widths=(8,),
+                      max_new_tokens=8, mesh=make_mesh(8, shape))
+    shapes = t5.abstract(model.config)
+    cost = analyse(decoder.lowered(shapes, jax.ShapeDtypeStruct((3, 2, 64), np.float32)).compile())
+    layers = sum(4 * leaf.size for leaf in jax.tree.leaves(shapes["decoder"]["layers"]))
+    assert 0 < cost.collectives["all-gather"] < layers / 8
 
 
 @meshes
