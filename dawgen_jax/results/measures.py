@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from dawgen_jax.evaluation.appraisal import Figure
+from dawgen_jax.evaluation.quality import Figure
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.render import Table
@@ -54,7 +54,7 @@ def appraisal_table(title: str, figures: Iterable[Figure], notes: Iterable[str] 
 
     Args:
       title: names the set.
-      figures: of :mod:`dawgen_jax.evaluation.appraisal`.
+      figures: of :mod:`dawgen_jax.evaluation.quality`.
       notes: sentences under the table.
     """
     def cell(value: float | None, unit: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dawgen_jax.evaluation.marks import Rules, mark
+from dawgen_jax.evaluation.quality.flags import Rules, flag
 from dawgen_jax.results.measures import quality_table
 from dawgen_jax.results.render import Table, to_html
 from dawgen_jax.results.report.reading import Made, grouped, listed, missing, names_of
@@ -91,9 +91,10 @@ def _read(folder: Path) -> list[_Pair]:
                               for sample in samples):
         samples = [sample._replace(scores=()) for sample in samples]  # whose scores they are is not known
     pairs = []
-    for number, (sample, found) in enumerate(zip(samples, mark(samples, labels, (), (), Rules()), strict=True), 1):
-        flags = (("copy of sentence 1", found.verbatim), (f"near copy of {found.twin and found.twin.position + 1}",
-                 found.twin), ("cut", sample.cut), ("margin below 0", found.margin is not None and found.margin < 0))
+    for number, (sample, found) in enumerate(zip(samples, flag(samples, labels, (), (), Rules()), strict=True), 1):
+        flags = (("copy of sentence 1", found.verbatim),
+                 (f"near copy of {found.duplicate and found.duplicate.position + 1}", found.duplicate),
+                 ("cut", sample.cut), ("margin below 0", found.margin is not None and found.margin < 0))
         pairs.append(_Pair(number, sample.example.label, tuple(filter(None, sample.example[:2])), found.margin,
                            tuple(flag for flag, raised in flags if raised)))
     return pairs
