@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from dawgen_jax.methods.rows import METHODS, REFERENCE
 from dawgen_jax.results.arms import arm_names, disagreements
 from dawgen_jax.results.paired import LEVEL, PairedTest, holm, paired_test
 from dawgen_jax.results.published import GENERATORS
@@ -20,14 +21,14 @@ from dawgen_jax.results.rows import AnyRow, Row, SyntheticRow
 __all__ = ["claims"]
 
 _SURGERY, _PAIRED = "(Real, Syn) + GS", "(Real, Syn)"
-_BASELINES = ("In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT", "SPoT", "OPTIMA", "LoRA")
+_BASELINES = dict.fromkeys(method.name for method in METHODS.values() if method.baseline and method.name != REFERENCE)
 _Arm = tuple[str, str, str]  # generator, method, variant
 _Test = tuple[str, str, PairedTest]  # claim, what was compared
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
     *((f"DawGen > {other} in accuracy", ("DawGen", method, ""), (other, method, ""))
       for other in GENERATORS if other != "DawGen" for method in ("Syn only", _PAIRED, _SURGERY)),
-    *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", "Prompt Tuning", variant))
+    *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", REFERENCE, variant))
       for generator in GENERATORS for variant in ("", "same-T")),
     *(("the method is above the baselines", ("DawGen", _SURGERY, ""), ("", baseline, "")) for baseline in _BASELINES),
     *(("pairing beats ordering", (generator, _PAIRED, ""), (generator, method, ""))

@@ -12,7 +12,18 @@ from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import mean_cell, task_order
 
-__all__ = ["appraisal_table", "conflict_table", "quality_table"]
+__all__ = ["MEASURES", "appraisal_table", "conflict_table", "quality_table"]
+
+MEASURES = {
+    "label consistency": "the share of pairs whose true label, computed by the semantics of the mini world, is their "
+                         "label; higher is better, and – means that the task has no semantics",
+    "distinct-2": "the number of different word pairs over that of all word pairs; a low value means that the set "
+                  "repeats itself, and larger sets have lower values",
+    "distance from real": "the Jensen-Shannon divergence of the words from those of the real training pool; 0 means "
+                          "equal frequencies, 100 no word in common",
+    "copies": "the share of pairs whose second sentence has the words of the first; lower is better",
+}
+"""Explanations of the columns of :func:`quality_table`."""
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:

@@ -3,8 +3,7 @@
 ``published.csv`` holds the three tables (main results, ways of combining real and synthetic data, ablation);
 every number is an accuracy in per cent, the mean of five seeds with 16 shots a class.
 
-Two kinds of rows are carried but never stand beside ours: the two marked (dagger) are quoted by the paper from
-8-shot experiments, and PPT's 410K parameters (100 x 4096) show that it ran on T5-XXL.
+Its column ``not_comparable`` says why a row is never shown next to ours, ``note`` what is odd about a row.
 
 The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: no published number
 stands next to a row with another value, or with settings that are not known.
@@ -37,8 +36,8 @@ __all__ = [
     "ZERO_SHOT",
     "PublishedRow",
     "departures",
-    "published_average",
     "published_cell",
+    "published_row",
     "published_rows",
     "show_settings",
 ]
@@ -73,6 +72,8 @@ class PublishedRow:
       trainable_parameters: as printed ('102K').
       accuracy: task -> per cent; tasks that the paper leaves out are missing.
       average: the printed AVG, or None.
+      not_comparable: why the row is never shown next to ours; empty if it may be.
+      note: what is odd about the printed numbers; may be empty.
     """
 
     table: str
@@ -82,6 +83,8 @@ class PublishedRow:
     trainable_parameters: str
     accuracy: dict[str, float]
     average: float | None
+    not_comparable: str = ""
+    note: str = ""
 
 
 @functools.cache
@@ -91,13 +94,14 @@ def published_rows() -> tuple[PublishedRow, ...]:
     return tuple(
         PublishedRow(line["table"], line["backbone"], line["generator"], line["method"], line["trainable_params"],
                      {task: float(line[task]) for task in SEVEN if line[task] != "-"},
-                     None if line["AVG"] == "-" else float(line["AVG"]))
+                     None if line["AVG"] == "-" else float(line["AVG"]), line["not_comparable"], line["note"])
         for line in csv.DictReader(text.splitlines())
     )
 
 
 @functools.cache
-def _row(backbone: str, generator: str, method: str) -> PublishedRow | None:
+def published_row(backbone: str, generator: str, method: str) -> PublishedRow | None:
+    """The row whose cells :func:`published_cell` gives, or None."""
     names = {method, "Ours"} if (generator, method) == OURS else {method, f"{method} (dagger)"}
     found = (row for row in published_rows() if (row.backbone, row.generator) == (backbone, generator))
     return next((row for row in found if row.method in names), None)
@@ -149,12 +153,10 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
         return f"variant '{variant}' is not in the paper"
     if k_shot != 16 and method != ZERO_SHOT:
         return f"{k_shot} shots: the paper has 16"
-    if method.removesuffix(" (dagger)") in _DAGGERS:
-        return f"{name}: the paper quotes it from 8-shot experiments"
-    if method == "PPT":
-        return f"{name}: the printed row is T5-XXL's (410K parameters)"
     if row is None:
         return f"{name} has no row for {backbone} in the paper"
+    if row.not_comparable:
+        return f"{name}: {row.not_comparable}"
     if n_test != SEVEN[task].paper_n_test:
         return f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
     if task not in row.accuracy:
@@ -184,14 +186,8 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
     ...                metric="accuracy", n_test=277, k_shot=16, variant="", settings={"classifier.epsilon": 1.0})
     (57.4, '')
     """
-    row = _row(backbone, generator, method)
+    row = published_row(backbone, generator, method)
     reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
                       n_test=n_test, k_shot=k_shot, variant=variant, settings=settings,
                       generator_backbone=generator_backbone)
     return (None, reason) if reason else (row.accuracy[task], "")
-
-
-def published_average(*, backbone: str, generator: str, method: str) -> float | None:
-    """The printed AVG of the row whose cells :func:`published_cell` gives, or None."""
-    row = _row(backbone, generator, method)
-    return row.average if row else None
