@@ -1,4 +1,4 @@
-"""Tables of what lies behind the results: synthetic sets, one of them appraised, and conflicts of the two gradients."""
+"""Tables of synthetic sets, of the appraisal of one set, and of conflicts of the two gradients."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MEASURES = {
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
-    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
+    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), a line per task, writer and generator."""
     rows, groups = list(rows), {}
     names = arm_names(rows)
     for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
         groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
     lines = []
     for key, same in groups.items():
-        told = [row.consistency for row in same if row.consistency is not None]
+        known = [row.consistency for row in same if row.consistency is not None]
         sizes = sorted({row.n for row in same})
-        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(told) if told else "–",
+        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(known) if known else "–",
                       *(mean_cell([getattr(row, name) for row in same])
                         for name in ("diversity", "distance", "copies"))))
     columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",

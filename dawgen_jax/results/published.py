@@ -1,12 +1,11 @@
-"""The paper's tables as data, and the rule by which a published cell may stand beside one of ours.
+"""The paper's tables as data, and the rule by which a published cell may be shown next to one of ours.
 
 ``published.csv`` holds the three tables (main results, ways of combining real and synthetic data, ablation);
-every number is an accuracy in per cent, the mean of five seeds with 16 shots a class.
+every number is an accuracy in per cent, the mean of five seeds with 16 shots per class. The column ``not_comparable``
+says why a row is never shown next to ours, ``note`` what is odd about its numbers.
 
-Its column ``not_comparable`` says why a row is never shown next to ours, ``note`` what is odd about a row.
-
-The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: no published number
-stands next to a row with another value, or with settings that are not known.
+The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: a published number is
+never shown next to a row with another value or with unknown settings.
 
 References:
   Guo, Du, Li and Miao. Generating Synthetic Datasets for Few-shot Prompt Tuning.
@@ -120,8 +119,7 @@ def _defaults() -> dict[str, Any]:
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not the paper's, that is not the default of their config field.
 
-    How numbers are computed and how much is scored are no settings of the paper's: the dtype it does not state, and the
-    number of test pairs is compared apart.
+    Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, do not count.
 
     >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
     {'classifier.learning_rate': 0.2}
@@ -172,12 +170,12 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
                    k_shot: int | str, variant: str, settings: Mapping[str, Any], generator_backbone: str = ""
                    ) -> tuple[float | None, str]:
-    """The published per cent that may stand beside our cell, and the reason where there is none.
+    """The published per cent that may be shown next to our cell, or the reason why there is none.
 
     Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test
     size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, ``settings`` known and each the
-    default of its config field, and ``generator_backbone``, which wrote the synthetic data, one of the paper's (it does
-    not say which of them wrote), or not known.
+    default of its config field, and ``generator_backbone``, which wrote the synthetic data, unknown or one of the
+    paper's (it does not say which one wrote).
 
     Returns:
       (per cent, '') or (None, reason).

@@ -1,16 +1,16 @@
-"""The paper's three tables from our rows, with the published number next to ours where it may stand.
+"""The paper's three tables from our rows, with the published number next to ours if the two are comparable.
 
 For each classifier backbone: main results, ways of combining real and synthetic data, and the ablation. A line is an
-arm, in the paper's order; it is there only if it was run. What the paper does not have (LoRA, other variants, shots
-and generators) follows the paper's lines. A column is a task, and a cell reads, in per cent,
+arm that was run, in the paper's order; arms that the paper does not have (LoRA, other variants, shots and generators)
+follow. A column is a task, and a cell reads, in per cent,
 
     mean ± deviation (seeds)        the deviation s of the sample (n - 1)
     paper p
     difference, within 2 SE         mean - p, and whether |mean - p| <= 2 s / sqrt(n); one seed has no SE
 
-The last two lines are there only where :func:`~dawgen_jax.results.published.published_cell` gives p; a note says why
-a number is missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is that
-of the seeds' averages.
+The last two lines need a p of :func:`~dawgen_jax.results.published.published_cell`; a note says why a number is
+missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is the deviation of
+the seeds' averages.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def mean_cell(values: Sequence[float]) -> str:
 def _compared(values: Sequence[float], printed: float) -> str:
     difference = 100 * statistics.fmean(values) - printed
     if len(values) < 2:
-        told = "one seed"
+        verdict = "one seed"
     else:
         error = 100 * statistics.stdev(values) / math.sqrt(len(values))
-        told = ("within" if abs(difference) <= 2 * error else "beyond") + " 2 SE"
-    return f"\npaper {printed:.2f}\n{difference:+.2f}, {told}"
+        verdict = ("within" if abs(difference) <= 2 * error else "beyond") + " 2 SE"
+    return f"\npaper {printed:.2f}\n{difference:+.2f}, {verdict}"
 
 
 def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
@@ -70,7 +70,7 @@ def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
 
 
 def _place(table: str, row: Row) -> tuple | None:
-    """Where a row's arm goes in a table, or None where it does not."""
+    """The place of a row's arm in a table, or None if it has none."""
     arm = (row.generator, row.method)
     ours = row.variant or (row.k_shot != 16 and row.method != ZERO_SHOT)
     if arm in TABLES[table]:
@@ -158,12 +158,12 @@ def _table(title: str, lines: Sequence[Line], tasks: Sequence[str], names: Mappi
 
 def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
     """RTE scored as usual and with the label words exchanged, for rows that record both."""
-    told = []
+    shown = []
     for line in lines:
         rows = [row for row in line.get("RTE", ()) if row.metric == "accuracy"
                 and is_number(row.extras.get("accuracy_words_exchanged"))]
         if rows:
             means = (100 * statistics.fmean(values) for values in (
                 [row.value for row in rows], [row.extras["accuracy_words_exchanged"] for row in rows]))
-            told.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
-    return [f"RTE with the label words as they are / exchanged: {'; '.join(told)}."] if told else []
+            shown.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
+    return [f"RTE with the label words as they are / exchanged: {'; '.join(shown)}."] if shown else []

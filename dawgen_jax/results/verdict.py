@@ -83,14 +83,14 @@ def _evidence(best: _Compared, arms: int, tasks: int) -> str:
     plural = "s" if test.n > 1 else ""
     pairs = f"{test.n} seed{plural}" if tasks == 1 else f"{test.n} pair{plural} of (task, seed)"
     interval = " (95% interval [{:+.2f}, {:+.2f}])".format(*(100 * end for end in test.interval)) if test.n > 1 else ""
-    told = f"Mean paired difference over {pairs}: {100 * test.difference:+.2f} points{interval}"
+    difference = f"Mean paired difference over {pairs}: {100 * test.difference:+.2f} points{interval}"
     least = 2.0**(1 - test.n)
     corrected = f", corrected for the choice among {arms} arms" if arms > 1 else ""
     if arms * least < LEVEL:
         needed = (f" A single test of an effect of this size needs about {max(test.n_power, 6)} pairs."
                   if test.n_power and not best.decided else "")
-        return f"{told}; p {_p(best.p)} in a sign permutation test{corrected}.{needed}"
-    bound = f"{told}. With {pairs} p cannot be below {_p(least).removeprefix('= ')}"
+        return f"{difference}; p {_p(best.p)} in a sign permutation test{corrected}.{needed}"
+    bound = f"{difference}. With {pairs} p cannot be below {_p(least).removeprefix('= ')}"
     if least < LEVEL:
         bound += f", or below {_p(min(1.0, arms * least)).removeprefix('= ')} after correction for {arms} arms"
     return bound + ", whatever the outcome: more seeds or tasks are needed."
@@ -167,18 +167,18 @@ def _verdict(rows: Sequence[Row], shots: int | str, names: Mapping[tuple, str], 
     held = levels(rows, tasks, metric)
     if held.get("zero-shot prompting", 0) >= max(best.test.mean_a, best.test.mean_b):
         headline += f" No trained arm is above zero-shot prompting, {_points(held['zero-shot prompting'])}%."
-    told = [_evidence(best, len(compared), len(tasks))]
+    sentences = [_evidence(best, len(compared), len(tasks))]
     if best.row.trainable_parameters != base[0].trainable_parameters:
-        told.append(f"{best.name} trains {best.row.trainable_parameters:,} parameters, {name} "
-                    f"{base[0].trainable_parameters:,}.")
+        sentences.append(f"{best.name} trains {best.row.trainable_parameters:,} parameters, {name} "
+                         f"{base[0].trainable_parameters:,}.")
     ours = next((arm for arm in compared if (arm.row.generator, arm.row.method, arm.row.variant) == (*OURS, "")), None)
     if ours and ours is not best:
-        told.append(f"The paper's method, {ours.name}: {_points(ours.test.mean_a)}%, {100 * ours.test.difference:+.2f} "
-                    f"points, {'significant' if ours.decided else 'not significant'}.")
+        sentences.append(f"The paper's method, {ours.name}: {_points(ours.test.mean_a)}%, "
+                         f"{100 * ours.test.difference:+.2f} points, {'' if ours.decided else 'not '}significant.")
     held |= {other: _average(same) for other, same in others.items() if _pairs(same) == _pairs(base)}
     if held:
-        told.append(f"For scale: {', '.join(f'{level} {_points(value)}%' for level, value in held.items())}.")
-    return headline, [*told, *notes]
+        sentences.append(f"For scale: {', '.join(f'{level} {_points(value)}%' for level, value in held.items())}.")
+    return headline, [*sentences, *notes]
 
 
 def verdicts(rows: Iterable[Row], metric: str = "accuracy") -> list[Verdict]:
@@ -201,20 +201,20 @@ def caveats(rows: Iterable[Row], metric: str = "accuracy") -> list[str]:
     rows = [row for row in rows if row.metric == metric and row.method != ZERO_SHOT]
     if not rows:
         return []
-    names, told = arm_names(rows), []
+    names, sentences = arm_names(rows), []
     fewest = min(len(same) for _, same in grouped(rows, lambda row: (row.task, row.arm_key)))
     size = min(row.n_test for row in rows)
     if fewest < 10:
         seeds = f"{fewest} seeds" if fewest > 1 else "one seed"
-        told.append(f"With {seeds} the order of arms may be due to chance; ± is the deviation of single runs.")
-    told.append(f"With {size:,} test examples an accuracy near 50% is uncertain by ±{100 / math.sqrt(size):.1f} points "
-                "(two standard errors) from the choice of these examples alone.")
+        sentences.append(f"With {seeds} the order of arms may be due to chance; ± is the deviation of single runs.")
+    sentences.append(f"With {size:,} test examples an accuracy near 50% is uncertain by ±{100 / math.sqrt(size):.1f} "
+                     "points (two standard errors) from the choice of these examples alone.")
     lengths = grouped(dict.fromkeys((names[row.arm_key], updates(row)) for row in rows if updates(row)),
                       lambda arm: arm[1])
     if len(lengths) > 1:
-        told.append("The arms have different numbers of updates: " + "; ".join(
+        sentences.append("The arms have different numbers of updates: " + "; ".join(
             f"{count:,}: {_few([name for name, _ in same])}" for count, same in sorted(lengths)) + ".")
     if any(row.task in MINI for row in rows):
-        told.append("The mini tasks are text of a small grammar: they show that the method runs, not how well it does "
-                    "on natural language.")
-    return told
+        sentences.append("The mini tasks are text of a small grammar: they show that the method runs, not how well it "
+                         "does on natural language.")
+    return sentences
