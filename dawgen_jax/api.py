@@ -55,9 +55,7 @@ from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig,
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
-from dawgen_jax.evaluation import appraisal, metrics
-from dawgen_jax.evaluation.appraisal import Figure
-from dawgen_jax.evaluation.marks import Rules, mark
+from dawgen_jax.evaluation import metrics, quality
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Method
@@ -166,21 +164,22 @@ class Generator:
 
 
 def appraise(task: Task, synthetic: Sequence[Sequence[str]], real: Sequence[Sequence[str]], *,
-             heldout: Sequence[Sequence[str]] = (), test: Sequence[Sequence[str]] = (), seed: int = 0) -> list[Figure]:
+             heldout: Sequence[Sequence[str]] = (), test: Sequence[Sequence[str]] = (), seed: int = 0
+             ) -> list[quality.Figure]:
     """Judge a synthetic set: diversity, lengths, balance, copies, memorised shots, near duplicates, leaks.
 
-    ``python -m train.quality`` tells more of a set in files: margins, and what a backbone's features say.
+    ``python -m train.quality`` also judges label margins and a backbone's features, for a set in files.
 
     Args:
-      task: whose labels they have.
+      task: whose labels the examples have.
       synthetic: labelled pairs of :meth:`Generator.synthesize`, or single texts.
-      real: the ones that the generator was tuned on.
-      heldout: real ones that it has not seen, which the set is then compared with.
-      test: those that classifiers will be scored on, looked for in the set.
-      seed: of draws from larger sets.
+      real: the examples that the generator was tuned on.
+      heldout: real examples that it has not seen; if given, the set is compared with them.
+      test: examples that classifiers will be scored on, to look for leaks.
+      seed: seed for draws from larger sets.
 
     Returns:
-      Figures with name, value, the same of real pairs, unit, verdict (a sentence) and warning (look here).
+      Figures with a name, a value, the same of real pairs, a unit, a verdict (a sentence) and a warning flag.
 
     Raises:
       UserError: an example does not fit the task, or there is none.
@@ -188,9 +187,8 @@ def appraise(task: Task, synthetic: Sequence[Sequence[str]], real: Sequence[Sequ
     made, shots = _examples(task, synthetic, "synthetic", every=False), _examples(task, real, "real", every=False)
     unseen, tested = (_examples(task, rows, name, every=False) if rows else []
                       for rows, name in ((heldout, "heldout"), (test, "test")))
-    samples, rules = [Sample(example, place) for place, example in enumerate(made)], Rules()
-    return appraisal.appraise(samples, task.labels, appraisal.Real(shots, unseen), near=rules.near, seed=seed,
-                              marks=mark(samples, task.labels, shots, tested, rules), tested=bool(tested))
+    samples = [Sample(example, place) for place, example in enumerate(made)]
+    return quality.appraise(samples, task.labels, quality.Real(shots, unseen), tested, seed=seed).figures
 
 
 class Predictions(NamedTuple):

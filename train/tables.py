@@ -6,9 +6,8 @@ RUN is a run directory or its results.jsonl. Where two runs hold the same row, t
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,9 +17,10 @@ from rich.console import Console
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.files import write_file
 from dawgen_jax.results.claims import claims
-from dawgen_jax.results.figure import draw_results
 from dawgen_jax.results.measures import conflict_table, quality_table
-from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
+from dawgen_jax.results.plots import draw_results
+from dawgen_jax.results.render import to_latex, to_markdown, to_rich
+from dawgen_jax.results.report import tables_page
 from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
 from dawgen_jax.results.tables import result_tables
 from train import cli
@@ -44,11 +44,6 @@ class Arguments:
     """Write them to this HTML page."""
     figure: Path | None = None
     """Draw the rows into this .svg or .png file."""
-
-
-def _page(tables: Sequence[Table]) -> str:
-    style = importlib.resources.files("dawgen_jax.results").joinpath("report.css").read_text(encoding="utf-8")
-    return html_page("Results", "<h1>Results</h1>" + "".join(map(to_html, tables)), style)
 
 
 def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> None:
@@ -86,7 +81,7 @@ def show(arguments: Arguments, console: Console) -> None:
         console.print(to_rich(table))
     _write("markdown", arguments.markdown, lambda path: write_file(path, "\n".join(map(to_markdown, tables))))
     _write("latex", arguments.latex, lambda path: write_file(path, "\n".join(map(to_latex, tables))))
-    _write("html", arguments.html, lambda path: write_file(path, _page(tables)))
+    _write("html", arguments.html, lambda path: write_file(path, tables_page("Results", tables)))
     _write("figure", arguments.figure, lambda path: draw_results(rows, path, arguments.metric))
 
 

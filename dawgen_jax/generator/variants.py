@@ -23,7 +23,7 @@ from typing import Any
 
 from dawgen_jax.config import GeneratorConfig
 
-__all__ = ["VARIANTS", "fixed_by", "variant_settings"]
+__all__ = ["ABOUT", "VARIANTS", "fixed_by", "variant_settings"]
 
 _NO_DIST = {"dist_weight": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -38,6 +38,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "DawGen with width-scaled steps": {"weight_input": "hidden", "score_learning_rate": 0.0},
 }
 """Fields of ``GeneratorConfig`` that a generator fixes, in the order of the tables."""
+ABOUT = {
+    "L_gen": "each label's prompt is tuned to make the real examples of its label likely",
+    "FewGen": "an earlier generator, which learns how much each token counts from the token's loss",
+    "DawGen without L_dist": "as DawGen, without the loss that separates the labels",
+    "L_gen + L_dist": "as DawGen, with equal token weights",
+    "DawGen with L_dist in the real step": "as DawGen, but the token weights are learned without L_dist",
+    "DawGen": "the paper's generator, which learns how much each token counts from hidden states and separates the "
+              "sentences of different labels (L_dist)",
+    "DawGen at lambda 1": "as DawGen, with the paper's weight of L_dist",
+    "DawGen from losses": "as DawGen, with token weights from the tokens' losses",
+}
+"""Explanations for reports."""
 _NOT_READ = {"backbone", "log_every", "checkpoint_every", "disc_chunks"}
 
 

@@ -133,6 +133,7 @@ class Method:
       demonstrations: labelled examples are shown in the input.
       full: on the whole training pool instead of k shots.
       variant: sets rows that the paper does not have apart.
+      about: an explanation for reports, without a full stop.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Method:
     demonstrations: bool = False
     full: bool = False
     variant: str = ""
+    about: str = ""
 
     def __str__(self) -> str:
         """The method as config files write it."""
@@ -151,6 +153,11 @@ class Method:
     def data(self) -> frozenset[str]:
         """The names of the data that it learns from: 'real', 'synthetic'."""
         return frozenset(name for stretch in self.stretches for source in stretch.sources for name in source)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it learns from real data alone."""
+        return self.seeded and "synthetic" not in self.data
 
     @property
     def seeded(self) -> bool:

@@ -30,33 +30,63 @@ from __future__ import annotations
 from dawgen_jax.methods.base import FEW, FINE, FULL, LONG, Method, Stretch
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "REFERENCE", "SET_VARIANTS"]
 
 _REAL, _SYNTHETIC = ("real",), ("synthetic",)
 _BOTH = ("real", "synthetic")
 
+_IN_TURN = "in every epoch first the {} examples, then the {} ones"
+_STAGES = "first on {} examples up to the best step on dev, then on {} ones with a fresh optimiser"
+
 METHODS: dict[str, Method] = {str(method): method for method in (
-    Method("Prompting (zero-shot)"),
-    Method("In-Context", demonstrations=True),
-    Method("FT", WEIGHTS_AND_HEAD, (Stretch((_REAL,), FINE),)),
-    Method("Prompt-based FT", WEIGHTS, (Stretch((_REAL,), FINE),)),
-    Method("PFT + soft prompt", WEIGHTS_AND_PROMPT, (Stretch((_REAL,), FINE),)),
-    Method("PPT", PROMPT, (Stretch((_REAL,), FEW),), source="PPT"),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FEW),)),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), LONG),), variant="same-T"),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FULL),), full=True),
-    Method("SPoT", PROMPT, (Stretch((_REAL,), FEW),), source="SPoT"),
-    Method("OPTIMA", PROMPT, (Stretch((_REAL,), FEW),), source="OPTIMA"),
-    Method("Syn only", PROMPT, (Stretch((_SYNTHETIC,), LONG),)),
-    Method("Real+Syn", PROMPT, (Stretch((_BOTH,), LONG),)),
-    Method("Real+Syn+LS", PROMPT, (Stretch((_BOTH,), LONG, smoothing=0.15),)),
-    Method("Real -> Syn", PROMPT, (Stretch((_BOTH,), LONG, in_turn=True),)),
-    Method("Syn -> Real", PROMPT, (Stretch((_BOTH[::-1],), LONG, in_turn=True),)),
-    Method("Real -> Syn", PROMPT, (Stretch((_REAL,), LONG), Stretch((_SYNTHETIC,), LONG)), variant="stages"),
-    Method("Syn -> Real", PROMPT, (Stretch((_SYNTHETIC,), LONG), Stretch((_REAL,), LONG)), variant="stages"),
-    Method("(Real, Syn)", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG),)),
-    Method("(Real, Syn) + GS", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),)),
-    Method("LoRA", LOW_RANK, (Stretch((_REAL,), LONG),)),
-    Method("LoRA (Real, Syn) + GS", LOW_RANK, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),)),
+    Method("Prompting (zero-shot)", about="nothing is trained: the backbone fills the mask of the template"),
+    Method("In-Context", demonstrations=True,
+           about="nothing is trained: labelled examples precede each test example in the input"),
+    Method("FT", WEIGHTS_AND_HEAD, (Stretch((_REAL,), FINE),),
+           about="all weights and a new classification head are trained, without a template"),
+    Method("Prompt-based FT", WEIGHTS, (Stretch((_REAL,), FINE),), about="all weights are trained, in the template"),
+    Method("PFT + soft prompt", WEIGHTS_AND_PROMPT, (Stretch((_REAL,), FINE),),
+           about="all weights and a soft prompt are trained, in the template"),
+    Method("PPT", PROMPT, (Stretch((_REAL,), FEW),), source="PPT",
+           about="a soft prompt that was first trained on pairs of sentences from unlabelled documents"),
+    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FEW),),
+           about="a soft prompt is trained on the few real examples"),
+    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), LONG),), variant="same-T",
+           about="with as many updates as the methods with synthetic data"),
+    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FULL),), full=True,
+           about="on the whole training pool instead of a few examples per class"),
+    Method("SPoT", PROMPT, (Stretch((_REAL,), FEW),), source="SPoT",
+           about="a soft prompt that was first trained on the whole training set of another task"),
+    Method("OPTIMA", PROMPT, (Stretch((_REAL,), FEW),), source="OPTIMA",
+           about="as SPoT, and adapted with unlabelled pairs of this task"),
+    Method("Syn only", PROMPT, (Stretch((_SYNTHETIC,), LONG),),
+           about="a soft prompt is trained on synthetic examples; the real dev set selects the best step"),
+    Method("Real+Syn", PROMPT, (Stretch((_BOTH,), LONG),), about="real and synthetic examples are pooled"),
+    Method("Real+Syn+LS", PROMPT, (Stretch((_BOTH,), LONG, smoothing=0.15),),
+           about="real and synthetic examples are pooled, with label smoothing"),
+    Method("Real -> Syn", PROMPT, (Stretch((_BOTH,), LONG, in_turn=True),),
+           about=_IN_TURN.format("real", "synthetic")),
+    Method("Syn -> Real", PROMPT, (Stretch((_BOTH[::-1],), LONG, in_turn=True),),
+           about=_IN_TURN.format("synthetic", "real")),
+    Method("Real -> Syn", PROMPT, (Stretch((_REAL,), LONG), Stretch((_SYNTHETIC,), LONG)), variant="stages",
+           about=_STAGES.format("real", "synthetic")),
+    Method("Syn -> Real", PROMPT, (Stretch((_SYNTHETIC,), LONG), Stretch((_REAL,), LONG)), variant="stages",
+           about=_STAGES.format("synthetic", "real")),
+    Method("(Real, Syn)", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG),),
+           about="every update adds the gradients of a real and of a synthetic batch"),
+    Method("(Real, Syn) + GS", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),),
+           about="every update adds both gradients after gradient surgery: if the synthetic gradient points against "
+                 "the real one (a conflict), the conflicting part is removed from it"),
+    Method("LoRA", LOW_RANK, (Stretch((_REAL,), LONG),),
+           about="low-rank updates of the weights are trained instead of a prompt"),
+    Method("LoRA (Real, Syn) + GS", LOW_RANK, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),),
+           about="low-rank updates of the weights are trained on both sources, with gradient surgery"),
 )}
 """Every method by how config files write it, in the order of the tables."""
+REFERENCE = "Prompt Tuning"
+"""The method that a verdict compares every other one with."""
+SET_VARIANTS = {
+    "cut": "synthetic sentences that did not end within their budget are cut there and kept",
+    "pool": "the generator continued first sentences of the task's own pool instead of a corpus",
+}
+"""Variants that a row has from its synthetic set."""

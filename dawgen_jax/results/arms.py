@@ -1,13 +1,27 @@
-"""Names of arms that differ in their settings alone, and which arms a comparison may set against each other."""
+"""Arms of results: their names, groups, numbers of updates and explanations, and which arms may be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+from dawgen_jax.generator.variants import ABOUT
+from dawgen_jax.methods.arms import RELEASED
+from dawgen_jax.methods.rows import METHODS, SET_VARIANTS
 from dawgen_jax.results.published import show_settings
 from dawgen_jax.results.rows import Row, SyntheticRow
 
-__all__ = ["arm_names", "disagreements"]
+__all__ = ["arm_names", "disagreements", "explanations", "grouped", "updates"]
+
+Item = TypeVar("Item")
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any, list[Item]]]:
+    """Items with the same key together, keys in the order of their first item."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
 
 
 def arm_names(rows: Iterable[Row | SyntheticRow]) -> dict[tuple, str]:
@@ -42,7 +56,27 @@ def _marked(arms: dict[tuple, Row | SyntheticRow]) -> dict[tuple, str]:
 
 
 def disagreements(a: Row | SyntheticRow, b: Row | SyntheticRow) -> list[str]:
-    """The fields that both rows' methods read with different values; 'settings' where one's alone are unknown."""
+    """The fields that both rows' methods read with different values; 'settings' if only one row's are known."""
     if bool(a.settings) != bool(b.settings):
         return ["settings"]
     return sorted(field for field in a.settings.keys() & b.settings.keys() if a.settings[field] != b.settings[field])
+
+
+def updates(row: Row) -> int | None:
+    """The number of updates of a row's arm; None if it trains nothing or its settings are unknown."""
+    steps = [value for field, value in row.settings.items()
+             if field.startswith("classifier.") and field.endswith("steps")]
+    return steps[0] if len(steps) == 1 else None
+
+
+def explanations(rows: Iterable[Row]) -> dict[str, str]:
+    """What the methods, generators and variants in the names of these rows' arms mean: name -> explanation."""
+    found, generators = {}, ABOUT | {RELEASED: "the sets that the authors of FewGen published"}
+    for row in sorted(rows, key=lambda row: row.order):
+        marks = row.variant.split("+")
+        names = [row.method, *(f"{row.method} #{mark}" for mark in marks)]
+        names += [f"{row.method} @full"] if row.k_shot == "full" else []
+        found |= {name: METHODS[name].about for name in names if name in METHODS}
+        found |= {row.generator: generators[row.generator]} if row.generator in generators else {}
+        found |= {f"#{mark}": SET_VARIANTS[mark] for mark in marks if mark in SET_VARIANTS}
+    return found

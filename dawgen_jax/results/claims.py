@@ -2,7 +2,7 @@
 
 A claim says that one arm is better than another. Arms are compared only where the settings that both read agree;
 arms that were run with several settings give a line for each. A note names comparisons that no settings allow.
-Prompt tuning is among the baselines by a claim of its own; zero-shot prompting is not compared, as it has no seeds.
+Prompt tuning has a separate claim; zero-shot prompting is not compared, because it has no seeds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dawgen_jax.results.arms import arm_names, disagreements
+from dawgen_jax.methods.rows import METHODS, REFERENCE
+from dawgen_jax.results.arms import arm_names, disagreements, grouped
 from dawgen_jax.results.paired import LEVEL, PairedTest, holm, paired_test
 from dawgen_jax.results.published import GENERATORS
 from dawgen_jax.results.render import Table
@@ -20,14 +21,14 @@ from dawgen_jax.results.rows import AnyRow, Row, SyntheticRow
 __all__ = ["claims"]
 
 _SURGERY, _PAIRED = "(Real, Syn) + GS", "(Real, Syn)"
-_BASELINES = ("In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT", "SPoT", "OPTIMA", "LoRA")
+_BASELINES = dict.fromkeys(method.name for method in METHODS.values() if method.baseline and method.name != REFERENCE)
 _Arm = tuple[str, str, str]  # generator, method, variant
 _Test = tuple[str, str, PairedTest]  # claim, what was compared
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
     *((f"DawGen > {other} in accuracy", ("DawGen", method, ""), (other, method, ""))
       for other in GENERATORS if other != "DawGen" for method in ("Syn only", _PAIRED, _SURGERY)),
-    *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", "Prompt Tuning", variant))
+    *(("synthetic data lifts prompt tuning", (generator, _SURGERY, ""), ("", REFERENCE, variant))
       for generator in GENERATORS for variant in ("", "same-T")),
     *(("the method is above the baselines", ("DawGen", _SURGERY, ""), ("", baseline, "")) for baseline in _BASELINES),
     *(("pairing beats ordering", (generator, _PAIRED, ""), (generator, method, ""))
@@ -51,18 +52,15 @@ def _line(claim: str, compared: str, test: PairedTest, p_holm: float) -> tuple[s
             "–" if test.n_power is None else str(test.n_power))
 
 
+def _by_settings(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
+    """Rows of one arm, those of each setting together."""
+    return [same for _, same in grouped(sorted(rows, key=lambda row: row.order), lambda row: row.arm_key)]
+
+
 def _arms(rows: Sequence[Row], arm: _Arm, writer: str) -> list[list[Row]]:
-    """The rows of an arm, apart by their settings."""
-    return _apart(row for row in rows if (row.generator, row.method, row.variant) == arm
-                  and row.generator_backbone == (writer if row.generator else ""))
-
-
-def _apart(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
-    """Rows of one arm, apart by their settings."""
-    groups: dict[tuple, list[AnyRow]] = {}
-    for row in sorted(rows, key=lambda row: row.order):
-        groups.setdefault(row.arm_key, []).append(row)
-    return list(groups.values())
+    """The rows of an arm, those of each setting together."""
+    return _by_settings(row for row in rows if (row.generator, row.method, row.variant) == arm
+                        and row.generator_backbone == (writer if row.generator else ""))
 
 
 def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tuple[list[_Test], list[str]]:
@@ -75,8 +73,8 @@ def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tu
                   for one, other in agreeing]
         if pairs and not agreeing:
             one, other = pairs[0]
-            left_out.append(f"Not compared, as their settings differ ({', '.join(disagreements(one[0], other[0]))}): "
-                            f"{one[0].arm} vs. {other[0].arm}.")
+            left_out.append("Not compared, because their settings differ "
+                            f"({', '.join(disagreements(one[0], other[0]))}): {one[0].arm} vs. {other[0].arm}.")
     return tests, left_out
 
 
@@ -99,7 +97,7 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
     synthetic = [row for row in synthetic if row.consistency is not None]
     names = arm_names(synthetic)
     for writer in sorted({row.backbone for row in synthetic}):
-        of = {generator: _apart(row for row in synthetic if (row.backbone, row.generator) == (writer, generator))
+        of = {generator: _by_settings(row for row in synthetic if (row.backbone, row.generator) == (writer, generator))
               for generator in GENERATORS}
         pairs = [(other, a[0], b[0], paired_test(a, b, field="consistency"))
                  for other in GENERATORS if other != "DawGen" for a, b in itertools.product(of["DawGen"], of[other])]
@@ -107,7 +105,7 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
             f"Claims in label consistency: sets written by {writer}",
             [(f"DawGen > {other} in label consistency", f"{names[a.arm_key]} vs. {names[b.arm_key]}", test)
              for other, a, b, test in pairs if not disagreements(a, b)],
-            [f"Not compared, as their settings differ ({', '.join(disagreements(a, b))}): {names[a.arm_key]} vs. "
+            [f"Not compared, because their settings differ ({', '.join(disagreements(a, b))}): {names[a.arm_key]} vs. "
              f"{names[b.arm_key]}." for _, a, b, _ in pairs if disagreements(a, b)]))
     return [table for table in tables if table.rows or len(table.notes) > 1]
 
@@ -118,11 +116,11 @@ def _table(title: str, tests: Iterable[_Test], left_out: Sequence[str] = ()) -> 
     lines = tuple(_line(*test, p) for test, p in zip(tests, corrected, strict=True))
     columns = ("claim", "compared (a vs. b)", "verdict", "a", "b", "a - b", "95% CI", "pairs", "tasks ahead", "p (t)",
                "p (signs)", "p (Holm)", "pairs needed")
-    notes = ["Per cent, paired over (task, seed). p (t) is that of a paired t test, p (signs) that of changing the "
-             "signs of the differences, p (Holm) the latter corrected for the lines of this table. "
-             f"Verdict: 'holds' where the difference is above 0 and p (Holm) < {LEVEL}, 'does not hold' where it is "
-             f"below 0 and p (Holm) < {LEVEL}, else 'undecided'. "
+    notes = ["Per cent, paired over (task, seed). p (t): paired t test; p (signs): permutation of the signs of the "
+             "differences; p (Holm): p (signs) corrected for the lines of this table. "
+             f"Verdict: 'holds' if the difference is above 0 and p (Holm) < {LEVEL}, 'does not hold' if it is below 0 "
+             f"and p (Holm) < {LEVEL}, else 'undecided'. "
              "Pairs needed: for a t test with a power of 80% at the observed effect size."]
     if any(test.n < 6 for _, _, test in tests):
-        notes.append("Fewer than 6 pairs cannot reach that level whatever they show.")
+        notes.append(f"With fewer than 6 pairs p cannot be below {LEVEL}, whatever the outcome.")
     return Table(title, columns, lines, (*notes, *left_out), text_columns=3)

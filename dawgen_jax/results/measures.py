@@ -1,31 +1,42 @@
-"""Tables of what lies behind the results: synthetic sets, one of them appraised, and conflicts of the two gradients."""
+"""Tables of synthetic sets, of the appraisal of one set, and of conflicts of the two gradients."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
 
-from dawgen_jax.evaluation.appraisal import Figure
+from dawgen_jax.evaluation.quality import Figure
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
 from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import mean_cell, task_order
 
-__all__ = ["appraisal_table", "conflict_table", "quality_table"]
+__all__ = ["MEASURES", "appraisal_table", "conflict_table", "quality_table"]
+
+MEASURES = {
+    "label consistency": "the share of pairs whose true label, computed by the semantics of the mini world, is their "
+                         "label; higher is better, and – means that the task has no semantics",
+    "distinct-2": "the number of different word pairs over that of all word pairs; a low value means that the set "
+                  "repeats itself, and larger sets have lower values",
+    "distance from real": "the Jensen-Shannon divergence of the words from those of the real training pool; 0 means "
+                          "equal frequencies, 100 no word in common",
+    "copies": "the share of pairs whose second sentence has the words of the first; lower is better",
+}
+"""Explanations of the columns of :func:`quality_table`."""
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
-    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), one line a task, writer and generator."""
+    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), a line per task, writer and generator."""
     rows, groups = list(rows), {}
     names = arm_names(rows)
     for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
         groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
     lines = []
     for key, same in groups.items():
-        told = [row.consistency for row in same if row.consistency is not None]
+        known = [row.consistency for row in same if row.consistency is not None]
         sizes = sorted({row.n for row in same})
-        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(told) if told else "–",
+        lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(known) if known else "–",
                       *(mean_cell([getattr(row, name) for row in same])
                         for name in ("diversity", "distance", "copies"))))
     columns = ("task", "written by", "generator", "n", "label consistency", "distinct-2", "distance from real",
@@ -54,7 +65,7 @@ def appraisal_table(title: str, figures: Iterable[Figure], notes: Iterable[str] 
 
     Args:
       title: names the set.
-      figures: of :mod:`dawgen_jax.evaluation.appraisal`.
+      figures: of :mod:`dawgen_jax.evaluation.quality`.
       notes: sentences under the table.
     """
     def cell(value: float | None, unit: str) -> str:

@@ -1,13 +1,11 @@
-"""The paper's tables as data, and the rule by which a published cell may stand beside one of ours.
+"""The paper's tables as data, and the rule by which a published cell may be shown next to one of ours.
 
 ``published.csv`` holds the three tables (main results, ways of combining real and synthetic data, ablation);
-every number is an accuracy in per cent, the mean of five seeds with 16 shots a class.
+every number is an accuracy in per cent, the mean of five seeds with 16 shots per class. The column ``not_comparable``
+says why a row is never shown next to ours, ``note`` what is odd about its numbers.
 
-Two kinds of rows are carried but never stand beside ours: the two marked (dagger) are quoted by the paper from
-8-shot experiments, and PPT's 410K parameters (100 x 4096) show that it ran on T5-XXL.
-
-The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: no published number
-stands next to a row with another value, or with settings that are not known.
+The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: a published number is
+never shown next to a row with another value or with unknown settings.
 
 References:
   Guo, Du, Li and Miao. Generating Synthetic Datasets for Few-shot Prompt Tuning.
@@ -37,8 +35,8 @@ __all__ = [
     "ZERO_SHOT",
     "PublishedRow",
     "departures",
-    "published_average",
     "published_cell",
+    "published_row",
     "published_rows",
     "show_settings",
 ]
@@ -73,6 +71,8 @@ class PublishedRow:
       trainable_parameters: as printed ('102K').
       accuracy: task -> per cent; tasks that the paper leaves out are missing.
       average: the printed AVG, or None.
+      not_comparable: why the row is never shown next to ours; empty if it may be.
+      note: what is odd about the printed numbers; may be empty.
     """
 
     table: str
@@ -82,6 +82,8 @@ class PublishedRow:
     trainable_parameters: str
     accuracy: dict[str, float]
     average: float | None
+    not_comparable: str = ""
+    note: str = ""
 
 
 @functools.cache
@@ -91,13 +93,14 @@ def published_rows() -> tuple[PublishedRow, ...]:
     return tuple(
         PublishedRow(line["table"], line["backbone"], line["generator"], line["method"], line["trainable_params"],
                      {task: float(line[task]) for task in SEVEN if line[task] != "-"},
-                     None if line["AVG"] == "-" else float(line["AVG"]))
+                     None if line["AVG"] == "-" else float(line["AVG"]), line["not_comparable"], line["note"])
         for line in csv.DictReader(text.splitlines())
     )
 
 
 @functools.cache
-def _row(backbone: str, generator: str, method: str) -> PublishedRow | None:
+def published_row(backbone: str, generator: str, method: str) -> PublishedRow | None:
+    """The row whose cells :func:`published_cell` gives, or None."""
     names = {method, "Ours"} if (generator, method) == OURS else {method, f"{method} (dagger)"}
     found = (row for row in published_rows() if (row.backbone, row.generator) == (backbone, generator))
     return next((row for row in found if row.method in names), None)
@@ -116,8 +119,7 @@ def _defaults() -> dict[str, Any]:
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not the paper's, that is not the default of their config field.
 
-    How numbers are computed and how much is scored are no settings of the paper's: the dtype it does not state, and the
-    number of test pairs is compared apart.
+    Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, do not count.
 
     >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
     {'classifier.learning_rate': 0.2}
@@ -149,12 +151,10 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
         return f"variant '{variant}' is not in the paper"
     if k_shot != 16 and method != ZERO_SHOT:
         return f"{k_shot} shots: the paper has 16"
-    if method.removesuffix(" (dagger)") in _DAGGERS:
-        return f"{name}: the paper quotes it from 8-shot experiments"
-    if method == "PPT":
-        return f"{name}: the printed row is T5-XXL's (410K parameters)"
     if row is None:
         return f"{name} has no row for {backbone} in the paper"
+    if row.not_comparable:
+        return f"{name}: {row.not_comparable}"
     if n_test != SEVEN[task].paper_n_test:
         return f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
     if task not in row.accuracy:
@@ -170,12 +170,12 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
                    k_shot: int | str, variant: str, settings: Mapping[str, Any], generator_backbone: str = ""
                    ) -> tuple[float | None, str]:
-    """The published per cent that may stand beside our cell, and the reason where there is none.
+    """The published per cent that may be shown next to our cell, or the reason why there is none.
 
     Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test
     size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, ``settings`` known and each the
-    default of its config field, and ``generator_backbone``, which wrote the synthetic data, one of the paper's (it does
-    not say which of them wrote), or not known.
+    default of its config field, and ``generator_backbone``, which wrote the synthetic data, unknown or one of the
+    paper's (it does not say which one wrote).
 
     Returns:
       (per cent, '') or (None, reason).
@@ -184,14 +184,8 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
     ...                metric="accuracy", n_test=277, k_shot=16, variant="", settings={"classifier.epsilon": 1.0})
     (57.4, '')
     """
-    row = _row(backbone, generator, method)
+    row = published_row(backbone, generator, method)
     reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
                       n_test=n_test, k_shot=k_shot, variant=variant, settings=settings,
                       generator_backbone=generator_backbone)
     return (None, reason) if reason else (row.accuracy[task], "")
-
-
-def published_average(*, backbone: str, generator: str, method: str) -> float | None:
-    """The printed AVG of the row whose cells :func:`published_cell` gives, or None."""
-    row = _row(backbone, generator, method)
-    return row.average if row else None

@@ -1,9 +1,8 @@
-"""A table of plain text, and its writers: terminal, Markdown, LaTeX and HTML; each escapes for its own markup."""
+"""A table of plain text, and its writers for the terminal, Markdown and LaTeX; each escapes for its own markup."""
 
 from __future__ import annotations
 
 import dataclasses
-import html
 import re
 from collections.abc import Iterable
 
@@ -14,7 +13,7 @@ from rich.table import Table as RichTable
 
 from dawgen_jax.io.terminal import plain, printable
 
-__all__ = ["Table", "html_page", "to_html", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["Table", "to_latex", "to_markdown", "to_rich"]
 
 _NARROW = 3
 """Columns that a phone has room for."""
@@ -136,47 +135,3 @@ def to_latex(table: Table) -> str:
         r"\begin{table}", r"\centering", rf"\caption{{{_plain_latex(' '.join(table.title.split()))}}}",
         rf"\begin{{tabular}}{{{sides}}}", r"\toprule", line(table.columns), r"\midrule", *map(line, table.rows),
         r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}", ""])
-
-
-def to_html(table: Table, kind: str = "text") -> str:
-    """The table as HTML with its title as caption and its notes as paragraphs, everything escaped.
-
-    In a wide table every cell carries its column's heading (``data-column``), so that a style sheet can set the cells
-    of a row one under the other where the screen is narrow.
-
-    Args:
-      table: what to show.
-      kind: class of the element, for a style sheet.
-    """
-    wide = len(table.columns) > _NARROW
-
-    def mark(position: int) -> str:
-        return ' class="name"' if position < table.text_columns else ""
-
-    def told(position: int) -> str:
-        return f' data-column="{html.escape(table.columns[position])}"' if wide else ""
-
-    head = "".join(f'<th scope="col"{mark(position)}>{html.escape(column)}</th>'
-                   for position, column in enumerate(table.columns))
-    body = "".join("<tr>" + "".join(f"<td{mark(position)}{told(position)}>{html.escape(cell)}</td>"
-                                    for position, cell in enumerate(row)) + "</tr>" for row in table.rows)
-    kind += " wide" if wide else ""
-    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
-    return (f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
-            f"</table></div>{notes}")
-
-
-def html_page(title: str, body: str, style: str) -> str:
-    """A whole page that loads nothing and runs no script.
-
-    Args:
-      title: plain text.
-      body: HTML.
-      style: CSS.
-    """
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{html.escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>\n")

@@ -1,16 +1,16 @@
-"""The paper's three tables from our rows, with the published number next to ours where it may stand.
+"""The paper's three tables from our rows, with the published number next to ours if the two are comparable.
 
 For each classifier backbone: main results, ways of combining real and synthetic data, and the ablation. A line is an
-arm, in the paper's order; it is there only if it was run. What the paper does not have (LoRA, other variants, shots
-and generators) follows the paper's lines. A column is a task, and a cell reads, in per cent,
+arm that was run, in the paper's order; arms that the paper does not have (LoRA, other variants, shots and generators)
+follow. A column is a task, and a cell reads, in per cent,
 
     mean ± deviation (seeds)        the deviation s of the sample (n - 1)
     paper p
     difference, within 2 SE         mean - p, and whether |mean - p| <= 2 s / sqrt(n); one seed has no SE
 
-The last two lines are there only where :func:`~dawgen_jax.results.published.published_cell` gives p; a note says why
-a number is missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is that
-of the seeds' averages.
+The last two lines need a p of :func:`~dawgen_jax.results.published.published_cell`; a note says why a number is
+missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is the deviation of
+the seeds' averages.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results.arms import arm_names
-from dawgen_jax.results.published import OURS, TABLES, ZERO_SHOT, published_average, published_cell, published_rows
+from dawgen_jax.results.published import OURS, TABLES, ZERO_SHOT, published_cell, published_row
 from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, merge
 from dawgen_jax.tasks import SEVEN
 
-__all__ = ["arm_lines", "mean_cell", "published_value", "result_tables", "task_order"]
+__all__ = ["mean_cell", "published_value", "result_tables", "task_order"]
 
 _TITLES = {"main": "main results", "combination": "combining real and synthetic data", "ablation": "ablation"}
 
@@ -52,11 +52,11 @@ def mean_cell(values: Sequence[float]) -> str:
 def _compared(values: Sequence[float], printed: float) -> str:
     difference = 100 * statistics.fmean(values) - printed
     if len(values) < 2:
-        told = "one seed"
+        verdict = "one seed"
     else:
         error = 100 * statistics.stdev(values) / math.sqrt(len(values))
-        told = ("within" if abs(difference) <= 2 * error else "beyond") + " 2 SE"
-    return f"\npaper {printed:.2f}\n{difference:+.2f}, {told}"
+        verdict = ("within" if abs(difference) <= 2 * error else "beyond") + " 2 SE"
+    return f"\npaper {printed:.2f}\n{difference:+.2f}, {verdict}"
 
 
 def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
@@ -70,7 +70,7 @@ def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
 
 
 def _place(table: str, row: Row) -> tuple | None:
-    """Where a row's arm goes in a table, or None where it does not."""
+    """The place of a row's arm in a table, or None if it has none."""
     arm = (row.generator, row.method)
     ours = row.variant or (row.k_shot != 16 and row.method != ZERO_SHOT)
     if arm in TABLES[table]:
@@ -79,7 +79,7 @@ def _place(table: str, row: Row) -> tuple | None:
     return (True, len(TABLES[table]), row.order[2:]) if table == "main" and not elsewhere else None
 
 
-def arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
+def _arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
     """The lines of a table, in order.
 
     Args:
@@ -107,7 +107,7 @@ def result_tables(rows: Iterable[Row], metric: str = "accuracy") -> list[Table]:
         same = [row for row in rows if row.backbone == backbone]
         tasks = sorted({row.task for row in same}, key=task_order)
         for table in TABLES:
-            if lines := arm_lines(same, table):
+            if lines := _arm_lines(same, table):
                 made.append(_table(f"{backbone}: {_TITLES[table]}, {metric}", lines, tasks, names))
     return made
 
@@ -120,75 +120,50 @@ def _average(line: Line, tasks: Sequence[str], matched: bool) -> str:
         return f"{100 * statistics.fmean(statistics.fmean(values.values()) for values in by_seed):.2f}"
     averages = [statistics.fmean(values[seed] for values in by_seed) for seed in by_seed[0]]
     first = line[tasks[0]][0]
-    printed = published_average(backbone=first.backbone, generator=first.generator, method=first.method)
-    shown = matched and set(tasks) == set(SEVEN) and printed is not None
-    return mean_cell(averages) + (_compared(averages, printed) if shown else "")
+    row = published_row(first.backbone, first.generator, first.method) if matched else None
+    shown = row and row.average is not None and set(tasks) == set(SEVEN)
+    return mean_cell(averages) + (_compared(averages, row.average) if shown else "")
 
 
 def _table(title: str, lines: Sequence[Line], tasks: Sequence[str], names: Mapping[tuple, str]) -> Table:
-    cells, reasons, matched_tasks, average = [], {}, set(), ("AVG",) if len(tasks) > 1 else ()
+    cells, reasons, remarks, average = [], {}, [], ("AVG",) if len(tasks) > 1 else ()
     for line in lines:
         first = next(iter(line.values()))[0]
-        shown, matched = [names[first.arm_key]], set()
+        shown, matched = [names[first.arm_key]], 0
         for task in tasks:
             if task not in line:
                 shown.append("–")
                 continue
             values, (printed, reason) = [row.value for row in line[task]], published_value(line[task])
             shown.append(mean_cell(values) + ("" if printed is None else _compared(values, printed)))
+            matched += printed is not None
             if printed is None:
                 reasons[reason] = None
-            else:
-                matched.add(task)
         if average:
-            shown.append(_average(line, tasks, len(matched) == len(tasks)))
-        matched_tasks |= matched
+            shown.append(_average(line, tasks, matched == len(tasks)))
+        if matched:
+            row = published_row(first.backbone, first.generator, first.method)
+            remarks.append(f"Published {row.method}: {row.note}." if row.note else "")
         cells.append(tuple(shown))
     notes = ["Per cent: mean ± standard deviation (number of seeds)."]
-    if matched_tasks:
+    if remarks:
         notes.append("Under it the published number, our difference from it, and whether that lies within two standard "
                      "errors of our mean.")
     if any((row.generator, row.method) == OURS for line in lines for group in line.values() for row in group):
         notes.append(f"'{OURS[0]}: {OURS[1]}' is what the paper calls 'Ours'.")
     notes += [f"No published cell: {reason}." for reason in reasons]
-    notes += _quirks(lines, matched_tasks) + _polarity(lines, names)
+    notes += [*filter(None, remarks), *_polarity(lines, names)]
     return Table(title, ("method", *tasks, *average), tuple(cells), tuple(notes))
-
-
-def _quirks(lines: Sequence[Line], matched_tasks: set[str]) -> list[str]:
-    """What is odd about the published numbers of the rows that are shown."""
-    first = [next(iter(line.values()))[0] for line in lines]
-    backbone, methods = first[0].backbone, {row.method for row in first}
-    printed = {row.method.removesuffix(" (dagger)"): row for row in published_rows()
-               if row.table == "main" and row.backbone == backbone}
-    notes = []
-    if "PPT" in methods & printed.keys():
-        notes.append(f"The published PPT ({printed['PPT'].trainable_parameters} parameters = 100 x 4096, "
-                     f"AVG {printed['PPT'].average:.2f}) is T5-XXL's, not {backbone}'s.")
-    quoted = [method for method in ("SPoT", "OPTIMA") if method in methods & printed.keys()]
-    if quoted:
-        notes.append(f"The published {' and '.join(quoted)} are quoted from a table of 8-shot experiments.")
-    if "RTE" in matched_tasks:
-        notes.append("The published RTE column is no target: some of its rows look as if scored with swapped labels" + (
-            " (prompting, in-context learning and prompt tuning: 26.35, 19.06 and 26.78)."
-            if backbone == "Flan-T5-large" else "."))
-    for row in first:
-        average, cells = printed.get("Prompt Tuning"), (row.method, row.variant, row.k_shot)
-        if cells == ("Prompt Tuning", "", 16) and backbone == "T5-large" and row.metric == "accuracy":
-            notes.append(f"The printed AVG of Prompt Tuning, {average.average:.2f}, is not the mean of its columns, "
-                         f"{statistics.fmean(average.accuracy.values()):.3f}.")
-            break
-    return notes
 
 
 def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
     """RTE scored as usual and with the label words exchanged, for rows that record both."""
-    told = []
+    shown = []
     for line in lines:
         rows = [row for row in line.get("RTE", ()) if row.metric == "accuracy"
                 and is_number(row.extras.get("accuracy_words_exchanged"))]
         if rows:
             means = (100 * statistics.fmean(values) for values in (
                 [row.value for row in rows], [row.extras["accuracy_words_exchanged"] for row in rows]))
-            told.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
-    return [f"RTE with the label words as they are / exchanged: {'; '.join(told)}."] if told else []
+            shown.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
+    return [f"RTE with the label words as they are / exchanged: {'; '.join(shown)}."] if shown else []

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from dawgen_jax.evaluation.features import features
 
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones import registry
@@ -19,7 +20,6 @@ from dawgen_jax.config import (
     TransferConfig,
 )
 from dawgen_jax.errors import UserError
-from dawgen_jax.evaluation.features import features
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import checks, inputs, main, plan
 from dawgen_jax.pipeline.job import Job

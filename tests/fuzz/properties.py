@@ -29,8 +29,8 @@ from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
-from dawgen_jax.results.render import to_html, to_latex, to_markdown, to_rich
-from dawgen_jax.results.report import write_report
+from dawgen_jax.results.render import to_latex, to_markdown, to_rich
+from dawgen_jax.results.report import tables_page, write_report
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables
 from dawgen_jax.synthesis.files import read_counts, read_set
@@ -98,7 +98,7 @@ def _show(rows: list[Row], sets: list[SyntheticRow]) -> None:
     for table in (*result_tables(rows), *result_tables(rows, "f1"), *claims(rows, sets), quality_table(sets),
                   conflict_table(rows)):
         console.print(to_rich(table))
-        assert to_html(table)
+        assert tables_page("t", [table])
         for write in (to_latex, to_markdown):
             assert not {"\r", "\x1b"} & set(write(table))
     assert "\x1b[31m" not in console.file.getvalue()

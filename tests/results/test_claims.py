@@ -199,5 +199,5 @@ def test_arms_are_compared_only_where_their_settings_agree(make_row):
     assert [line[5] for line in table.rows] == ["+10.00", "+30.00"]
     [table] = claims([*low[:2], *high[2:]])
     assert table.rows == () and table.notes[-1] == (
-        "Not compared, as their settings differ (classifier.learning_rate): "
+        "Not compared, because their settings differ (classifier.learning_rate): "
         "DawGen: (Real, Syn) + GS vs. Prompt Tuning.")

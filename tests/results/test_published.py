@@ -66,7 +66,7 @@ def test_a_cell_that_matches_in_everything():
     (dict(k_shot=8), "8 shots: the paper has 16"),
     (dict(variant="cut"), "variant 'cut' is not in the paper"),
     (dict(method="Real+Syn+LS"), "DawGen: Real+Syn+LS has no row for T5-large in the paper"),
-    (dict(generator="", method="PPT"), "PPT: the printed row is T5-XXL's (410K parameters)"),
+    (dict(generator="", method="PPT"), "PPT: the printed row is T5-XXL's (410K parameters = 100 x 4096)"),
     (dict(generator="", method="SPoT (dagger)"), "SPoT (dagger): the paper quotes it from 8-shot experiments"),
     (dict(generator="", method="SPoT"), "SPoT: the paper quotes it from 8-shot experiments"),
     (dict(generator="", method="OPTIMA"), "OPTIMA: the paper quotes it from 8-shot experiments"),

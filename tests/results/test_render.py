@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dawgen_jax.results.render import Table, html_page, to_html, to_latex, to_markdown, to_rich
+from dawgen_jax.results.render import Table, to_latex, to_markdown, to_rich
+from dawgen_jax.results.report import tables_page
 
 HOSTILE = Table("[bold]t[/bold] | <b>", ("[red]a", "b|c"), (("[/nothing]", "*x*\ny <i>&"),), ("_note_ [link]",),
                 text_columns=2)
@@ -77,7 +78,7 @@ def test_html():
             self.text += data + "|"
 
     page = Page()
-    page.feed(html_page("<script>", to_html(HOSTILE), "td { color: red }"))
+    page.feed(tables_page("<script>", [HOSTILE]))
     assert not {"script", "b", "i"} & set(page.tags)
     for text in ("<script>", "[bold]t[/bold] | <b>", "*x*\ny <i>&", "_note_ [link]"):
         assert f"{text}|" in page.text
@@ -116,5 +117,5 @@ def test_whatever_a_text_is_made_of_it_stays_a_text(title, column, cell, note):
         written = re.sub(known, "", written)
     assert not set(re.sub(r" \\\\(?! *[\[*])", "", written)) & set("\\$#_%^~[]*")  # ends of lines take no option
     plain = Table("t", ("c", "b"), (("a", "1"),), ("n",))
-    assert tags_of(to_html(table)) == tags_of(to_html(plain))
+    assert tags_of(tables_page(title, [table])) == tags_of(tables_page("t", [plain]))
     assert len(to_markdown(table).splitlines()) == len(to_markdown(plain).splitlines())

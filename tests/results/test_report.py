@@ -1,17 +1,14 @@
 """The report of an invented run: whole, valid, self-contained, with hostile text shown as text."""
 
-import dataclasses
 import html.parser
+import os
 import re
 
-import numpy as np
 import pytest
 
 from dawgen_jax.errors import UserError
-from dawgen_jax.results import curves
-from dawgen_jax.results.artefacts import WeightedSentence
+from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.results.report import write_report
-from dawgen_jax.results.report.tuning import shaded_words
 from dawgen_jax.results.rows import SyntheticRow, write_cell, write_rows
 from tests.results.invented import write, write_run, write_set
 
@@ -43,12 +40,12 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag, tag
 
     def handle_data(self, data):
-        self.text += data
+        self.text += data + " "
 
 
 def text_of(path):
-    """The text of a page, which parses."""
-    return Page(path.read_text(encoding="utf-8")).text
+    """The text of a page, which parses; its words are one space apart."""
+    return " ".join(Page(path.read_text(encoding="utf-8")).text.split())
 
 
 @pytest.fixture(scope="module")
@@ -61,36 +58,82 @@ def test_the_page_is_whole_and_self_contained(run):
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags and not any(name.startswith("on") for name, _ in page.attributes)
-    # Nothing is loaded: no images, links or sheets from elsewhere; addresses point into the page.
-    assert not {"link", "img", "iframe", "object"} & set(page.tags)
-    assert all(value.startswith("#") for name, value in page.attributes if name in ("href", "xlink:href", "src"))
-    assert "@import" not in text and all(target == "#" for target in re.findall(r"url\((.)", text))
-    anchors = {value for name, value in page.attributes if name == "id"}
-    assert {value[1:] for name, value in page.attributes if name == "href"} <= anchors
+    # Nothing is loaded: no sheets or frames; addresses point into the page, images are part of it.
+    assert not {"link", "iframe", "object", "svg"} & set(page.tags)
+    assert all(value.startswith("#") for name, value in page.attributes if name == "href")
+    images = [dict(attributes) for tag, attributes in page.elements if tag == "img"]
+    assert images and all(image["src"].startswith("data:image/svg+xml,") and image["alt"] for image in images)
+    assert "@import" not in text and {target[:3] for target in re.findall(r"url\((.{3})", text)} <= {"%23"}  # of '#'
+    anchors = [value for name, value in page.attributes if name == "id"]
+    assert len(anchors) == len(set(anchors))
+    assert {value[1:] for name, value in page.attributes if name == "href"} <= set(anchors)
     assert [file.name for file in run.glob("*report*")] == ["report.html"]
 
 
 def test_all_sections_show_their_data(run):
     page = Page(write_report(run).read_text(encoding="utf-8"))
-    for text in ("DawGen: (Real, Syn) + GS", "backbone mini-t5 is not in the paper", "conflict rate (cosine below 0)",
-                 "accuracy on dev", "L_disc: discriminative loss", "Prompt Tuning (2)",
-                 "DawGen by mini-t5 (2)", "sentence 3", "6 unfinished; 2 ", "synthetic data lifts prompt tuning",
-                 "12.3", "Computed with jax 0.10.2.", "seeds: 13, 21.", "6 of 20 wrong",
-                 "mistaken", "true: ", "predicted: neutral", "gradient surgery", "margin +2.50", "margin below 0",
-                 "near copy of 1", "cut", "label consistency", "distinct-2", "distance from real", "copies",
-                 "Undecided."):
-        assert text in page.text, text
-    assert "Syn only" not in page.text  # a cell of an earlier configuration
-    assert "loss on synthetic data" not in page.text  # nothing finite to draw
-    assert page.text.count("Wanted, accepted and rejected") == 1
-    assert "loss on real data, smoothed" in page.text and "accuracy on dev, smoothed" not in page.text
+    text = " ".join(page.text.split())
+    for part in ("DawGen: (Real, Syn) + GS", "backbone mini-t5 is not in the paper",
+                 "share of updates in which the two gradients conflict", "accuracy on dev",
+                 "L_disc: discriminative loss", "Prompt Tuning (2)", "DawGen by mini-t5 (2)", "sentence 3",
+                 "6 unfinished; 2 ", "synthetic data lifts prompt tuning", "12.3", "Computed with jax 0.10.2.",
+                 "6 of 20 wrong", "mistaken", "true: ", "predicted: neutral", "gradient surgery", "margin +2.50",
+                 "margin -2.00", "near copy of 1", "cut", "label consistency", "distinct-2", "distance from real",
+                 "copies", "p cannot be below .5", "✗ not a sentence of the mini world"):
+        assert part in text, part
+    assert "Syn only" not in text  # a cell of an earlier configuration
+    assert text.count("Wanted, accepted and rejected") == 1
 
 
-def test_the_page_opens_with_the_verdict_and_the_caveat_is_by_the_table(run):
-    text = text_of(write_report(run))
-    places = [text.index(part) for part in ("Undecided. DawGen: (Real, Syn) + GS has the highest mean", "2 seeds tell",
-                                            "main results, accuracy", "accuracy of every seed")]
-    assert places == sorted(places)
+def test_the_title_names_method_task_arms_seeds_and_date(run):
+    os.utime(run / "results.jsonl", (86400 * 365.25 * 40, 86400 * 365.25 * 40))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert f"DawGen: (Real, Syn) + GS on mini-snli · run mini {HOSTILE} · 2 arms · 2 seeds (13, 21) · mini-t5 · 16 " \
+           "examples per class · 1,000 test examples · 2010-01-01" in page.text
+
+
+def test_the_verdict_comes_first_and_once_and_the_plot_is_above_the_tables(run):
+    text = write_report(run).read_text(encoding="utf-8")
+    verdict = "DawGen: (Real, Syn) + GS has the highest mean"
+    places = [text.index(part) for part in (verdict, "With 2 seeds the order", 'id="results"', "data:image/svg+xml",
+                                            "main results, accuracy")]
+    assert places == sorted(places) and text.count(verdict) == 1
+
+
+def test_three_curves_are_open_and_the_rest_is_folded(run):
+    page = write_report(run).read_text(encoding="utf-8")
+    section = page[page.index('id="prompt-tuning"'):page.index('id="generator-tuning"')]
+    shown, folded = section.split("<details>")
+    captions = re.compile("<figcaption>([^<]*)")
+    assert captions.findall(shown) == ["accuracy on dev", "training loss: real solid, synthetic dashed",
+                                       "share of updates in which the two gradients conflict"]
+    assert captions.findall(folded) == ["cosine of the real and the synthetic gradient"]
+    generators = page[page.index('id="generator-tuning"'):page.index('id="token-weights"')]
+    assert generators.index("<details>") < generators.index("<figure>")
+
+
+def test_generated_pairs_of_a_mini_task_are_marked_by_the_semantics(tmp_path):
+    write_rows(tmp_path / "synthetic.jsonl", [write_set(tmp_path, "s", "DawGen", 13)])
+    write(tmp_path / "synthetic" / "s" / "train.jsonl", [
+        {"sentence1": "a boy runs .", "sentence2": sentence, "label": "entailment", "index": index}
+        for index, sentence in enumerate(("a child moves .", "no boy runs .", "child a moves ."))], lines=True)
+    text = text_of(write_report(tmp_path))
+    for part in ("a child moves . ✓ label is right", "no boy runs . ✗ true label: contradiction",
+                 "child a moves . ✗ not a sentence of the mini world", "flagged (2)"):
+        assert part in text, part
+
+
+def test_arms_of_unequal_length_are_marked(tmp_path, make_row):
+    rows = []
+    for method, steps in (("Prompt Tuning", 80), ("(Real, Syn)", 1200)):
+        rows.append(make_row(method, config_hash=method, settings={"classifier.num_steps": steps}))
+        write_cell(tmp_path / "cells" / method / "result.json", rows[-1:])
+        write(tmp_path / "cells" / method / "metrics.jsonl",
+              [{"step": 1, "loss_real": 1.0}, {"step": steps, "loss_real": 0.5}], lines=True)
+    write_rows(tmp_path / "results.jsonl", rows)
+    text = text_of(write_report(tmp_path))
+    assert "different numbers of updates: 80: Prompt Tuning; 1,200: DawGen: (Real, Syn)." in text
+    assert "Prompt Tuning (1), ✖ ends at update 80 DawGen: (Real, Syn) (1) " in text
 
 
 def test_pairs_are_paged_by_radio_buttons_alone(run):
@@ -140,10 +183,10 @@ def test_single_sentences_and_tasks_of_ones_own(tmp_path, make_row):
         {"text": "great film", "label": "good", "index": 0}, {"text": "bad film", "label": "bad", "index": 1}
     ], lines=True)
     text = text_of(write_report(tmp_path))
-    for part in ("great film", "bad film", "dull .", "true: bad", "guessing among 2 classes: 50.00", "chance 50.00%",
+    for part in ("great film", "bad film", "dull .", "true: bad", "Dashed line: guessing, 50.00.", "guessing 50.00%",
                  "300 of 1,000 wrong"):
         assert part in text, part
-    assert "copy of sentence 1" not in text and "mini tasks" not in text
+    assert "copy of sentence 1" not in text and "mini tasks" not in text and "mini world" not in text.split("12")[0]
 
 
 def test_sets_of_several_settings_are_not_mixed(tmp_path):
@@ -163,24 +206,24 @@ def test_sets_of_several_settings_are_not_mixed(tmp_path):
         assert part in text, part
 
 
-def test_marks_of_an_arm_are_explained(tmp_path, make_row):
-    write_rows(tmp_path / "results.jsonl", [make_row("(Real, Syn)", variant="cut+pool"),
-                                            make_row("Real -> Syn", variant="stages")])
+def test_names_of_arms_are_explained(tmp_path, make_row):
+    write_rows(tmp_path / "results.jsonl", [
+        make_row("(Real, Syn)", variant="cut+pool"), make_row("Real -> Syn", variant="stages", generator="FewGen"),
+        make_row("a method of tomorrow", seed=21)])
     text = text_of(write_report(tmp_path))
-    for part in ("#cutsynthetic sentences that did not end", "#poolthe generator continued",
-                 "#stagesone set to its best"):
+    for part in ("#cut synthetic sentences that did not end", "#pool the generator continued",
+                 "Real -> Syn #stages first on real examples", "(Real, Syn) every update adds", "FewGen an earlier",
+                 "DawGen the paper's generator"):
         assert part in text, part
+    assert all(method.about for method in METHODS.values())
 
 
-def test_strips_have_lines_at_chance_and_at_the_full_data(tmp_path, make_row):
+def test_plots_name_their_lines(tmp_path, make_row):
     counts = {"a": 400, "b": 300, "c": 300}
     write_rows(tmp_path / "results.jsonl", [
         make_row(value=0.52, class_counts=counts), make_row(value=0.86, k_shot="full", class_counts=counts)])
-    text = write_report(tmp_path).read_text(encoding="utf-8")
-    # From 30 to 90: chance at 33.33 is 5.56% of the way, the whole pool at 86.00 is 93.33%.
-    assert text.count('<u class="chance" style="--x:5.56%"></u>') == 2
-    assert text.count('<u class="full" style="--x:93.33%"></u>') == 2
-    assert "prompt tuning on the whole training pool: 86.00" in Page(text).text
+    text = text_of(write_report(tmp_path))
+    assert "Dashed line: guessing, 33.33. Dotted line: prompt tuning on the whole training pool, 86.00." in text
 
 
 def test_what_an_earlier_setting_left_is_not_shown(tmp_path):
@@ -210,17 +253,17 @@ def test_shots_and_writers_are_told_apart(tmp_path, make_row):
     write_rows(tmp_path / "results.jsonl", rows)
     write_rows(tmp_path / "synthetic.jsonl", sets)
     text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
-    text = text[text.index("Results"):]
+    text = text[text.index("Token weights"):]
     for arm in ("DawGen: Syn only, 8 shots", "DawGen: Syn only", "DawGen: Syn only by big"):
-        assert len(re.findall(rf"{arm}(?! by|,)", text)) == 3 and f"{arm} (1)" in text  # table, strip, legend
+        assert len(re.findall(rf"{arm}(?! by|,)", text)) == 2 and f"{arm} (1)" in text  # table, legend
     assert "DawGen by mini-t5 (1)" in text and "DawGen by big (1)" in text
 
 
 def test_hostile_text_is_shown_as_text(run):
     text = write_report(run).read_text(encoding="utf-8")
     page = Page(text)
-    assert "<script" not in text and "<b>" not in re.sub("<span><b></b>mean", "", text)
-    # Title and heading, token weights, 60 samples a label of two generators, tabs, matrices, counts, timings, config.
+    assert "<script" not in text and "%3Cscript" not in text and "<b>" not in text
+    # Title, heading, token weights, 60 samples per label of two generators, tabs, matrices, counts, timings, config.
     assert page.text.count("<script>alert('1')</script> &") >= 240
 
 
@@ -228,15 +271,13 @@ def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
 
 
-def test_shades_are_relative_to_the_heaviest_token():
-    example = WeightedSentence("s", "l", ["▁a", "b", "</s>"], [0.1, 0.4, 0.0])
-    shown = shaded_words(example, 0.4)
-    assert re.findall(r"--w:([\d.]+)", shown) == ["0.250", "1.000", "0.000"]
-    assert ">a</span><span" in shown and "&lt;/s&gt;" in shown  # pieces of a word stand together
-    assert re.findall(r"--w:([\d.]+)", shaded_words(dataclasses.replace(example, weights=[0.0, 0.1, 0.8]), 0.8)) == [
-        "0.000", "0.125", "1.000"]
-    single = dataclasses.replace(example, sentence1="")
-    assert ">a</span>" in shaded_words(single, 0.4)  # the sentence is all that there is
+def test_shades_are_relative_to_the_heaviest_token(tmp_path):
+    write_rows(tmp_path / "synthetic.jsonl", [write_set(tmp_path, "g", "DawGen", 13)])
+    write(tmp_path / "generators" / "g" / "token_weights.json", [
+        {"sentence1": "s", "label": "l", "tokens": ["▁a", "b", "</s>", "▁"], "weights": [0.1, 0.4, 0.0, 0.8]}])
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'--w: ([\d.]+)" title="[\d.]+">([^<]*)<', text) == [
+        ("0.125", " a"), ("0.500", "b"), ("0.000", "&lt;/s&gt;"), ("1.000", " \N{NO-BREAK SPACE}")]
 
 
 def test_all_shades_have_one_scale(tmp_path):
@@ -247,13 +288,13 @@ def test_all_shades_have_one_scale(tmp_path):
             {"sentence1": "s", "label": "l", "tokens": [f"▁{name}"], "weights": [weight]}])
     write_rows(tmp_path / "synthetic.jsonl", sets)
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert re.findall(r'--w:([\d.]+)" title="[\d.]+">(\w+)', text) == [("0.250", "FewGen"), ("1.000", "DawGen")]
-    assert [float(shown) for shown in re.findall(r'--w:[\d.]+">([\d.]+)', text)] == [0, 0.1, 0.2, 0.3, 0.4]
+    assert re.findall(r'--w: ([\d.]+)" title="[\d.]+"> (\w+)', text) == [("0.250", "FewGen"), ("1.000", "DawGen")]
+    assert [float(shown) for shown in re.findall(r'--w: [\d.]+">([\d.]+)', text)] == [0, 0.1, 0.2, 0.3, 0.4]
 
 
 def test_an_empty_run_is_a_page_of_sentences(tmp_path):
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert page.text.count("yet") >= 4 and "svg" not in page.tags
+    assert page.text.count("yet") >= 4 and "img" not in page.tags
     with pytest.raises(UserError, match="nowhere: no such run directory"):
         write_report(tmp_path / "nowhere")
 
@@ -283,44 +324,7 @@ def test_broken_artefacts_are_named_and_an_earlier_page_stays(tmp_path, make_row
         write_report(tmp_path)
 
 
-def test_binning_keeps_means_and_spread():
-    steps = np.arange(1, 1001)
-    runs = [(steps, np.ones(1000)), (steps, np.full(1000, 3.0))]
-    step, mean, least, greatest = curves.binned(runs, bins=10)
-    assert step.shape == (10,) and np.all(np.diff(step) > 0)
-    np.testing.assert_allclose(step, np.arange(10) * 100 + 50.5, atol=0.6)
-    assert set(mean) == {2.0} and set(least) == {1.0} and set(greatest) == {3.0}
-    sparse = curves.binned([([0, 200], [0.1, 0.3]), ([0], [0.3])], bins=10)
-    np.testing.assert_allclose(sparse, [[0, 200], [0.2, 0.3], [0.1, 0.3], [0.3, 0.3]])
-
-
-def test_smoothing_is_a_centred_mean_that_shrinks_at_the_ends():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(2, 30))
-    shown = curves.smoothed(values, window=5)
-    np.testing.assert_allclose(shown[:, 10], values[:, 8:13].mean(1))
-    np.testing.assert_allclose(shown[:, 0], values[:, :3].mean(1))
-    np.testing.assert_allclose(shown[:, -1], values[:, -3:].mean(1))
-    run = (range(60), rng.normal(size=60))
-    plain, smooth = (curves.draw({0: [run]}, "loss", smooth=smooth) for smooth in (False, True))
-    assert smooth.count("stroke-opacity: 0.35") == 1 and "stroke-opacity: 0.35" not in plain  # the values behind
-    assert curves.noisy([[run]]) and not curves.noisy([[(range(10), range(10))]])
-
-
-def test_a_spike_does_not_set_the_scale():
-    values = np.tile([0.0, 1.0], 30)
-    values[5] = 90.0  # at most 15.3 in the moving average
-    svg = curves.draw({0: [(range(60), values)]}, "loss", smooth=True)
-    assert re.findall("<text[^>]*>([^<]*)", svg)[5:] == ["0", "5", "10", "15"]
-
-
-def test_panels_take_their_colours_from_the_page():
-    svg = curves.draw({0: [([1, 2], [1.0, 2.0])], curves.PALETTE + 1: [([1, 2], [2.0, 1.0])]}, "a & b")
-    assert "var(--s0)" in svg and "var(--s1)" in svg and "stroke-dasharray" in svg and 'aria-label="a &amp; b"' in svg
-    assert not re.search(r"#[0-9a-f]{6}", svg) and "<style" not in svg and "DejaVu" not in svg
-
-
-NO_SAMPLE = r"train\.jsonl:1: SampleLine\.(index: is missing|label = )"
+NO_SAMPLE = r"train\.jsonl:1: not a synthetic sample"
 SENTENCE = {"sentence1": "a", "label": "b", "tokens": ["c"], "weights": [0.5]}
 
 

@@ -14,8 +14,8 @@ from dawgen_jax import Classifier, miniworld, prompts
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, SynthesisConfig
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
-from dawgen_jax.evaluation.features import features
-from dawgen_jax.evaluation.marks import Rules
+from dawgen_jax.evaluation.quality.flags import Rules
+from dawgen_jax.evaluation.quality.measures import features
 from dawgen_jax.miniworld import TASKS
 from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.synthesis import files
@@ -117,11 +117,11 @@ def test_a_file_of_pairs_is_a_set_too(given):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"rules": Rules(dedup=True)}, "name a new one with --out"),
+    ({"rules": Rules(dedup=True)}, "name a new one with"),
     ({"rules": Rules(drop_leaks=True), "test": None, "out": "x"}, "--drop-leaks: needs the test pairs"),
     ({"prompt": "prompt.safetensors"}, "name the backbone"),
     ({"task": "mini-snli"}, "label 'entailment' and 2 scores, but mini-snli has the labels"),
-    ({"out": "."}, "is there already, and nothing is overwritten"),
+    ({"out": "."}, "exists, and nothing is overwritten"),
     ({"synthetic": "set/train.jsonl"}, "a file does not name its labels: give --task"),
     ({"rules": Rules(min_margin=9.0), "out": "x"}, "leave no sample of label .* label margin.*; loosen them"),
     ({"synthetic": "heldout.jsonl", "task": "mini-rte", "rules": Rules(min_margin=0.0), "out": "x"}, "without scores"),
@@ -158,7 +158,7 @@ def test_a_cell_reads_the_texts_of_a_set_of_ones_own_task_and_a_bare_prompt_does
     figures = {figure["name"]: figure["value"]
                for figure in json.loads((tmp_path / "found" / "quality.json").read_text())["figures"]}
     assert figures["agreement with the prompt"] == share
-    with pytest.raises(UserError, match="does not say how it reads the texts of a task of your own; give the folder"):
+    with pytest.raises(UserError, match="does not say how it reads the texts of a custom task; give the folder"):
         prompts.save(tmp_path / "bare" / "prompt.safetensors", {"prompt": prompt})
         judged(given, task="own", backbone="mini-t5", prompt=str(tmp_path / "bare" / "prompt.safetensors"))
 
@@ -179,5 +179,5 @@ def test_the_files_of_ones_own_task_have_columns_of_any_name(given, tmp_path):
 
 def test_a_run_is_no_set(given, tmp_path):
     (tmp_path / "run").mkdir()
-    with pytest.raises(UserError, match=r"run: is no folder of a synthetic set; give one that holds counts.json and"):
+    with pytest.raises(UserError, match="run: is not the folder of a synthetic set; give one that holds"):
         judged(given, synthetic=tmp_path / "run")

@@ -1,5 +1,5 @@
-"""report.html: a run directory as one page that a person can judge."""
+"""report.html: a run directory as one page; and tables as a page."""
 
-from dawgen_jax.results.report.page import write_report
+from dawgen_jax.results.report.page import tables_page, write_report
 
-__all__ = ["write_report"]
+__all__ = ["tables_page", "write_report"]

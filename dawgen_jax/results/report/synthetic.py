@@ -1,46 +1,38 @@
-"""Synthetic sets: their measures and how to read them, what became of the samples, and pairs to page through.
-
-Paging needs no script: of each group of radio buttons the page after the checked one is shown, by the style sheet.
-"""
+"""The section on synthetic sets: their measures, what became of the samples, and pairs to page through."""
 
 from __future__ import annotations
 
-import html
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dawgen_jax.evaluation.marks import Rules, mark
+from dawgen_jax import miniworld
+from dawgen_jax.evaluation.quality.flags import Rules, flag
+from dawgen_jax.results.arms import grouped
 from dawgen_jax.results.measures import quality_table
-from dawgen_jax.results.render import Table, to_html
-from dawgen_jax.results.report.reading import Made, grouped, listed, missing, names_of
+from dawgen_jax.results.render import Table
+from dawgen_jax.results.report.reading import Made, names_of
+from dawgen_jax.results.report.results import Example
 from dawgen_jax.synthesis.files import read_counts, read_set
 from dawgen_jax.synthesis.filtering import LabelCount
 
-__all__ = ["pair_pages", "set_counts", "set_quality"]
+__all__ = ["Pairs", "set_counts", "set_pairs", "set_quality"]
 
-_READING = (
-    ("label consistency", "share of pairs whose true label, computed by the semantics of the mini world, is the wanted "
-     "one. Higher is better; guessing gives one in the number of labels. A dash: no semantics tells it."),
-    ("distinct-2", "different pairs of adjacent words among all of them, a measure of diversity. Low means that "
-     "the set repeats itself; larger sets have lower values."),
-    ("distance from real", "divergence of the words' frequencies from those of the real training pool. 0: the same "
-     "words as often; 100: no word in common. Lower is closer; copying the few shots would be close, too."),
-    ("copies", "share of pairs whose second sentence has the words of the first. Lower is better."),
-)
 _SCANNED, _PAIRS, _MOST, _ON_A_PAGE = 3000, 1200, 60, 10
 
 
-class _Pair(NamedTuple):
-    """A sample as it is shown: its sentences, its label, the margin of that label, and what is odd about it."""
+Tab = tuple[str, list[tuple[str, list[Example]]]]
+"""A title, and pages, each with its title and examples."""
 
-    number: int
-    label: str
-    sentences: tuple[str, ...]
-    margin: float | None
-    flags: tuple[str, ...]
+
+class Pairs(NamedTuple):
+    """The pairs of one set."""
+
+    title: str
+    tabs: list[Tab]
 
 
 def _by_generator(sets: Sequence[Made]) -> list[tuple[tuple[str, str], list[Made]]]:
@@ -49,20 +41,17 @@ def _by_generator(sets: Sequence[Made]) -> list[tuple[tuple[str, str], list[Made
     return grouped(sets, lambda made: (made[0].task, name(made)))
 
 
-def set_quality(sets: Sequence[Made]) -> str:
-    """The measures of all sets in one table, with a sentence on how to read each."""
-    if not sets:
-        return ""
-    told = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(how)}</dd>" for name, how in _READING)
-    return to_html(quality_table(row for row, _ in sets)) + f'<dl class="terms">{told}</dl>'
+def set_quality(sets: Sequence[Made]) -> Table | None:
+    """The measures of all sets."""
+    return quality_table(row for row, _ in sets) if sets else None
 
 
 def _counts(folder: Path) -> dict[str, LabelCount]:
     return read_counts(folder) if (folder / "counts.json").exists() else {}
 
 
-def set_counts(sets: Sequence[Made]) -> str:
-    """Wanted, made, accepted and rejected samples, one line a label, summed over the sets of all seeds."""
+def set_counts(sets: Sequence[Made]) -> Table | None:
+    """Wanted, made, accepted and rejected samples per label, summed over the sets of all seeds."""
     rows, columns = [], ("wanted", "made", "accepted", "kept")
     for (task, name), group in _by_generator(sets):
         totals: dict[str, Counter] = {}
@@ -72,78 +61,60 @@ def set_counts(sets: Sequence[Made]) -> str:
             reasons.setdefault(label, Counter()).update(count.rejected)
         for label, total in totals.items():
             why = "; ".join(f"{number:,} {reason}" for reason, number in reasons[label].most_common())
-            rows.append((task, name, label, *(f"{total[column]:,}" for column in columns), why or "none"))
-    if not rows:
-        return ""
-    notes = ("Summed over the sets of all seeds. Made are all samples that were drawn, accepted those that broke no "
-             "rule, kept those that are left when labels are cut to one size; the rest are surplus or rejected.",)
-    table = Table("Wanted, accepted and rejected", ("task", "generator", "label", *columns, "rejected"), tuple(rows),
-                  notes, 3)
-    return to_html(table, "text counts")
+            rows.append((task, name, label, why or "none", *(f"{total[column]:,}" for column in columns)))
+    return Table("Wanted, accepted and rejected samples", ("task", "generator", "label", "rejected", *columns),
+                 tuple(rows), ("Summed over the sets of all seeds. Accepted samples broke no rule; kept ones are left "
+                               "when all labels are cut to one size; the rest is surplus or rejected.",), 4
+                 ) if rows else None
 
 
-def _read(folder: Path) -> list[_Pair]:
-    """The first samples of a set with their margins and flags."""
+def _semantics(task: str, sentences: tuple[str, ...], label: str) -> tuple[str, str]:
+    """A tag that says whether the semantics of a mini task agrees with a label."""
+    truth = miniworld.consistency(task, *sentences) if len(sentences) == 2 else None
+    if truth is None:
+        return "bad", "✗ not a sentence of the mini world"
+    return ("good", "✓ label is right") if truth == label else ("bad", f"✗ true label: {truth}")
+
+
+def _read(task: str, folder: Path) -> list[tuple[str, Example]]:
+    """(label, example) of the first samples of a set, with tags for semantics, margin and flags."""
     if not (folder / "train.jsonl").exists():
         return []
     samples, labels = read_set(folder)[:_SCANNED], list(_counts(folder))
     if len(labels) < 2 or any(sample.example.label not in labels or len(sample.scores) not in (0, len(labels))
                               for sample in samples):
-        samples = [sample._replace(scores=()) for sample in samples]  # whose scores they are is not known
+        samples = [sample._replace(scores=()) for sample in samples]  # it is unknown whose scores they are
+    mark: Callable | None = functools.partial(_semantics, task) if task in miniworld.TASKS else None
     pairs = []
-    for number, (sample, found) in enumerate(zip(samples, mark(samples, labels, (), (), Rules()), strict=True), 1):
-        flags = (("copy of sentence 1", found.verbatim), (f"near copy of {found.twin and found.twin.position + 1}",
-                 found.twin), ("cut", sample.cut), ("margin below 0", found.margin is not None and found.margin < 0))
-        pairs.append(_Pair(number, sample.example.label, tuple(filter(None, sample.example[:2])), found.margin,
-                           tuple(flag for flag, raised in flags if raised)))
+    for number, (sample, found) in enumerate(zip(samples, flag(samples, labels, (), (), Rules()), strict=True), 1):
+        sentences, label = tuple(filter(None, sample.example[:2])), sample.example.label
+        tags = [mark(sentences, label)] if mark else []
+        if found.margin is not None:
+            tags.append(("bad" if found.margin < 0 else "", f"margin {found.margin:+.2f}"))
+        tags += [("bad", "copy of sentence 1")] if found.verbatim else []
+        tags += [("bad", f"near copy of {found.duplicate.position + 1}")] if found.duplicate else []
+        tags += [("bad", "cut")] if sample.cut else []
+        pairs.append((label, Example(number, sentences, tags)))
     return pairs
 
 
-def _list(pairs: Sequence[_Pair], labelled: bool) -> str:
-    shown = []
-    for pair in pairs:
-        tags = [pair.label] if labelled else []
-        tags += [f"margin {pair.margin:+.2f}"] if pair.margin is not None else []
-        shown.append(listed(pair.number, pair.sentences, tags, pair.flags))
-    return f'<ol class="pairs">{"".join(shown)}</ol>'
+def _tabs(pairs: Sequence[tuple[str, Example]], most: int) -> list[Tab]:
+    """A tab per label, and one of all flagged pairs, each cut into pages."""
+    flagged = [example._replace(tags=[("", label), *example.tags]) for label, example in pairs
+               if any(kind == "bad" for kind, _ in example.tags)]
+    tabs = [(label, [example for _, example in same]) for label, same in grouped(pairs, lambda pair: pair[0])]
+    found = []
+    for title, same in [*tabs, *([("flagged", flagged)] if flagged else [])]:
+        last = min(len(same), most)
+        pages = [(start, min(start + _ON_A_PAGE, last)) for start in range(0, last, _ON_A_PAGE)]
+        found.append((f"{title} ({len(same):,})", [(f"{start + 1}–{stop}", same[start:stop]) for start, stop in pages]))
+    return found
 
 
-def _pager(group: str, pages: Sequence[tuple[str, str]]) -> str:
-    """Tabs without a script: a radio button, its label and its page, for each (title, HTML)."""
-    parts = "".join(
-        f'<input type="radio" name="{group}" id="{group}-{index}"{"" if index else " checked"}>'
-        f'<label for="{group}-{index}">{html.escape(title)}</label><div class="page">{page}</div>'
-        for index, (title, page) in enumerate(pages))
-    return f'<div class="pager">{parts}</div>'
-
-
-def _tabs(name: str, pairs: Sequence[_Pair], most: int) -> str:
-    """A tab a label, and one of all flagged pairs; in each, pages of a few pairs."""
-    flagged = [pair for pair in pairs if pair.flags]
-    tabs = [(label, same, False) for label, same in grouped(pairs, lambda pair: pair.label)]
-    shown = []
-    for position, (title, same, labelled) in enumerate([*tabs, *([("flagged", flagged, True)] if flagged else [])]):
-        cut = same[:most]
-        starts = range(0, len(cut), _ON_A_PAGE)
-        pages = [(f"{start + 1}–{min(start + _ON_A_PAGE, len(cut))}", _list(cut[start:start + _ON_A_PAGE], labelled))
-                 for start in starts]
-        shown.append((f"{title} ({len(same):,})", _pager(f"{name}-{position}", pages)))
-    return _pager(name, shown)
-
-
-def pair_pages(sets: Sequence[Made]) -> str:
-    """Pairs of the first set of each generator, to page through by label, with margins and flags."""
-    groups = _by_generator(sets)
-    found = [(task, name, next(filter(None, (_read(folder) for _, folder in group)), []))
-             for (task, name), group in groups]
-    tabs = sum(len({pair.label for pair in pairs}) + 1 for _, _, pairs in found)
+def set_pairs(sets: Sequence[Made]) -> tuple[int, list[Pairs]]:
+    """The number of pairs per tab, and the pairs of the first set of each generator."""
+    found = [(task, name, next(filter(None, (_read(task, folder) for _, folder in group)), []))
+             for (task, name), group in _by_generator(sets)]
+    tabs = sum(len({label for label, _ in pairs}) + 1 for _, _, pairs in found)
     most = max(_ON_A_PAGE, min(_MOST, _PAIRS // max(tabs, 1) // _ON_A_PAGE * _ON_A_PAGE))
-    parts = [f"<h3>{html.escape(f'{task}, {name}')}</h3>{_tabs(f'pairs{position}', pairs, most)}"
-             for position, (task, name, pairs) in enumerate(found) if pairs]
-    if not parts:
-        return missing("No synthetic set of synthetic.jsonl yet.")
-    return (f'<p class="note">The first {most} pairs of each label in the first seed\'s set, with the number of their '
-            "line in its train.jsonl; a tab says how many there are. Margin: log-probability under the own label's "
-            "prompt less the greatest under another's (synthesis.score = True computes it); below 0, another prompt "
-            f"finds the sentence likelier. Near copy: shares at least {100 * Rules().near:.0f}% of its character "
-            '4-grams with the pair of that line. Cut: ended at the budget.</p>' + "".join(parts))
+    return most, [Pairs(f"{task}, {name}", _tabs(pairs, most)) for task, name, pairs in found if pairs]

@@ -5,8 +5,7 @@ import pytest
 
 from dawgen_jax import miniworld
 from dawgen_jax.data.pools import Example
-from dawgen_jax.evaluation.appraisal import Real, agreement, appraise, fidelity, one_a_first_sentence
-from dawgen_jax.evaluation.marks import Rules, mark
+from dawgen_jax.evaluation.quality.judgement import Real, agreement, appraise, fidelity, one_per_first_sentence
 from dawgen_jax.miniworld import TASKS
 from dawgen_jax.synthesis.filtering import Sample
 
@@ -27,9 +26,7 @@ def figures(pairs, real, test=(), scores=()):
     """Figures by name."""
     samples = [Sample(Example(*pair), place, scores=scores[place] if scores else ())
                for place, pair in enumerate(pairs)]
-    marks = mark(samples, LABELS, real.shots, test, Rules())
-    return {figure.name: figure for figure in
-            appraise(samples, LABELS, real, marks, near=0.8, tested=bool(test))}
+    return {figure.name: figure for figure in appraise(samples, LABELS, real, test).figures}
 
 
 def warned(found):
@@ -40,7 +37,7 @@ def test_real_pairs_pass_for_a_good_set(pools, real):
     fresh = list(dict.fromkeys(pools.train[1000:]))[:150]
     found = figures(fresh, real)
     assert warned(found) <= {"near duplicates"}  # the mini world's sentences are few
-    assert found["rarest label"].verdict == "Every label has a fair part."
+    assert found["rarest label"].verdict == "Every label has enough samples."
     assert found["near copies of shots"].real is not None
 
 
@@ -57,7 +54,7 @@ def test_lengths_balance_and_copies_are_judged(pools, real):
     found = figures([(pair.sentence1, f"{pair.sentence2} {pair.sentence2}", "equivalent") for pair in fresh], real)
     assert {"length", "length distance", "rarest label"} <= warned(found)
     assert "longer than real" in found["length"].verdict
-    assert found["rarest label"].verdict == "No sample has the label 'not_equivalent': it cannot be learned."
+    assert found["rarest label"].verdict == "No sample has the label 'not_equivalent', so it cannot be learned."
     found = figures([(pair.sentence1, pair.sentence1 if place < 10 else pair.sentence2, pair.label)
                      for place, pair in enumerate(fresh)], real)
     assert "copies of sentence 1" in warned(found) and found["copies of sentence 1"].value >= 0.1
@@ -72,7 +69,7 @@ def test_memory_is_judged_against_unseen_pairs(pools, real):
     found = figures(repeated, real)["near copies of shots"]
     assert found.warning and found.value == 1.0 and found.real < 0.5 and "memorised" in found.verdict
     alone = figures(repeated, Real(real.shots))["near copies of shots"]
-    assert alone.warning and alone.real is None and "only --heldout pairs tell" in alone.verdict
+    assert alone.warning and alone.real is None and "only --heldout pairs can show" in alone.verdict
 
 
 def test_repeats_contradictions_and_leaks_are_counted(pools, real):
@@ -108,35 +105,35 @@ def test_margins_are_summed_up(real):
     assert not {"margin above 0", "median margin"} & figures(pairs, real).keys()
 
 
-def test_agreement_is_told_where_the_prompt_is_good():
+def test_agreement_needs_a_good_prompt():
     labels = ["a", "b"] * 10
-    assert not agreement(labels, labels, classes=2).warning
-    assert agreement(labels, ["a"] * 20, labels, labels, classes=2).warning
-    weak = agreement(labels, labels, labels, ["a"] * 20, classes=2)
+    assert not agreement(labels, labels, 20, classes=2).warning
+    assert agreement([*labels, *labels], ["a"] * 20 + labels, 20, classes=2).warning
+    weak = agreement([*labels, *labels], labels + ["a"] * 20, 20, classes=2)
     assert weak.warning and weak.real == 0.5 and "often wrong on real pairs" in weak.verdict
 
 
 def test_fidelity_says_when_a_sample_is_too_small():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 3)), rng.normal(size=(150, 3))
-    assert not fidelity(x, y).warning and "cannot be told" in fidelity(x, y).verdict
+    assert not fidelity(x, y).warning and "cannot be distinguished" in fidelity(x, y).verdict
     assert "Too few" in fidelity(x, y[:20]).verdict and fidelity(x, y[:20]).warning
     assert "by more than chance (p = 0.001, 200 against 150 sentences)" in fidelity(x, y + 1).verdict
     assert fidelity(x, y[:1]).value is None
 
 
-def test_one_pair_a_first_sentence_is_drawn():
+def test_one_pair_per_first_sentence_is_drawn():
     pairs = [Example(f"s{place // 3}", f"t{place}", "equivalent") for place in range(30)]
-    drawn = one_a_first_sentence(pairs, 0)
+    drawn = one_per_first_sentence(pairs, 0)
     assert sorted(pair.sentence1 for pair in drawn) == sorted({pair.sentence1 for pair in pairs})
-    assert set(drawn) <= set(pairs) and len(one_a_first_sentence(pairs, 0, 4)) == 4
+    assert set(drawn) <= set(pairs) and len(one_per_first_sentence(pairs, 0, 4)) == 4
     single = [pair._replace(sentence1="") for pair in pairs]
-    assert sorted(one_a_first_sentence(single, 0)) == sorted(single)
-    assert {pair.sentence2 for pair in drawn} != {pair.sentence2 for pair in one_a_first_sentence(pairs, 1)}
+    assert sorted(one_per_first_sentence(single, 0)) == sorted(single)
+    assert {pair.sentence2 for pair in drawn} != {pair.sentence2 for pair in one_per_first_sentence(pairs, 1)}
 
 
-def test_the_reference_is_unseen_where_it_can_be(real):
+def test_the_reference_is_unseen_if_possible(real):
     assert not set(real.reference) & set(real.shots)
     assert Real(real.shots, real.shots).reference is real.shots
     with pytest.raises(ValueError, match="at least one"):
-        appraise([], LABELS, real, [], near=0.8, tested=False)
+        appraise([], LABELS, real)
