@@ -8,7 +8,7 @@ Names of the Python API are imported from here; each loads its module when it is
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dawgen_jax.compiler import warn_of_fault
+from dawgen_jax.compiler import avoid_fault
 
 if TYPE_CHECKING:
     from dawgen_jax.api import Classifier, Generator, Predictions, appraise, load_backbone
@@ -34,4 +34,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-warn_of_fault()
+avoid_fault()

@@ -9,33 +9,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 import warnings
 
-__all__ = ["mend_environment", "warn_of_fault"]
+__all__ = ["avoid_fault"]
 
 _FAULTY = ("0.10.2",)
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
-def _at_risk() -> bool:
-    return importlib.metadata.version("jaxlib") in _FAULTY and _FLAG not in os.environ.get("XLA_FLAGS", "")
-
-
-def mend_environment() -> None:
-    """Set the flag for this process and those that it starts; a flag that is set already stays as it is.
-
-    To be called before anything asks JAX for a device.
-    """
-    if _at_risk():
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=".strip()
-
-
-def warn_of_fault() -> None:
-    """Warn once a process, where this jaxlib has the fault and the flag is not set.
+def avoid_fault() -> None:
+    """Set the flag for this process and its children if this jaxlib has the fault; a flag that is set already stays.
 
     Warns:
-      RuntimeWarning: results on CPU may be wrong.
+      RuntimeWarning: a backend has started without the flag, so that setting it has no effect.
     """
-    if _at_risk():
-        warnings.warn(f"jaxlib {importlib.metadata.version('jaxlib')} miscompiles some reductions on CPU; set "
-                      f"XLA_FLAGS='{_FLAG}=' before JAX starts.", RuntimeWarning, stacklevel=3)
+    if importlib.metadata.version("jaxlib") not in _FAULTY or _FLAG in os.environ.get("XLA_FLAGS", ""):
+        return
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=".strip()
+    # Asking JAX itself whether a backend has started would start one.
+    if getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None):
+        warnings.warn("jaxlib 0.10.2 miscompiles some reductions on CPU, and JAX has started: import dawgen_jax "
+                      f"before JAX is used, or set XLA_FLAGS='{_FLAG}='.", RuntimeWarning, stacklevel=3)

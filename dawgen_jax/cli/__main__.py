@@ -1,0 +1,80 @@
+"""Few-shot prompt tuning with synthetic data.
+
+    dawgen run mini                      run the whole method in miniature, offline
+    dawgen tables runs/mini              print its tables again
+    dawgen predict CELL reviews.csv      classify the texts of a file
+    dawgen COMMAND --help                show what a command takes
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dawgen_jax.errors import UserError
+
+__all__ = ["COMMANDS", "command", "dispatch", "shim"]
+
+COMMANDS = {
+    "run": "run a configuration, or a shard or a stage of it: generators, synthetic sets, prompts, tables, report",
+    "check": "check a task and its backbone before anything is trained",
+    "predict": "classify the texts of a file",
+    "evaluate": "score a stored prompt, and the backbone without it",
+    "quality": "judge and filter a synthetic set",
+    "tables": "print the tables of finished runs and test claims",
+    "diff": "list the fields in which two configurations differ",
+    "export": "write a prompt as a PEFT adapter",
+    "backbone": "fetch, check or convert a backbone",
+    "compile": "compile every step for other devices: memory and cost",
+}
+"""What each command does, by the name of its module."""
+
+
+def overview() -> str:
+    """The text of ``dawgen --help``."""
+    from dawgen_jax.cli.options import shipped_configs
+
+    commands = "\n".join(f"  {name:10}{about}" for name, about in COMMANDS.items())
+    return f"{__doc__}\nCommands:\n{commands}\n\nShipped configurations: {', '.join(shipped_configs())}."
+
+
+def dispatch(argv: Sequence[str]) -> None:
+    """Run the command that the first word names.
+
+    Raises:
+      UserError: there is no such command.
+    """
+    name, *rest = argv or [""]
+    if name in ("", "-h", "--help"):
+        print(overview())
+        sys.exit(0 if name else 2)
+    if name == "--version":
+        from dawgen_jax import __version__
+
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.0)[0]
+        raise UserError(f"'{name}': unknown command; the nearest is {near} (dawgen --help lists all).")
+    from dawgen_jax.cli import process
+
+    sys.argv = [f"dawgen {name}", *rest]
+    importlib.import_module(f"dawgen_jax.cli.{name}").main(process.start(rest))
+
+
+def command(argv: Sequence[str] | None = None) -> None:
+    """The console command. JAX is imported by the commands, not for ``--help``."""
+    from dawgen_jax.cli import process
+
+    process.guard(dispatch, sys.argv[1:] if argv is None else argv)
+
+
+def shim(*words: str) -> None:
+    """Run a command under its old name: ``python -m train.NAME``."""
+    command([*words, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    command()

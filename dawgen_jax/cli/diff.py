@@ -1,0 +1,52 @@
+"""What differs between two configurations, or between one and the paper's, field by field, with each default's origin.
+
+    dawgen diff mini [configs/other.py]
+
+With one file its values are compared with the defaults, which are the paper's where the paper (its poster, or the code
+of its baselines) states them and ours where nothing does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from dawgen_jax.cli.options import load_config, parse
+from dawgen_jax.config import Config, fields_of
+from dawgen_jax.errors import UserError
+from dawgen_jax.io.terminal import plain
+from dawgen_jax.origins import origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to compare."""
+
+    configs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """One or two configurations: files, or names of shipped ones."""
+
+
+def differences(first: Config, second: Config) -> list[tuple[str, object, object, str]]:
+    """(field, value in the first, value in the second, origin of the default) of every field that differs."""
+    left, right = fields_of(first), fields_of(second)
+    return [(field, left[field], right[field], origin(field)) for field in left
+            if field != "name" and left[field] != right[field]]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print a table."""
+    names = parse(argv, Arguments, __doc__).configs
+    if len(names) not in (1, 2):
+        raise UserError("name one or two configurations; one is compared with the defaults.")
+    configs = [*map(load_config, names), Config()][:2]
+    table = Table()
+    for column in ("field", *names, *["the default"] * (2 - len(names)), "origin of the default"):
+        table.add_column(plain(column), overflow="fold", no_wrap=column == "field")  # no name is cut
+    for row in differences(*configs):
+        table.add_row(*map(plain, row))
+    Console().print(table)

@@ -1,0 +1,197 @@
+"""Score a stored prompt, and the backbone without it, on a split of each task of a config or a file of an own task's.
+
+    dawgen evaluate mini [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
+    dawgen evaluate own_task [--data FILE] --file FILE [--prompt CELL_OR_FILE]
+    dawgen evaluate CELL --file FILE [--columns premise hypothesis] [--label gold] [--backbone DIR]
+
+Both scores are printed, and how many predictions the prompt changes: one that was lost on the way acts as none. The
+folder of a cell says itself what its prompt is for: template, label words and tokens are then the cell's, and a cell of
+another backbone is refused; as the first word it says everything, and no config is needed. No split but the one that is
+scored must be there. With --file, --data may be left out where the file has every class.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from dawgen_jax import prompts
+from dawgen_jax.api import Classifier
+from dawgen_jax.backbones.base import Backbone
+from dawgen_jax.cli.options import Common, Configured, apply, parse, parse_config
+from dawgen_jax.config import ClassifierConfig, Config
+from dawgen_jax.data.own import read_own, read_own_task
+from dawgen_jax.data.pools import Example
+from dawgen_jax.errors import UserError
+from dawgen_jax.evaluation import metrics
+from dawgen_jax.io.terminal import printable
+from dawgen_jax.methods.base import Trained
+from dawgen_jax.methods.rows import METHODS
+from dawgen_jax.methods.stored import Stored, read_classifier
+from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, labelled_examples, load_backbone, load_pools
+from dawgen_jax.pipeline.predictions import score_examples
+from dawgen_jax.tasks import Task
+from dawgen_jax.training.placement import Placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(Configured):
+    """What this program takes besides the configuration."""
+
+    prompt: str = ""
+    """The folder of a cell or of a PEFT prompt, or a file: prompt.safetensors, or a matrix [P, H] as .npy or .pt. Empty
+    scores the backbone without a prompt."""
+    split: str = ""
+    """train, validation or test; empty is the split that the task's results are reported on."""
+    file: str = ""
+    """A file of labelled examples of the own task to score instead of a split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfCell(Common):
+    """What this program takes where a stored classifier comes first."""
+
+    cell: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="CELL")]
+    """The folder of a saved classifier, or of a cell of a run directory."""
+    file: pathlib.Path
+    """Labelled examples of its task, one a row."""
+    columns: tuple[str, ...] = ()
+    """Fields of the file that hold the text, or the pair's two sentences in order; by default the usual names."""
+    label: str = ""
+    """The field that holds the label; by default a usual name."""
+    backbone: str = ""
+    """The backbone's directory, where it is not (or no longer) where the classifier was tuned."""
+
+
+def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
+    """A classifier's prompt [P, H], H being the ``width`` of the backbone ``label``.
+
+    Raises:
+      UserError: it cannot be read, or is no such prompt.
+    """
+    arrays = prompts.load(stored)
+    if "prompt" not in arrays:
+        raise UserError(f"--prompt {stored}: has no tensor 'prompt' (but: {', '.join(arrays) or 'none'}); give the "
+                        "prompt.safetensors of a cell.")
+    prompt = arrays["prompt"]
+    if prompt.ndim != 2 or prompt.shape[1] != width:
+        raise UserError(f"--prompt {stored}: holds a prompt of shape {prompt.shape}, but {label} has width {width}; "
+                        "give the prompt.safetensors of a cell on this backbone.")
+    return prompt
+
+
+def load_cell(stored: str, backbone: Backbone) -> Stored | None:
+    """What the cell that a prompt lies in says of it; None where it lies in none.
+
+    Raises:
+      UserError: the cell cannot be read, or its prompt was tuned on another backbone.
+    """
+    home = pathlib.Path(stored) if pathlib.Path(stored).is_dir() else pathlib.Path(stored).parent
+    cell = next((place for place in (home, home.parent) if (place / "classifier.json").is_file()), None)
+    found = read_classifier(cell) if cell else None
+    if found and found.backbone_digest != backbone.digest:
+        raise UserError(f"--prompt {stored}: was tuned on another backbone than {backbone.config.path} in "
+                        f"{backbone.config.dtype} (its weights, tokenizer or compute dtype differ); name the one that "
+                        "it was tuned on.")
+    return found
+
+
+def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, list[Example]]:
+    """A task, the split that is scored, and its examples."""
+    if is_own(name, config):
+        given = read_own(config.own, config.data.k)
+        task, found = given.task, given.pools
+    else:
+        task = find_task(name)
+        found = load_pools(name, config.data.root, (split or task.test_split,))
+    split = split or task.test_split
+    examples = getattr(found, split)
+    if not examples:
+        raise UserError(f"--split {split}: {name} has no such split in {found.source}.")
+    return task, f"{name} {split}", examples
+
+
+def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]:
+    """The own task and the examples of a file of its."""
+    if config.own.name not in config.tasks:
+        raise UserError(f"--file {file}: is read for an own task, and Config.tasks names none; start from "
+                        "own_task, or give --split.")
+    own = config.own if config.own.data else dataclasses.replace(config.own, data=file)
+    try:
+        task = read_own_task(own)
+    except UserError as error:
+        raise error if config.own.data else UserError(
+            f"{error} The task was read from --file {file}; name the file that it was tuned on with --data.") from None
+    return task, file, labelled_examples(file, task, own.columns, own.label)
+
+
+def score(config: Config, arguments: Arguments) -> None:
+    """Print accuracy and F1 a task, with the prompt and without."""
+    placement, split = Placement.on(config.devices, config.mesh), arguments.split
+    backbone = load_backbone(config.classifier.backbone, placement)
+    prompt: np.ndarray | None = None
+    cell: Stored | None = None
+    if arguments.prompt:
+        prompt = load_prompt(arguments.prompt, backbone.model.width, backbone.label)
+        cell = load_cell(arguments.prompt, backbone)
+    if split not in ("", "train", "validation", "test"):
+        raise UserError(f"--split {split}: must be train, validation or test.")
+    for name in config.tasks if not arguments.file else (config.own.name,):
+        task, title, examples = (filed_examples(config, arguments.file) if arguments.file
+                                 else scored_examples(name, config, split))
+        examples, classifier = examples[:config.data.max_test or None], config.classifier
+        if cell and cell.task.name == task.name:
+            if cell.task.labels != task.labels:
+                raise UserError(f"--prompt {arguments.prompt}: was tuned for the labels {', '.join(cell.task.labels)}, "
+                                f"but {printable(title)} has {', '.join(task.labels)}; name them with --own.labels.")
+            task, classifier = cell.task, dataclasses.replace(cell.config, backbone=classifier.backbone)
+        _report(title, examples, Encoded(task, backbone, classifier), classifier, prompt)
+
+
+def score_cell(arguments: OfCell) -> None:
+    """Print accuracy and F1 of a stored classifier on a file, and those of its backbone alone.
+
+    Raises:
+      UserError: the classifier, its backbone or the file cannot be used.
+    """
+    classifier = Classifier.load(arguments.cell, arguments.backbone or None)
+    task, config = classifier.task, classifier.config
+    examples = labelled_examples(arguments.file, task, arguments.columns, arguments.label)
+    _report(str(arguments.file), examples, Encoded(task, classifier.backbone, config), config, classifier.params,
+            METHODS[classifier.method].trains or PROMPT)
+
+
+def _report(title: str, examples: Sequence[Example], encoded: Encoded, config: ClassifierConfig, params: Any,
+            trained: Trained = PROMPT) -> None:
+    """Print the scores with what was tuned, where anything was, and without, and how many predictions it changes."""
+    task, predicted = encoded.task, []
+    labels = [task.labels.index(example.label) for example in examples]
+    what = "prompt" if trained is PROMPT else "low-rank update"
+    tried = [(f"without {'a' if params is None else 'the'} {what}", None, PROMPT)]
+    if params is not None:
+        tried.insert(0, (f"with the {what}", params, trained))
+    for how, tuned, kind in tried:
+        predicted.append(score_examples(encoded, examples, tuned, config, trained=kind).argmax(axis=1))
+        scored = metrics.scores(task, predicted[-1], labels)
+        print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 {100 * scored['f1']:.2f}, "
+              f"n = {len(examples)}")
+    if params is not None:
+        changed, count = int((predicted[0] != predicted[1]).sum()), len(examples)
+        print(f"The {what} changes {changed} of {count} predictions." if changed else
+              f"The {what} changes none of {count} predictions: was it tuned on this backbone, for this task?")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse the command line and score."""
+    if argv and os.path.isfile(os.path.join(argv[0], "classifier.json")):
+        arguments = parse(argv, OfCell, __doc__)
+        apply(arguments)
+        score_cell(arguments)
+        return
+    config, _, arguments = parse_config(argv, __doc__, Arguments)
+    score(config, arguments)

@@ -1,0 +1,142 @@
+"""Run a configuration: tune generators, write synthetic sets, tune prompts, evaluate, print tables, write a report.
+
+    dawgen run CONFIG [--out DIR] [--shard 0/4] [--stage prompts] [--dry-run] [--field.sub value ...]
+
+Every artefact (a generator, a synthetic set, a cell) has its own folder, named by a hash of everything that it depends
+on. Finished artefacts are reused; an interrupted run resumes. A failed cell is reported and the others run (exit status
+2 at the end). Shard i/n takes every n-th unit (a task and an arm, all seeds in one program); several processes may work
+in one run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from dawgen_jax.cli.options import Configured, parse_config
+from dawgen_jax.cli.quality import GivenSet, findings
+from dawgen_jax.config import Config
+from dawgen_jax.errors import UserError
+from dawgen_jax.evaluation.quality import Figure, Real, appraise
+from dawgen_jax.evaluation.quality.flags import Rules
+from dawgen_jax.io.files import write_json
+from dawgen_jax.io.terminal import plain, printable
+from dawgen_jax.methods.arms import RELEASED
+from dawgen_jax.pipeline import main as pipeline
+from dawgen_jax.pipeline.generators import tune_generators
+from dawgen_jax.pipeline.inputs import TaskData
+from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.plan import outline, plan, product_rate, time_left
+from dawgen_jax.results.measures import appraisal_table
+from dawgen_jax.results.render import to_rich
+from dawgen_jax.results.rows import read_rows
+from dawgen_jax.synthesis.files import read_counts, read_set
+
+__all__ = ["Arguments", "main"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(Configured):
+    """Options of ``dawgen run``."""
+
+    methods: tuple[str, ...] = ()
+    """Only arms with these methods ('Prompt Tuning'), or these arms ('DawGen: (Real, Syn) + GS')."""
+    shard: str = "0/1"
+    """i/n: every n-th unit, starting with the i-th."""
+    stage: Literal["generators", "sets", "prompts"] = "prompts"
+    """Stop after this stage: tuned generators, synthetic sets (with their quality), or everything."""
+    dry_run: bool = False
+    """Print the plan and its cost, and run nothing."""
+
+
+def show_plan(config: Config, out: pathlib.Path, units: Sequence[pipeline.Unit], console: Console) -> None:
+    """Print what would run, and what it would cost."""
+    path = out / "results.jsonl"
+    planned = plan(config, units, read_rows(path) if path.exists() else [])
+    table = Table("task", "arm", "cells", "finished", "updates", "PFLOP", "minutes")
+    for line in planned:
+        minutes = "–" if math.isnan(line.seconds) else f"{line.seconds / 60:.1f}"
+        table.add_row(plain(line.unit.task), plain(line.unit.arm), str(line.cells), str(line.finished),
+                      str(line.updates), f"{line.flops / 1e15:.3g}", minutes)
+    console.print(table)
+    console.print(f"{len(units)} units, {sum(line.cells for line in planned)} cells, "
+                  f"{sum(line.finished for line in planned)} finished. PFLOP counts the updates of the cells only, not "
+                  "generators, synthetic sets, source prompts and evaluation. Minutes are estimated from finished "
+                  "cells of the run directory.", markup=False)
+
+
+def write_generators(job: Job, units: Sequence[pipeline.Unit]) -> None:
+    """Tune the generators that the units need, and print their folders."""
+    work = pipeline.Work(job, units)
+    for task, generator in _pairs(units):
+        print(*map(printable, tune_generators(job, work.given[task], generator)), sep="\n")
+
+
+def write_sets(job: Job, units: Sequence[pipeline.Unit], console: Console) -> None:
+    """Write the synthetic sets that the units need, and print their folders and quality."""
+    work = pipeline.Work(job, units)
+    for task, generator in _pairs(units):
+        sets = work.sets(task, generator)
+        print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
+        for seed, synthetic in zip(job.config.seeds, sets, strict=True):
+            figures = _appraise(work, work.given[task], seed, synthetic.folder)
+            console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
+
+
+def _appraise(work: pipeline.Work, data: TaskData, seed: int, folder: pathlib.Path) -> list[Figure]:
+    """Judge a set against its shots and the unseen training pool; RUN/quality/NAME.json keeps the findings."""
+    given, rules = GivenSet(folder, data.task, read_set(folder), read_counts(folder)), Rules()
+    found = appraise(given.samples, data.task.labels, Real(data.splits[seed].train, data.pools.train), data.test, rules)
+    write_json(work.job.root / "quality" / f"{folder.name}.json", findings(given, found, rules))
+    return found.figures
+
+
+def _pairs(units: Sequence[pipeline.Unit]) -> dict[tuple[str, str], None]:
+    """The different (task, generator) of the units whose generator is tuned here."""
+    return dict.fromkeys((unit.task, unit.arm.generator) for unit in units if unit.arm.generator not in ("", RELEASED))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the units of a shard, or show what they would cost."""
+    config, out, options = parse_config(argv, __doc__, Arguments)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
+    if not match:
+        raise UserError(f"--shard {options.shard[:60]}: must be i/n, for instance 0/4.")
+    units, path = pipeline.units_of(config, options.methods, (int(match[1]), int(match[2]))), out / "results.jsonl"
+    console = Console()
+    if options.dry_run:
+        show_plan(config, out, units, console)
+        return
+    if options.stage == "generators":
+        write_generators(Job.start(config, out), units)
+        return
+    if options.stage == "sets":
+        write_sets(Job.start(config, out), units, console)
+        return
+    import jax
+
+    planned = plan(config, units, read_rows(path) if path.exists() else [])
+    rate = product_rate(config.classifier.backbone.dtype) * (config.devices or jax.device_count())
+    for line in outline(config, planned, rate):
+        log.info("%s", line)
+    if any(line.finished < line.cells for line in planned):
+        log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)
+    else:
+        log.info("Everything is finished in %s, if the data are the same; tables and report are written again.", out)
+
+    def report_time() -> None:
+        if left := time_left(plan(config, units, read_rows(path))):
+            log.info("%s", left)
+
+    job = Job.start(config, out)
+    pipeline.print_tables(job, pipeline.run(job, units, report_time), console)
