@@ -12,7 +12,8 @@ class 6 + 6, and 4 to test on).
 The embedded mini-t5 knows nothing but the 139 words of the mini world: for text of yours give a T5 checkpoint,
 ``--generator.backbone.path DIR --classifier.backbone.path DIR``. ``Departure:`` sampling at temperature 1.0 (greedy:
 all samples of a label would be one), 200 samples a label (5,000); first sentences of pairs from the task's own examples
-(a corpus); 1,000 updates (3,000) for arms with synthetic data.
+(a corpus); 1,000 updates (3,000) for arms with synthetic data; generator prompts of the lowest loss on dev (of the
+last update), since a pre-trained model soon overfits a few shots.
 
 Expected: no number can be promised for a task that we do not know. Cost: on mini-t5 and 2 CPU cores about 10 minutes.
 """
@@ -29,7 +30,7 @@ def get_config() -> Config:
         seeds=(13, 21, 42),
         arms=("Prompting (zero-shot)", "Prompt Tuning", "DawGen: (Real, Syn) + GS"),
         data=DataConfig(k=0, corpus="pool"),
-        generator=GeneratorConfig(),
+        generator=GeneratorConfig(select="dev_nll"),
         synthesis=SynthesisConfig(samples_per_label=200, temperature=1.0, score=True),
         classifier=ClassifierConfig(num_steps=1000),
     )

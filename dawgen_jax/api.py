@@ -53,6 +53,7 @@ import numpy as np
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, GeneratorConfig, SynthesisConfig, digest
 from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics, quality
@@ -112,14 +113,16 @@ class Generator:
     config: GeneratorConfig
 
     @classmethod
-    def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *, variant: str = "DawGen",
-             config: GeneratorConfig = GeneratorConfig(), seed: int = 0) -> Generator:
+    def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *,
+             dev: Sequence[Sequence[str]] = (), variant: str = "DawGen", config: GeneratorConfig = GeneratorConfig(),
+             seed: int = 0) -> Generator:
         """Tune the label prompts on labelled pairs: L_wGen with meta-learned token weights, L_disc and L_dist.
 
         Args:
           backbone: of :func:`load_backbone`.
           task: labels and phrases.
           real: (sentence 1, sentence 2, label) of every class.
+          dev: other real pairs, which select the label prompts with ``config.select = 'dev_nll'``.
           variant: 'DawGen', 'FewGen', or another of ``generator.variants``.
           config: rates, sizes and losses; its backbone is not read.
           seed: of the starting prompts and the batches.
@@ -128,10 +131,12 @@ class Generator:
           UserError: an example does not fit the task, or a loss is not finite.
         """
         config = dataclasses.replace(config, backbone=backbone.config)
-        config, shots = fixed_by(config, _known(variant, VARIANTS, "variant")), _examples(task, real, "real")
+        config = fixed_by(config, _known(variant, VARIANTS, "variant"))
+        heldout = _examples(task, dev, "dev", every=False) if config.select == "dev_nll" else []
+        split = Split(_examples(task, real, "real"), heldout, "given")
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune_label_prompts(
-                task, [shots], backbone, config=config, seeds=[seed], placement=Placement.of(backbone.theta),
+                task, [split], backbone, config=config, seeds=[seed], placement=Placement.of(backbone.theta),
                 folder=pathlib.Path(folder, "checkpoint"), title=f"{task.name} {variant}",
                 metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
         return cls(backbone, task, {name: leaf[0] for name, leaf in tuned.prompts.items()}, config)

@@ -20,7 +20,7 @@ _ORIGINS = {
         "seeds", "data.corpus_seed",
         "generator.max_source_tokens", "generator.num_steps", "generator.learning_rate", "generator.clip_norm",
         "generator.weight_norm", "generator.meta_learning_rate", "generator.weight_learning_rate",
-        "generator.weight_decay", "synthesis.samples_per_label", "synthesis.temperature",
+        "generator.weight_decay", "generator.select", "synthesis.samples_per_label", "synthesis.temperature",
         "synthesis.repetition_penalty", "synthesis.unfinished", "synthesis.balance",
         "classifier.prompt_init", "classifier.max_tokens", "classifier.learning_rate", "classifier.factored",
         "classifier.weight_decay", "classifier.clip_norm", "classifier.real_steps", "classifier.real_batch_per_label",

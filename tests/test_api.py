@@ -12,6 +12,7 @@ import pytest
 
 import dawgen_jax
 from dawgen_jax import Classifier, Generator, UserError, appraise, find_task, load_backbone
+from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import can_be_stored, read_classifier
 from dawgen_jax.pipeline import inputs, main
@@ -61,7 +62,7 @@ def given(config):
 @pytest.fixture(scope="module")
 def classifier(backbone, config, given):
     split = given.splits[13]
-    generator = Generator.tune(backbone, given.task, split.train, config=config.generator, seed=13)
+    generator = Generator.tune(backbone, given.task, split.train, dev=split.dev, config=config.generator, seed=13)
     synthetic = generator.synthesize(given.sentences, config=config.synthesis)
     return Classifier.tune(backbone, given.task, split.train, dev=split.dev, synthetic=synthetic,
                            config=config.classifier, seed=13)
@@ -157,6 +158,8 @@ PAIR = ("a boy runs .", "a boy moves .")
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[], method="FT"), "method = 'FT': tunes no prompt"),
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[], synthetic=[1], method="LoRA"), "learns from no"),
     (lambda one: Generator.tune(one.backbone, one.task, [], variant="DwaGen"), "the nearest is 'DawGen'"),
+    (lambda one: Generator.tune(one.backbone, one.task, [], config=GeneratorConfig(select="dev_nll")),
+     "dev: no example of any class"),
 ])
 def test_a_mistake_is_one_sentence(call, message, classifier):
     with pytest.raises(UserError, match=message):

@@ -70,6 +70,11 @@ class GeneratorConfig:
     disc_chunks: NonNegativeInt = 0
     """Upper limit of the number of chunks over which the gradient of L_disc is summed, to save memory; the largest
     divisor of the batch up to it is used, and 0 asks for one per label."""
+    select: Literal["last", "dev_nll"] = "last"
+    """Label prompts that are kept: those after the last update, or those with the lowest negative log-likelihood per
+    token of the dev shots under their own labels' prompts. `num_steps` is then a maximum; update 0 is a candidate."""
+    select_every: PositiveInt = 5
+    """Updates between two evaluations on the dev shots with `select = 'dev_nll'`."""
     log_every: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint_every: PositiveInt = 100

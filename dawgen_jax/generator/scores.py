@@ -18,7 +18,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import GeneratorBatch
 
-__all__ = ["disc_scores", "gold_logit", "hidden_states", "log_normalizer", "log_prob"]
+__all__ = ["disc_scores", "gold_logit", "gold_nll", "hidden_states", "log_normalizer", "log_prob"]
 
 LOGITS_AT_ONCE = 2**23
 """Logits held at a time (32 MiB in float32); the price is one small loop."""
@@ -46,6 +46,16 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
                                       slots=batch.slots)
     hidden = model.target_states(theta, embeddings, mask, batch.target)
     return jnp.moveaxis(hidden.reshape(-1, number, *hidden.shape[1:]), 1, 0)
+
+
+def gold_nll(label_prompts: dict, theta, batch: GeneratorBatch, *, model: Model) -> jax.Array:
+    """-log Pr(x_j | x_<j, sentence 1; Q_y) of every token under its example's own label's prompt.
+
+    Returns:
+      [B, U]; 0 where not supervised.
+    """
+    hidden = hidden_states(label_prompts, theta, batch, range(1), model=model)
+    return jnp.where(batch.target_mask, -log_prob(theta, hidden, batch.target, model=model)[0], 0)
 
 
 def disc_scores(theta, hidden: jax.Array, target: jax.Array, *, form: str, model: Model) -> jax.Array:

@@ -54,6 +54,11 @@ class GeneratorState:
     weight_opt_state: Any
     ok: jax.Array
 
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the host loop keeps of the best update: label prompts and weight net."""
+        return {"label_prompts": self.label_prompts, "weight_net": self.weight_net}
+
 
 def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, num_steps: int) -> GeneratorState:
     """The state before the first update.

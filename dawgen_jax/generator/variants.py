@@ -70,6 +70,8 @@ def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
     if fixed.get("weighting") == "uniform":
         idle |= {"weight_input", "weight_learning_rate", "score_learning_rate", "weight_decay", "meta_learning_rate",
                  "dist_in_virtual"}
+    if config.select == "last":
+        idle.add("select_every")
     if own.weight_input == "loss":
         idle.add("score_learning_rate")
     elif own.score_learning_rate > 0:

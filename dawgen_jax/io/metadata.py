@@ -24,6 +24,8 @@ class Meta:
     """Name of the model that writes, or wrote, the set."""
     generator_artefact: str = ""
     """Folder name of the generator that wrote the set."""
+    selected_step: int | None = None
+    """Update that the label prompts are from."""
 
 
 def read_meta(folder: pathlib.Path) -> Meta:

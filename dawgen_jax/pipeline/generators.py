@@ -1,5 +1,8 @@
 """Stage 1: tune the label prompts of a generator on few-shot pairs, all seeds in one program.
 
+``Departure:`` FewGen keeps the prompts of the last update; ``generator.select = 'dev_nll'`` keeps those with the lowest
+negative log-likelihood on the dev shots.
+
 An artefact ``generators/TASK-GENERATOR-SEED-HASH/`` holds prompts.safetensors, each label's prompt as a PEFT adapter in
 peft/, metrics.jsonl, token_weights.json and meta.json.
 """
@@ -22,7 +25,8 @@ from dawgen_jax.config import GeneratorConfig, digest, fields_of
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.data.encoding import generator_arrays
-from dawgen_jax.data.pools import Example
+from dawgen_jax.data.fewshot import Split
+from dawgen_jax.generator import scores
 from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
 from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import metrics_log
@@ -101,24 +105,36 @@ def compiled_step(config: GeneratorConfig, model: Model, num_steps: int, placeme
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=1, model=model)
 
 
+@functools.lru_cache(maxsize=8)
+def compiled_nll(model: Model, placement: Placement) -> Callable:
+    """Compile ``(params of K seeds, theta, batch [K, B, ...]) -> [K]``: the NLL of all tokens under their own label's
+    prompt, summed."""
+    def total(params, theta, batch):
+        return jnp.sum(scores.gold_nll(params["label_prompts"], theta, batch, model=model))
+
+    return placement.compile_score(jax.vmap(total, in_axes=(0, None, 0)), batch_axis=1, model=model)
+
+
 class TunedPrompts(NamedTuple):
-    """Label prompts of K seeds, leaves [K, ...], before (``start``) and after tuning (``prompts``); the last ``batch``
-    [K, B, ...] and the ``token_weights`` W [K, B, U] that the tuned generator gives it."""
+    """Label prompts of K seeds, leaves [K, ...], before tuning (``start``) and those that are kept (``prompts``), with
+    the update that they are from (``step`` [K]); the last ``batch`` [K, B, ...] and the ``token_weights`` W [K, B, U]
+    that the tuned generator gives it."""
 
     start: dict
     prompts: dict
+    step: np.ndarray
     batch: GeneratorBatch
     token_weights: np.ndarray
 
 
-def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone: Backbone, *, config: GeneratorConfig,
+def tune_label_prompts(task: Task, splits: Sequence[Split], backbone: Backbone, *, config: GeneratorConfig,
                        seeds: Sequence[int], placement: Placement, folder: pathlib.Path, title: str,
                        metrics_log: MetricsLog) -> TunedPrompts:
     """Tune the label prompts Q of K seeds in one program.
 
     Args:
       task: its labels and phrases.
-      shots: the pairs that each seed learns from.
+      splits: the pairs that each seed learns from; its dev pairs are read if ``config.select`` is 'dev_nll'.
       backbone: the frozen model, placed.
       config: rates, sizes, losses.
       seeds: K seeds.
@@ -133,35 +149,49 @@ def tune_label_prompts(task: Task, shots: Sequence[Sequence[Example]], backbone:
     num_steps = num_steps_of(config, len(task.labels))
     start = [start_prompts(task, backbone, config.prompt_length, seed) for seed in seeds]
     width = start[0]["infix"].shape[1]
-    data = [generator_arrays(backbone.format, task, own, width, config) for own in shots]
+
+    def encode(examples):
+        return generator_arrays(backbone.format, task, examples, width, config)
+
+    data = [encode(split.train) for split in splits]
     warn_of_unknown(task, backbone, data[0].source, data[0].source_mask & (data[0].slots < 0))
     start = jax.tree.map(lambda *leaves: np.stack(leaves), *start)
     init = functools.partial(init_state, config=config, num_steps=num_steps)
     state = jax.vmap(init)(jax.tree.map(jnp.array, start), jax.vmap(prng.key)(jnp.array(seeds)))
     step = compiled_step(config, backbone.model, num_steps, placement)
     rows = placement.rows(config.examples_per_label * len(task.labels))
+    evaluate = None
+    if config.select == "dev_nll":
+        evaluate = functools.partial(
+            _dev_nll, total=compiled_nll(backbone.model, placement), theta=backbone.theta,
+            parts=_parts([encode(split.dev) for split in splits], rows))
     fitted = fit(
         step, state, backbone.theta, lambda number: _draw(data, seeds, number, config, rows),
-        schedule=Schedule(num_steps, 0, config.log_every, config.checkpoint_every), placement=placement,
-        folder=folder, log=metrics_log, title=title, seeds=seeds, show=("loss", "loss_disc", "loss_dist"),
+        schedule=Schedule(num_steps, config.select_every, config.log_every, config.checkpoint_every),
+        placement=placement, folder=folder, log=metrics_log, title=title, seeds=seeds, evaluate=evaluate,
+        show=("loss", "loss_disc", "loss_dist", "dev_nll"),
         advice="lower generator.learning_rate, or set generator.backbone.dtype to float32.",
         figures=lambda metrics: {name: metrics[key] for key, name in _NAMES.items()})
-    tuned = jax.device_get(fitted.state.label_prompts)
-    batch, weights = _weights(step, fitted.state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
-    return TunedPrompts(start, tuned, batch, weights)
+    state, kept = fitted.state, np.full(len(seeds), num_steps)
+    if fitted.best:
+        state, kept = state.replace(**fitted.best.params), fitted.best.step
+    tuned = jax.device_get(state.label_prompts)
+    batch, weights = _weights(step, state, backbone, _draw(data, seeds, num_steps - 1, config, rows))
+    return TunedPrompts(start, tuned, kept, batch, weights)
 
 
 def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, seeds: Sequence[int],
           folders: Sequence[pathlib.Path], group: pathlib.Path, title: str) -> None:
     task, begin, log = given.task, time.monotonic(), job.metrics_log(group, fields_of(config, "generator."), seeds)
-    tuned = tune_label_prompts(task, [given.splits[seed].train for seed in seeds], backbone, config=config, seeds=seeds,
+    tuned = tune_label_prompts(task, [given.splits[seed] for seed in seeds], backbone, config=config, seeds=seeds,
                                placement=job.placement, folder=group / "checkpoint", title=title, metrics_log=log)
     log.close()
     seconds = (time.monotonic() - begin) / len(seeds)
     for k, folder in enumerate(folders):
         meta = {"task": task.name, "labels": task.labels, "seconds": seconds,
-                "num_steps": num_steps_of(config, len(task.labels)), "generator_backbone": backbone.label,
-                "seed": seeds[k], "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
+                "num_steps": num_steps_of(config, len(task.labels)), "selected_step": int(tuned.step[k]),
+                "generator_backbone": backbone.label, "seed": seeds[k],
+                "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
         examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in tuned.batch)), tuned.token_weights[k])
         finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
                                          base=config.backbone.path, adapter=backbone.format.adapter,
@@ -180,17 +210,32 @@ def _distance(tuned: dict, start: dict, k: int) -> float:
     return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
 
+def _dev_nll(params: dict, *, total: Callable, theta, parts: Sequence[GeneratorBatch]) -> tuple[np.ndarray, dict]:
+    """Minus the NLL per token of the dev shots [K], and the figure for the log."""
+    tokens = sum(part.target_mask.sum(axis=(1, 2)) for part in parts)
+    nll = sum(np.asarray(total(params, theta, part)) for part in parts) / tokens
+    return -nll, {"dev_nll": nll.tolist()}
+
+
+def _parts(data: Sequence[GeneratorBatch], rows: int) -> list[GeneratorBatch]:
+    """All examples of K sets in batches [K, rows, ...], so that an evaluation needs no more memory than an update."""
+    return [batches.stack_generator([_take(arrays, np.arange(len(arrays.label))[start:start + rows], rows)
+                                     for arrays in data])
+            for start in range(0, max(len(arrays.label) for arrays in data), rows)]
+
+
+def _take(arrays: GeneratorBatch, index: np.ndarray, rows: int) -> GeneratorBatch:
+    """The examples ``index`` of a set, then rows without supervised tokens."""
+    chosen = GeneratorBatch(*(leaf[np.concatenate([index, np.zeros(rows - len(index), int)])] for leaf in arrays))
+    return chosen._replace(target_mask=chosen.target_mask & (np.arange(rows) < len(index))[:, None])
+
+
 def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, config: GeneratorConfig,
           rows: int) -> GeneratorBatch:
     """The batch [K, rows, ...] of a step: the same number of each class, then rows without supervised tokens."""
-    drawn = []
-    for arrays, seed in zip(data, seeds, strict=True):
-        index = batches.class_balanced(arrays.label, config.examples_per_label, seed, step)
-        padded = np.concatenate([index, np.repeat(index[:1], rows - len(index))])
-        chosen = GeneratorBatch(*(leaf[padded] for leaf in arrays))
-        real = np.arange(rows) < len(index)
-        drawn.append(chosen._replace(target_mask=chosen.target_mask & real[:, None]))
-    return batches.stack_generator(drawn)
+    return batches.stack_generator([
+        _take(arrays, batches.class_balanced(arrays.label, config.examples_per_label, seed, step), rows)
+        for arrays, seed in zip(data, seeds, strict=True)])
 
 
 def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.ndarray) -> list[dict]:

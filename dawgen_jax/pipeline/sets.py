@@ -229,10 +229,12 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
         task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
         generator=job.config.generator, config=config, placement=job.placement, folder=partial(folder),
         title=f"{task.name} {generator} {seed}", repeats=given.repeats)
+    selected = read_meta(generator_folder).selected_step
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
-            "generator_artefact": generator_folder.name, "first_sentences_cut": too_long,
+            "generator_artefact": generator_folder.name, "selected_step": selected, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
     row = _quality(job.config, given, generator, seed, backbone, selection)
+    row.extras["selected_step"] = selected
     finish(folder, functools.partial(_fill, task=task, selection=selection, row=row,
                                      meta=meta | _origins(job.config, given, generator, backbone)))
 

@@ -104,7 +104,7 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
     if first_scored:
         count = np.shape(state.ok)
         # A copy: the state's buffers are donated.
-        best = Best(jax.tree.map(jnp.copy, state.params), np.full(count, -1.0), np.zeros(count, np.int64))
+        best = Best(jax.tree.map(jnp.copy, state.params), np.full(count, -np.inf), np.zeros(count, np.int64))
     with Checkpoints(folder) as checkpoints:
         first = checkpoints.latest_step or 0
         if first:

@@ -1,4 +1,8 @@
-"""What the generators' loop is given, and what is published after it; the training itself is invented."""
+"""What the generators' loop is given, and what is published after it; the training itself is invented but for that of
+generators that dev selects."""
+
+import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -7,9 +11,12 @@ import pytest
 from dawgen_jax import prompts
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.encoding import generator_arrays
+from dawgen_jax.generator import scores
+from dawgen_jax.generator.variants import VARIANTS, variant_settings
+from dawgen_jax.io.metrics_log import MetricsLog, read_metrics
 from dawgen_jax.pipeline import generators, inputs
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.training.fit import Fitted
+from dawgen_jax.training.fit import Fitted, fit
 from tests.generator import toy
 
 
@@ -67,3 +74,85 @@ def test_seeds_draw_apart_and_rows_that_fill_up_are_not_supervised():
     assert batch.label.shape == (2, 8) and batch.label[:, :6].tolist() == [[0, 0, 1, 1, 2, 2]] * 2
     assert (batch.target[0] != batch.target[1]).any()
     assert batch.target_mask[:, :6].any(axis=-1).all() and not batch.target_mask[:, 6:].any()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def tuned(config, folder, generator="DawGen", **fields):
+    """The published folders of generators that dev selects, and what each evaluation saw: (parameters, score [K])."""
+    fields = {"select": "dev_nll", "select_every": 2, "num_steps": 5, "learning_rate": 0.02, "log_every": 1, **fields}
+    job, seen = Job.start(dataclasses.replace(config, generator=dataclasses.replace(config.generator, **fields)),
+                          folder), []
+
+    def watched(*arguments, evaluate, **options):
+        def evaluated(params):
+            found = evaluate(params)
+            seen.append((jax.device_get(params), found[0]))
+            return found
+
+        return fit(*arguments, evaluate=evaluated, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generators, "fit", watched)
+        given = inputs.read_task("mini-snli", config, generates=False)
+        return generators.tune_generators(job, given, generator), seen
+
+
+@pytest.mark.parametrize("generator", ["L_gen", "FewGen", "DawGen"])
+def test_the_prompts_of_the_lowest_dev_nll_are_kept(config, tmp_path, generator):
+    folders, seen = tuned(config, tmp_path, generator)
+    assert len(seen) == 4  # updates 0, 2, 4 and 5
+    given = inputs.read_task("mini-snli", config, generates=False)
+    backbone = Job.start(config, tmp_path).backbone(config.generator.backbone)
+    for k, (folder, seed) in enumerate(zip(folders, config.seeds, strict=True)):
+        best = int(np.argmax([score[k] for _, score in seen]))
+        lines = {line["step"]: line for line in read_metrics(folder / "metrics.jsonl")}
+        assert [step for step, line in lines.items() if "dev_nll" in line] == [0, 2, 4, 5]
+        assert min(lines, key=lambda step: lines[step].get("dev_nll", np.inf)) == (0, 2, 4, 5)[best]
+        assert json.loads((folder / "meta.json").read_text())["selected_step"] == (0, 2, 4, 5)[best]
+        stored = prompts.load(folder / "prompts.safetensors")
+        for name, kept in seen[best][0]["label_prompts"].items():
+            np.testing.assert_array_equal(stored[name], kept[k])
+        dev = generator_arrays(backbone.format, given.task, given.splits[seed].dev, 2, config.generator)
+        hidden = scores.hidden_states(stored, backbone.theta, dev, range(1), model=backbone.model)[0]
+        log_prob = jax.nn.log_softmax(backbone.model.logits(backbone.theta, hidden))
+        gold = np.take_along_axis(np.asarray(log_prob), dev.target[..., None], axis=-1)[..., 0]
+        assert -gold[dev.target_mask].mean() == pytest.approx(lines[(0, 2, 4, 5)[best]]["dev_nll"], rel=1e-5)
+
+
+def test_a_killed_run_selects_what_an_undisturbed_one_does(config, tmp_path, monkeypatch):
+    """At this rate a seed's best update is before the checkpoint, and no later one can give its prompts again."""
+    fields = {"learning_rate": 10.0, "num_steps": 9, "checkpoint_every": 2}
+    whole, _ = tuned(config, tmp_path / "whole", **fields)
+    record = MetricsLog.record
+    with monkeypatch.context() as patch:
+        def killed(log, lines):
+            if lines[-1]["step"] == 8:
+                raise Killed
+            record(log, lines)
+
+        patch.setattr(MetricsLog, "record", killed)
+        with pytest.raises(Killed):
+            tuned(config, tmp_path / "killed", **fields)
+    again, seen = tuned(config, tmp_path / "killed", **fields)
+    assert len(seen) == 2  # updates 8 and 9: it has resumed
+    selected = [json.loads((folder / "meta.json").read_text())["selected_step"] for folder in (*whole, *again)]
+    assert selected[:2] == selected[2:] and min(selected) <= 6
+    for one, other in zip(whole, again, strict=True):
+        for name in ("prompts.safetensors", "metrics.jsonl", "token_weights.json"):
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_mesh_selects_by_the_nll_of_one_device(config, tmp_path):
+    one, mesh = (tuned(dataclasses.replace(config, devices=devices), tmp_path / str(devices))[1] for devices in (1, 8))
+    for (_, expected), (_, found) in zip(one, mesh, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_selection_is_the_configurations_for_every_generator_and_names_its_artefacts(name):
+    last, chosen = (variant_settings(GeneratorConfig(select=select), name) for select in ("last", "dev_nll"))
+    assert last["generator.select"] == "last" and "generator.select_every" not in last
+    assert chosen == last | {"generator.select": "dev_nll", "generator.select_every": 5}

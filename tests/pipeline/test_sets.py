@@ -30,6 +30,7 @@ def settings(config, tmp_path):
         synthesis=dataclasses.replace(config.synthesis, score=True))
     backbone = inputs.load_backbone(settings.generator.backbone, Placement.on(1))
     prompts.save(tmp_path / "prompts.safetensors", start_prompts(inputs.find_task("mini-snli"), backbone, 3, seed=13))
+    (tmp_path / "meta.json").write_text('{"selected_step": 7}')
     return settings
 
 
@@ -47,7 +48,9 @@ def test_scores_are_stored_and_cut_sources_counted(settings, tmp_path, caplog):
     scores = np.array([sample.scores for sample in samples])
     assert scores.shape == (3 * 6, 3) and (scores < 0).all() and np.isfinite(scores).all()
     assert "scores" in json.loads((folder / "train.jsonl").read_text().splitlines()[0])
-    cut = json.loads((folder / "meta.json").read_text())["first_sentences_cut"]
+    meta, row = (json.loads((folder / name).read_text()) for name in ("meta.json", "quality.jsonl"))
+    assert meta["selected_step"] == row["extras"]["selected_step"] == 7
+    cut = meta["first_sentences_cut"]
     assert cut >= 6 and f"{cut} of {cut} first sentences were cut to generator.max_source_tokens = 2." in caplog.text
 
 

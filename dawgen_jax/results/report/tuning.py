@@ -23,6 +23,7 @@ GENERATOR_CURVES: tuple[tuple[str, _Lines], ...] = (
     ("L_disc: discriminative loss", {"loss_disc": "-"}),
     ("L_dist: sentence-level hinge", {"loss_dist": "-"}),
     ("L_wGen: weighted negative log-likelihood", {"loss_wgen": "-"}),
+    ("negative log-likelihood per token on dev", {"dev_nll": "-"}),
     ("share of active L_dist terms", {"dist_active": "-"}),
     ("entropy of the token weights", {"weight_entropy": "-"}),
     ("gradient norm of the prompts", {"grad_norm": "-"}),
