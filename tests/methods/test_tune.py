@@ -44,7 +44,7 @@ def test_the_best_dev_prompt_is_kept_and_the_start_is_a_candidate(tmp_path):
             np.testing.assert_array_equal(tuned.params[k], start)
 
 
-def row_scores(prompt, theta, batch, *, model, label_ids, config):
+def row_scores(prompt, theta, batch, *, model, label_ids, config, tail):
     """The first row of the prompt is the scores of every example."""
     return jnp.broadcast_to(prompt[0], (len(batch.label), 3))
 
@@ -100,7 +100,7 @@ def test_every_rate_is_tried_and_the_best_kept(tmp_path):
 
 
 def test_one_class_for_every_dev_example_is_told_of_what_is_kept_and_not_of_the_last_update(tmp_path, caplog):
-    def scores(prompt, theta, batch, *, model, label_ids, config):
+    def scores(prompt, theta, batch, *, model, label_ids, config, tail):
         return prompt[jnp.arange(len(batch.label)) % 2]
 
     # The start is right on half of the dev examples (class 1); synthetic ones of class 2 lead away from it.
