@@ -4,7 +4,7 @@
 
 DATA is a folder with MR/train.jsonl and MR/test.jsonl (fields text and label; 'negative' or 'positive'). The sample has
 the 16-shot splits of the paper's five seeds, drawn from the training file as every other task's, and the first 500 test
-sentences of each class, in the order of the file.
+sentences of each class, in the order of the file. train.jsonl has the sentences of all splits.
 """
 
 from __future__ import annotations
@@ -50,10 +50,13 @@ def main(data: str, out: str) -> None:
     """Read the full files and write the sample."""
     task, folder = SAMPLES["MR"], pathlib.Path(out) / "MR"
     pool = read_examples(pathlib.Path(data) / "MR" / "train.jsonl", task)
+    drawn = []
     for seed in SEEDS:
         train, dev = few_shot(pool, task, SHOTS, seed)
+        drawn += [*train, *dev]
         write(folder / f"{SHOTS}-{seed}" / "train.jsonl", train)
         write(folder / f"{SHOTS}-{seed}" / "dev.jsonl", dev)
+    write(folder / "train.jsonl", list(dict.fromkeys(drawn)))
     test = read_examples(pathlib.Path(data) / "MR" / "test.jsonl", task)
     chosen = {example for label in task.labels for example in [e for e in test if e.label == label][:TESTED]}
     write(folder / "test.jsonl", [example for example in test if example in chosen])

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from dawgen_jax import miniworld, prompts
+from dawgen_jax import prompts
 from dawgen_jax.backbones import registry
 from dawgen_jax.backbones.base import Adapter
 from dawgen_jax.cli.options import parse
@@ -26,9 +26,8 @@ from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.methods.stored import read_classifier
 from dawgen_jax.pipeline import adapters
-from dawgen_jax.pipeline.inputs import backbone_folder
+from dawgen_jax.pipeline.inputs import KNOWN, backbone_folder
 from dawgen_jax.results.rows import read_cell
-from dawgen_jax.tasks import SEVEN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ def export(arguments: Arguments) -> None:
         raise UserError(f"{out}: exists already; name a new folder.")
     adapter = _adapter(arguments.task_type or task_type or beside[1], base)
     if prompt.ndim == 2:
-        task = classifier.task if classifier else (SEVEN | miniworld.TASKS).get(row.task) if row else None
+        task = classifier.task if classifier else KNOWN.get(row.task) if row else None
         finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, adapter, task, row))
     else:
         facts = read_json(home / "meta.json", missing_ok=True) if ours else None

@@ -18,7 +18,6 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.console import Console
 
-from dawgen_jax import miniworld
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.cli.evaluate import load_cell, load_prompt
 from dawgen_jax.cli.options import parse
@@ -32,14 +31,14 @@ from dawgen_jax.io.files import read_json, write_file, write_json
 from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import plain, printable
-from dawgen_jax.pipeline.inputs import Encoded, find_task, labelled_examples, load_backbone
+from dawgen_jax.pipeline.inputs import KNOWN, Encoded, find_task, labelled_examples, load_backbone
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import Table, to_rich
 from dawgen_jax.results.rows import versions
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
-from dawgen_jax.tasks import SEVEN, Task
+from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 
 _SHOWN = 5
@@ -98,7 +97,7 @@ def read_given(path: Path, name: str = "") -> GivenSet:
         if not (path / "counts.json").is_file():
             raise UserError(f"{path}: is not the folder of a synthetic set; give one that holds counts.json and "
                             "train.jsonl, RUN/synthetic/NAME for instance.")
-        counts, samples, known = files.read_counts(path), files.read_set(path), SEVEN | miniworld.TASKS
+        counts, samples, known = files.read_counts(path), files.read_set(path), KNOWN
         stated = read_meta(path).task or "own"
         name = name or stated
         custom = name == "own" or (name == stated and name not in known)
@@ -184,7 +183,7 @@ def _predictor(path: str, backbone: Backbone, given: GivenSet) -> Callable[[list
     if cell and set(cell.task.labels) != set(given.task.labels):
         raise UserError(f"--prompt {path}: was tuned for the labels {', '.join(cell.task.labels)}, but {given.path} "
                         f"has {', '.join(given.task.labels)}; give a prompt of that task.")
-    if not cell and given.task.name not in SEVEN | miniworld.TASKS:
+    if not cell and given.task.name not in KNOWN:
         raise UserError(f"--prompt {path}: does not say how it reads the texts of a custom task; give the folder of "
                         "its cell (RUN/cells/NAME).")
     task, config = (cell.task, cell.config) if cell else (given.task, ClassifierConfig())

@@ -27,17 +27,18 @@ from dawgen_jax.config import DataConfig
 from dawgen_jax.data.pools import Example, alike, classified, distinct, labelled, overlap, preset
 from dawgen_jax.data.records import records
 from dawgen_jax.errors import UserError
-from dawgen_jax.tasks import Task
+from dawgen_jax.tasks import SAMPLE_DATA, Task
 
 __all__ = ["READY", "RESAMPLED", "Split", "draw_split", "few_shot", "read_split"]
 
 log = logging.getLogger(__name__)
 READY = "lm-bff files"
+SHIPPED = "shipped sample"
 RESAMPLED = "resampled"
 
 
 class Split(NamedTuple):
-    """A few-shot split; ``source`` is the ``split_source`` of result rows: READY or RESAMPLED."""
+    """A few-shot split; ``source`` is the ``split_source`` of result rows: READY, SHIPPED or RESAMPLED."""
 
     train: list[Example]
     dev: list[Example]
@@ -52,14 +53,14 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
     """
     if data.kshot and not os.path.isdir(data.kshot):
         raise UserError(f"data.kshot = '{data.kshot}': no such folder; leave it empty to sample splits from the pool.")
-    if ready := bool(data.kshot) and (pathlib.Path(data.kshot) / task.name).is_dir():
+    if ready := bool(data.kshot) and (pathlib.Path(data.kshot) / task.data_folder).is_dir():
         halves = read_split(data.kshot, task, data.k, seed)
     else:
         halves = few_shot(pool, task, data.k, seed, where=f"{data.root or 'the mini world'}, {task.name}/train")
     if repeated := overlap(halves[1], halves[0]):  # under another label, since no example is in both halves
         log.warning("%s, seed %d: %d of the %d examples to select on have the texts of one to tune on under another "
                     "label; keep one label per text in the data.", task.name, seed, repeated, len(halves[1]))
-    return Split(*halves, READY if ready else RESAMPLED)
+    return Split(*halves, (SHIPPED if data.kshot == str(SAMPLE_DATA) else READY) if ready else RESAMPLED)
 
 
 def few_shot(pool: list[Example], task: Task, k: int, seed: int, *, where: str = "the training pool"
@@ -106,7 +107,7 @@ def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tup
     Raises:
       UserError: a file is missing or lacks k examples of a class, or an example is in both files.
     """
-    task_folder = pathlib.Path(folder) / task.name
+    task_folder = pathlib.Path(folder) / task.data_folder
     split_folder = task_folder / f"{k}-{seed}"
     if not split_folder.is_dir():
         there = ", ".join(sorted(path.name for path in task_folder.glob("*-*"))) or "none"

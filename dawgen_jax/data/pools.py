@@ -307,7 +307,7 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
     """Read the splits of ``task``.
 
     Args:
-      task: its name is that of the folder below ``root``.
+      task: its ``data_folder`` is that below ``root``.
       root: a folder; or 'hub:NAME', 'hub:NAME/CONFIG', 'hub:NAME/CONFIG@REVISION' for a name of Hugging Face
         ``datasets``; 'hub:' alone is the usual name of each of the paper's tasks.
       needed: splits that must be there; by default train and the task's test split.
@@ -318,12 +318,12 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
     needed, source = needed or ("train", task.test_split), root
     if not root:
         raise UserError(f"data.root is empty, and {task.name} is no task of the embedded mini world: set data.root to "
-                        f"a folder that holds {task.name}/train.jsonl, or to 'hub:'.")
+                        f"a folder that holds {task.data_folder}/train.jsonl, or to 'hub:'.")
     if not root.startswith("hub:"):
-        source = os.path.join(root, task.name)
+        source = os.path.join(root, task.data_folder)
         if not os.path.isdir(source):
-            raise UserError(f"{source}: no such folder; data.root must hold {task.name}/train.jsonl (or .csv, .tsv, "
-                            f".parquet) and {task.name}/{task.test_split}.jsonl.")
+            raise UserError(f"{source}: no such folder; data.root must hold {task.data_folder}/train.jsonl (or .csv, "
+                            f".tsv, .parquet) and {task.data_folder}/{task.test_split}.jsonl.")
     tables = splits(source, "data.root", task.name, needed, usual=HUB.get(task.name, ""), quotes=True)
     found = {split: labelled(table, preset(task), task.labels, needed=split in needed)
              for split, table in tables.items()}

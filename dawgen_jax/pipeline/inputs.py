@@ -23,13 +23,28 @@ from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.own import read_own, read_own_task
 from dawgen_jax.data.pools import Example, Layout, Pools, alike, overlap, texts_of
 from dawgen_jax.errors import UserError
-from dawgen_jax.tasks import SEVEN, Task
+from dawgen_jax.tasks import SAMPLE_DATA, SAMPLES, SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["Encoded", "TaskData", "backbone_folder", "find_task", "is_own", "labelled_examples", "load_backbone",
-           "load_pools", "no_sentences", "read_task", "warn_of_unknown", "wording_key"]
+__all__ = [
+    "KNOWN",
+    "Encoded",
+    "TaskData",
+    "backbone_folder",
+    "find_task",
+    "is_own",
+    "labelled_examples",
+    "load_backbone",
+    "load_pools",
+    "no_sentences",
+    "read_task",
+    "warn_of_unknown",
+    "wording_key",
+]
 
 log = logging.getLogger(__name__)
+KNOWN = SEVEN | SAMPLES | miniworld.TASKS
+"""All tasks but custom ones, by name."""
 _UNCUT = 1 << 20
 """A budget that no text reaches."""
 
@@ -58,12 +73,11 @@ def find_task(name: str, config: Config | None = None) -> Task:
     Raises:
       UserError: there is none, or the own task's data is missing or broken.
     """
-    known = SEVEN | miniworld.TASKS
     if config and is_own(name, config):
         return read_own_task(config.own)
-    if name in known:
-        return known[name]
-    raise UserError(f"Config.tasks: '{name}' is no task; there are {', '.join(known)}, and a task of your own "
+    if name in KNOWN:
+        return KNOWN[name]
+    raise UserError(f"Config.tasks: '{name}' is an unknown task; there are {', '.join(KNOWN)}, and your own task "
                     "(configs/own_task.py shows how).")
 
 
@@ -73,7 +87,7 @@ def is_own(name: str, config: Config) -> bool:
     Raises:
       UserError: its name is that of another task.
     """
-    taken = name in SEVEN | miniworld.TASKS
+    taken = name in KNOWN
     if taken and name == config.own.name:
         raise UserError(f"own.name = '{name}': is the name of a task that is there already; choose another.")
     return not taken and name == config.own.name
@@ -87,6 +101,8 @@ def load_pools(name: str, root: str, needed: Collection[str] = ()) -> Pools:
     """
     if name in miniworld.TASKS and not root:
         return miniworld.pools(name)
+    if name in SAMPLES and not root:
+        root = str(SAMPLE_DATA)
     return pools.load_pools(find_task(name), root, needed)
 
 
@@ -104,7 +120,7 @@ def labelled_examples(path: str | pathlib.Path, task: Task, columns: Sequence[st
     Raises:
       UserError: the file is missing or broken, has no label, or has a label that the task has not.
     """
-    wanted = pools.preset(task) if task.name in SEVEN | miniworld.TASKS else Layout(count=len(task.fields))
+    wanted = pools.preset(task) if task.name in KNOWN else Layout(count=len(task.fields))
     return pools.read_examples(path, task, wanted.named(columns, label))
 
 
@@ -186,7 +202,10 @@ def _read(name: str, config: Config) -> tuple[Task, Pools, DataConfig]:
     if not config.data.k:
         raise UserError(f"data.k = 0: say how many examples a class {name} is tuned on; only an own task takes as many "
                         "as fit.")
-    return find_task(name), load_pools(name, config.data.root), config.data
+    data = config.data
+    if name in SAMPLES and not data.root and not data.kshot:
+        data = dataclasses.replace(data, kshot=str(SAMPLE_DATA))
+    return find_task(name), load_pools(name, data.root), data
 
 
 def _read_own(config: Config) -> tuple[Task, Pools, DataConfig]:

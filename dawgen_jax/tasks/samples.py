@@ -24,8 +24,9 @@ _PHRASES = (("A negative movie review, bad film:", "Text:"), ("A positive movie 
 
 SAMPLES: dict[str, Task] = {
     "MR": Task("MR", _LABELS, "{text} It was <mask>.", ("terrible", "great"), _PHRASES, (1.2, 1.2),
-               test_split="test"),
+               test_split="test", causal=("{text}<prompt> It was<mask>", ("terrible", "great"))),
     "MR-sentiment": Task("MR-sentiment", _LABELS, "Review: {text} Sentiment: <mask>", _LABELS, _PHRASES, (1.2, 1.2),
-                         test_split="test"),
+                         test_split="test", folder="MR",
+                         causal=("Review: {text}\n<prompt>Sentiment:<mask>", _LABELS)),
 }
 """The shipped tasks by name."""

@@ -34,7 +34,7 @@ class Task:
     """A classification task of sentence pairs or of single texts.
 
     Attributes (L labels, all tuples in the order of ``labels``):
-      name: as in the published tables; also the name of its data folder.
+      name: as in the published tables.
       labels: class names.
       template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
         classification head). Its fields decide whether the task is one of pairs or of single texts.
@@ -49,6 +49,7 @@ class Task:
       paper_n_test: its size in the paper; published numbers are compared with ours only if n_test agrees.
       draw: how a few-shot split is sampled: all training lines are shuffled together, or each class separately.
       source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty if there is none.
+      folder: name of its data folder, if that is not ``name``.
       causal: (template, label words) for a model that reads from left to right: <mask> comes last, and <prompt> marks
         where a soft prompt may stand, after all texts. None derives both, see :attr:`completion`.
 
@@ -75,6 +76,7 @@ class Task:
     paper_n_test: int = 0
     draw: Literal["lines", "classes"] = "lines"
     source: str = ""
+    folder: str = ""
     causal: Annotated[tuple[str, Items[str]], AsTuple] | None = None
 
     def __post_init__(self):
@@ -93,6 +95,11 @@ class Task:
                     or not last.endswith("<mask>") or len(words) != len(self.labels)):
                 raise ConfigError(f"Task.causal = {shown(self.causal)}: must be a template with the fields of "
                                   f"{self.name}, then <prompt>, and <mask> at its end, and one word per label.")
+
+    @property
+    def data_folder(self) -> str:
+        """The name of its folder below a folder of data."""
+        return self.folder or self.name
 
     @property
     def fields(self) -> tuple[str, ...]:
