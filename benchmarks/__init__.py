@@ -1,3 +1,3 @@
 """One script a question; each prints a figure next to a named peer's, or what it found, as JSON on its last line."""
 
-import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+import dawgen_jax  # noqa: F401  (sets the compiler's flag before a backend starts)

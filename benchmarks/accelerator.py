@@ -5,7 +5,7 @@
 steps: the prompt step with surgery and the generator step of configs/paper.py on made-up rows at their budgets, in
 bfloat16: milliseconds, useful operations a second (train.compile says what is useful), and their share of the rate of
 one large product measured in the same run and of the published peak. decoding: benchmarks.generation's accelerator
-part, of the backbone's shape. seeds: five seeds in one program against five runs of one. mini: ``python -m train.run
+part, of the backbone's shape. seeds: five seeds in one program against five runs of one. mini: ``dawgen run
 mini``, whole. suite: the tests of the mathematics and of T5 on the accelerator; sharding has its own 8 CPU devices.
 Without an accelerator it runs on the CPU, where --backbone mini is the size to try. The last line is JSON.
 """
@@ -28,9 +28,9 @@ from benchmarks import generation, peers
 from benchmarks.scaling import changed, runnable
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.sizes import SIZES
+from dawgen_jax.cli.options import load_config
 from dawgen_jax.config import Config
 from dawgen_jax.pipeline.programs import GENERATOR, PROMPT
-from train.cli import load_config
 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "TPU v5 lite": 197e12}
 """Published bfloat16 operations a second, dense, by a part of the device's name."""

@@ -31,6 +31,8 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import SIZES
+from dawgen_jax.cli.compile import useful_operations
+from dawgen_jax.cli.options import load_config
 from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
@@ -40,8 +42,6 @@ from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGR
 from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement
-from train.cli import load_config
-from train.compile import useful_operations
 
 DEVICES = 2
 COMPILED = pathlib.Path(__file__).with_name("compile.md")
@@ -144,7 +144,7 @@ def compiled() -> list[Compiled]:
     """What compile.md says of every step and mesh that fits."""
     found, where = [], ("", "")
     for line in COMPILED.read_text(encoding="utf-8").splitlines():
-        if command := re.fullmatch(r"`python -m train.compile paper --backbone (\S+) --topology (\S+)`", line):
+        if command := re.fullmatch(r"`dawgen compile paper --shape (\S+) --topology (\S+)`", line):
             where = command.groups()
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in PROGRAMS and len(cells) == 8 and "does not fit" not in cells[2]:

@@ -2,14 +2,14 @@
 
 Expected: see the README, whose table this command printed. 6 to 8 minutes on 2 CPU cores:
 
-    python -m train.run configs/mini.py
+    dawgen run mini
 
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
 world are the likes of 'a', 'no', 'who', at 0.3); 400 updates of 8 + 8 examples for arms with synthetic data (3,000 of
 16 + 16) evaluated every 25 (100); 200 for real-only prompt tuning (400) evaluated every 10 (4); 8 + 2 generator rows at
 rate 0.1 (20 at 0.005) for 240 updates (480), lambda 0.1 (1); sampling at temperature 0.7 (greedy), 150 samples a label
 (5,000); widths of 48, 24 and 24 tokens (100, 100 and 64), 20 new tokens at most (50); the first 600 test pairs (all).
-``python -m train.diff configs/mini.py`` lists every field.
+``dawgen diff mini`` lists every field.
 """
 
 from dawgen_jax.config import (

@@ -2,8 +2,8 @@
 
 One command, resumable, then the tables:
 
-    python -m train.grid configs/mini_evidence.py
-    python -m train.tables runs/mini_evidence --claims --markdown results/mini/tables.md
+    dawgen run mini_evidence
+    dawgen tables runs/mini_evidence --claims --markdown results/mini/tables.md
 
 Settings were chosen on mini-snli and mini-mrpc (see configs/mini_generators.py and results/generators) and then left
 alone; mini-qqp had not been looked at before its rows were run.
@@ -16,8 +16,7 @@ rates 3e-4 and 1e-3 (3e-5 and 1e-4) for 200 updates (500), evaluated every 25 (5
 
 import dataclasses
 
-from configs import mini
-from dawgen_jax.config import Config, DataConfig
+from dawgen_jax.config import Config, DataConfig, load_config
 
 CONTROLS = ("Prompting (zero-shot)", "Prompt Tuning", "Prompt Tuning #same-T", "Prompt Tuning @full", "FT", "LoRA")
 STRATEGIES = ("Syn only", "(Real, Syn)", "(Real, Syn) + GS")
@@ -25,7 +24,7 @@ STRATEGIES = ("Syn only", "(Real, Syn)", "(Real, Syn) + GS")
 
 def get_config() -> Config:
     """Twelve arms on three tasks."""
-    base = mini.get_config()
+    base = load_config("mini")
     return dataclasses.replace(
         base, name="mini_evidence", tasks=("mini-snli", "mini-mrpc", "mini-qqp"),
         seeds=(13, 21, 42, 87, 100, 1, 2, 3, 4, 5),

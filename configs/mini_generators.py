@@ -1,7 +1,7 @@
 """What each part of the generator does, in miniature: nine generators on mini-snli, 5 seeds.
 
-    python -m train.grid configs/mini_generators.py
-    python -m train.tables runs/mini_generators --claims --markdown results/generators/tables.md
+    dawgen run mini_generators
+    dawgen tables runs/mini_generators --claims --markdown results/generators/tables.md
 
 For each of them: consistency, diversity and copies of its sets (1,000 samples a label), the entropy of its token
 weights, and the accuracy of a prompt that is tuned on its sets alone, 1,200 updates of 16.
@@ -11,8 +11,7 @@ weights, and the accuracy of a prompt that is tuned on its sets alone, 1,200 upd
 
 import dataclasses
 
-from configs import mini
-from dawgen_jax.config import Config, DataConfig
+from dawgen_jax.config import Config, DataConfig, load_config
 
 GENERATORS = ("L_gen", "L_gen + L_dist", "FewGen", "DawGen without L_dist", "DawGen with L_dist in the real step",
               "DawGen from losses", "DawGen", "DawGen at lambda 1", "DawGen with width-scaled steps")
@@ -20,7 +19,7 @@ GENERATORS = ("L_gen", "L_gen + L_dist", "FewGen", "DawGen without L_dist", "Daw
 
 def get_config() -> Config:
     """Nine arms on one task."""
-    base = mini.get_config()
+    base = load_config("mini")
     return dataclasses.replace(
         base, name="mini_generators", seeds=(13, 21, 42, 87, 100),
         arms=tuple(f"{generator}: Syn only" for generator in GENERATORS), data=DataConfig(max_test=1000),

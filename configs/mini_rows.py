@@ -2,8 +2,8 @@
 
 Expected: the tables in results/rows, which these commands wrote (see there for the machine and the time):
 
-    python -m train.grid configs/mini_rows.py
-    python -m train.tables runs/mini_rows --claims --markdown results/rows/tables.md --figure results/rows/figure.svg
+    dawgen run mini_rows
+    dawgen tables runs/mini_rows --claims --markdown results/rows/tables.md --figure results/rows/figure.svg
 
 ``Departure:`` those of configs/mini.py; FT, prompt-based FT and PFT + soft prompt at rates 3e-4 and 1e-3 (3e-5 and
 1e-4) for 200 updates (500); the full pool and SPoT's source 800 updates of 32 (30,000 of 18); PPT's pre-training 600
@@ -13,8 +13,7 @@ tokens (512). 'FewGen released' has no sets for the mini world.
 
 import dataclasses
 
-from configs import mini
-from dawgen_jax.config import Config
+from dawgen_jax.config import Config, load_config
 
 STRATEGIES = ("Syn only", "Real+Syn", "Real+Syn+LS", "Real -> Syn", "Syn -> Real", "(Real, Syn)", "(Real, Syn) + GS",
               "LoRA (Real, Syn) + GS")
@@ -25,4 +24,4 @@ BASELINES = ("Prompting (zero-shot)", "In-Context", "FT", "Prompt-based FT", "PF
 def get_config() -> Config:
     """Twenty-eight arms on one task."""
     arms = (*BASELINES, *(f"{generator}: {method}" for generator in ("FewGen", "DawGen") for method in STRATEGIES))
-    return dataclasses.replace(mini.get_config(), name="mini_rows", seeds=(13, 21, 42, 87, 100), arms=arms)
+    return dataclasses.replace(load_config("mini"), name="mini_rows", seeds=(13, 21, 42, 87, 100), arms=arms)

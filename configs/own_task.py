@@ -1,7 +1,7 @@
 """A task of your own: from labelled texts or pairs in a file to a tuned prompt, a synthetic set and a report.
 
-    python -m train.check_task configs/own_task.py --data FILE.csv      # shows what will be done, and what is wrong
-    python -m train.run configs/own_task.py --data FILE.csv
+    dawgen check own_task --data FILE.csv      # shows what will be done, and what is wrong
+    dawgen run own_task --data FILE.csv
 
 FILE (.csv, .tsv, .jsonl, .parquet; or a folder, or hub:NAME) holds one example a row: a text or two of them, and a
 label. Everything else is found in it or has a default that you may state below or on the command line

@@ -5,11 +5,11 @@ DawGen with gradient surgery 62.35. Not run by this project: the weights were no
 
 Cost: ``--dry-run`` prints updates and operations of every cell, and minutes once a cell of the directory has run.
 
-    python -m train.convert DOWNLOADED_T5_LARGE_LM_ADAPT checkpoints/t5-large-lm-adapt     # if it has no safetensors
-    python -m train.grid configs/paper.py --out runs/paper --classifier.backbone.path checkpoints/t5-large-lm-adapt \\
+    dawgen backbone convert DOWNLOADED_T5_LARGE_LM_ADAPT checkpoints/t5-large-lm-adapt     # if it has no safetensors
+    dawgen run paper --out runs/paper --classifier.backbone.path checkpoints/t5-large-lm-adapt \\
         --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS \\
         --data.released RELEASED_SETS --transfer.documents DOCUMENTS.txt [--shard 0/8]
-    python -m train.tables runs/paper --claims --latex tables.tex --figure figure.svg
+    dawgen tables runs/paper --claims --latex tables.tex --figure figure.svg
 
 RELEASED_SETS is a folder TASK/*/gen-train.jsonl[.gz], of which each task reads the sets whose first sentences fit it. A
 text file instead gives all tasks of a command the same lines, though they want different ones. So give one to a group

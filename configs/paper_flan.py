@@ -6,20 +6,19 @@ Expected (published, average of the seven tasks): zero-shot 56.57, prompt tuning
 The synthetic sets are those of the generator's backbone: run this in the directory of configs/paper.py, with the
 `--data.corpus` (and, where that is a text file, the `--tasks`) of the commands there, and nothing is generated again.
 
-    python -m train.grid configs/paper_flan.py --classifier.backbone.path checkpoints/flan-t5-large \\
+    dawgen run paper_flan --classifier.backbone.path checkpoints/flan-t5-large \\
         --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS \\
         --data.released RELEASED_SETS --transfer.documents DOCUMENTS.txt --out runs/paper
 """
 
 import dataclasses
 
-from configs import paper
-from dawgen_jax.config import BackboneConfig, Config
+from dawgen_jax.config import BackboneConfig, Config, load_config
 
 
 def get_config() -> Config:
     """configs/paper.py with another classifier backbone."""
-    base = paper.get_config()
+    base = load_config("paper")
     backbone = BackboneConfig("checkpoints/flan-t5-large", name="Flan-T5-large", dtype="bfloat16", scan_unroll=1,
                               remat=True)
     return dataclasses.replace(base, name="paper_flan",

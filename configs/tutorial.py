@@ -1,6 +1,6 @@
 """The tutorial's settings (docs/tutorial): every stage of the method in seconds, on one seed of one task.
 
-    python -m train.run configs/tutorial.py
+    dawgen run tutorial
 
 Expected: numbers that teach nothing but what each stage reads and writes. Cost: about two minutes on 2 CPU cores, most
 of them the compiler's. ``Departure:`` configs/mini.py, which says how it departs from the paper, with a sixth of the
@@ -9,13 +9,12 @@ updates, samples and test pairs; all texts are padded to one width, so that a st
 
 import dataclasses
 
-from configs import mini
-from dawgen_jax.config import Config
+from dawgen_jax.config import Config, load_config
 
 
 def get_config() -> Config:
     """Zero-shot, prompt tuning, and DawGen with gradient surgery."""
-    config = mini.get_config()
+    config = load_config("mini")
     return dataclasses.replace(
         config,
         name="tutorial",

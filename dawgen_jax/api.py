@@ -173,7 +173,7 @@ def appraise(task: Task, synthetic: Sequence[Sequence[str]], real: Sequence[Sequ
              ) -> list[quality.Figure]:
     """Judge a synthetic set: diversity, lengths, balance, copies, memorised shots, near duplicates, leaks.
 
-    ``python -m train.quality`` also judges label margins and a backbone's features, for a set in files.
+    ``dawgen quality`` also judges label margins and a backbone's features, for a set in files.
 
     Args:
       task: whose labels the examples have.
@@ -291,7 +291,7 @@ class Classifier:
         return metrics.scores(self.task, [place[label] for label in predicted], [place[row.label] for row in rows])
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the classifier into a folder, which :meth:`load` and ``python -m train.predict`` read.
+        """Write the classifier into a folder, which :meth:`load` and ``dawgen predict`` read.
 
         The backbone itself is not copied: its path and digest are.
         """

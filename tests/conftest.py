@@ -13,7 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+import dawgen_jax  # noqa: F401  (sets the compiler's flag before a backend starts)
 from tests.results.browser import EXECUTABLE
 
 gc.set_threshold(200_000, 20, 100)  # tracing makes millions of small objects: a tenth of the suite's time

@@ -18,6 +18,8 @@ import pytest
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
 
+from dawgen_jax.cli.__main__ import COMMANDS
+
 ROOT = pathlib.Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial"
 PAGES = [TUTORIAL / "README.md", *sorted(TUTORIAL.glob("[0-9]-*.md"))]
@@ -26,12 +28,12 @@ WIDTH = 100
 
 
 def shell(line):
-    """Run ``python -m train.PROGRAM WORDS`` in this process, with the words that the shell would give it."""
-    python, option, module, *words = shlex.split(line)
-    assert (python, option) == ("python", "-m") and module.startswith("train."), line
+    """Run ``dawgen COMMAND WORDS`` in this process, with the words that the shell would give it."""
+    dawgen, command, *words = shlex.split(line)
+    assert dawgen == "dawgen" and command in COMMANDS, line
     found = [sorted(glob.glob(word)) if "*" in word else [word] for word in words]
     assert all(found), f"{line}: no such path"
-    importlib.import_module(module).main([word for part in found for word in part])
+    importlib.import_module(f"dawgen_jax.cli.{command}").main([word for part in found for word in part])
 
 
 def shape(text):

@@ -10,6 +10,8 @@ import zipfile
 
 import pytest
 
+from dawgen_jax.cli.__main__ import COMMANDS
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -40,14 +42,15 @@ def test_everything_is_in_the_wheel(wheel):
         (facts,) = (name for name in names if name.endswith("METADATA"))
         metadata, entries = (file.read(facts.replace("METADATA", name)).decode() for name in (
             "METADATA", "entry_points.txt"))
-    here = {str(path.relative_to(ROOT)) for package in ("dawgen_jax", "train", "configs")
+    here = {str(path.relative_to(ROOT)) for package in ("dawgen_jax",)
             for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert here <= names
-    assert {"dawgen_jax/py.typed", "configs/mini.py", "train/run.py",
+    assert {"dawgen_jax/py.typed", "dawgen_jax/cli/run.py", "dawgen_jax/tasks/samples/MR/test.jsonl",
             "dawgen_jax/miniworld/backbones/mini-t5/model.safetensors"} <= here
+    assert {f"dawgen_jax/{path.relative_to(ROOT)}" for path in (ROOT / "configs").glob("*.py")} <= names
     assert "Project-URL: Paper, https://arxiv.org/abs/2410.10865" in metadata
-    assert "dawgen = train.__main__:command" in entries
-    assert {name.split("/")[0] for name in names} == {"dawgen_jax", "train", "configs", facts.split("/")[0]}
+    assert "dawgen = dawgen_jax.cli.__main__:command" in entries
+    assert {name.split("/")[0] for name in names} == {"dawgen_jax", facts.split("/")[0]}
     assert "License-Expression: Apache-2.0" in metadata and "License-File: LICENSE" in metadata
     assert f"{facts.split('/')[0]}/licenses/LICENSE" in names
 
@@ -61,20 +64,24 @@ def run(installed, folder, *words):
 def test_the_command_lists_its_programs_and_knows_shipped_configs(installed, tmp_path):
     shown = run(installed, tmp_path, "dawgen", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
-    programs = {path.stem.replace("_", "-") for path in (ROOT / "train").glob("[a-z]*.py")} - {"cli"}
-    assert all(f"\n  {name} " in shown.stdout for name in programs)
-    assert "Shipped configs: mini, " in shown.stdout and "Exit status: 0 done;" in shown.stdout
+    assert all(f"\n  {name} " in shown.stdout for name in COMMANDS)
+    assert "Shipped configurations: mini, " in shown.stdout
     differs = run(installed, tmp_path, "dawgen", "diff", "mini")
     assert differs.returncode == 0 and "classifier.prompt_length" in differs.stdout, differs.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_is_this_wheel_and_says_what_is_wrong(installed, tmp_path):
-    text = "import train, dawgen_jax, configs.mini_rows as c; print(dawgen_jax.__file__, c.get_config().name)"
-    where, name = run(installed, tmp_path, "python", "-c", text).stdout.split()
-    assert pathlib.Path(where).is_relative_to(installed.parent) and name == "mini_rows"
-    for words, message in ((["rnu", "mini"], "error: 'rnu': no such program; the nearest is run (dawgen --help lists"),
-                           (["run", "mimi"], "error: mimi: no such config file, and the shipped ones are mini, ")):
+    text = "import dawgen_jax as d; from dawgen_jax.config import load_config; print(d.__file__, load_config('mini'))"
+    where, config = run(installed, tmp_path, "python", "-c", text).stdout.split(" ", 1)
+    assert pathlib.Path(where).is_relative_to(installed.parent) and "name='mini'" in config
+    for name in ("train.py", "configs/__init__.py"):  # a user's own files of these names are not imported
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    planned = run(installed, tmp_path, "dawgen", "run", "mini_evidence", "--dry-run")
+    assert planned.returncode == 0 and "mini-qqp" in planned.stdout, planned.stderr
+    for words, message in ((["rnu", "mini"], "error: 'rnu': unknown command; the nearest is run (dawgen --help lists"),
+                           (["run", "mimi"], "error: mimi: no such configuration file; shipped are mini, ")):
         refused = run(installed, tmp_path, "dawgen", *words)
         assert refused.returncode == 2 and refused.stderr.startswith(message) and len(refused.stderr.splitlines()) == 1
     assert run(installed, tmp_path, "dawgen").returncode == 2

@@ -58,7 +58,7 @@ class Tensors:
         elif list(folder.glob("pytorch_model*.bin")):
             raise UserError(
                 f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
-                "`python -m train.convert SRC DST`."
+                "`dawgen backbone convert SRC DST`."
             )
         else:
             raise UserError(

@@ -485,7 +485,7 @@ class _Stream:
                 continue
             if not healthy[slot]:
                 raise UserError(f"sample {work.index} of label {work.label}: the backbone's scores are not finite; "
-                                "check its weights (python -m train.check_backbone) and the soft prompts.")
+                                "check its weights (dawgen backbone check) and the soft prompts.")
             self.occupants[slot] = None
             text = tokens[slot, : position[slot] - finished[slot]].copy()
             yield Generated(work.label, work.index, text, bool(finished[slot]))

@@ -34,7 +34,7 @@ COMMANDS = {
 
 def overview() -> str:
     """The text of ``dawgen --help``."""
-    from dawgen_jax.cli.options import shipped_configs
+    from dawgen_jax.config import shipped_configs
 
     commands = "\n".join(f"  {name:10}{about}" for name, about in COMMANDS.items())
     return f"{__doc__}\nCommands:\n{commands}\n\nShipped configurations: {', '.join(shipped_configs())}."

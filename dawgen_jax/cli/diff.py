@@ -16,8 +16,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dawgen_jax.cli.options import load_config, parse
-from dawgen_jax.config import Config, fields_of
+from dawgen_jax.cli.options import parse
+from dawgen_jax.config import Config, fields_of, load_config
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.origins import origin

@@ -10,6 +10,7 @@ from dawgen_jax.config.backbone import BackboneConfig
 from dawgen_jax.config.classifier import ClassifierConfig, FineTuningConfig, LoraConfig
 from dawgen_jax.config.data import DataConfig, OwnTask
 from dawgen_jax.config.fields import digest, fields_of
+from dawgen_jax.config.files import load_config, shipped_configs
 from dawgen_jax.config.generator import GeneratorConfig
 from dawgen_jax.config.run import Config, MeshConfig
 from dawgen_jax.config.synthesis import SynthesisConfig
@@ -19,4 +20,4 @@ from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["BackboneConfig", "ClassifierConfig", "Config", "ConfigError", "DataConfig", "FineTuningConfig",
            "GeneratorConfig", "LoraConfig", "MeshConfig", "OwnTask", "SynthesisConfig", "TransferConfig", "UserError",
-           "digest", "fields_of", "is_printable", "shown"]
+           "digest", "fields_of", "is_printable", "load_config", "shipped_configs", "shown"]

@@ -45,7 +45,7 @@ class DataConfig:
 class OwnTask:
     """A task of your own, declared next to a file of examples: classes of single texts or of pairs of sentences.
 
-    Every field but ``data`` may stay empty; ``python -m train.check_task`` prints the values that it then takes.
+    Every field but ``data`` may stay empty; ``dawgen check`` prints the values that it then takes.
     """
 
     name: Annotated[str, AfterValidator(must(

@@ -9,6 +9,8 @@ from dawgen_jax.evaluation.features import features
 
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones import registry
+from dawgen_jax.cli import backbone_check as check_backbone
+from dawgen_jax.cli import export
 from dawgen_jax.config import (
     BackboneConfig,
     ClassifierConfig,
@@ -26,7 +28,6 @@ from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import read_rows
 from dawgen_jax.training.placement import Placement
 from tests.backbones import toy
-from train import check_backbone, export
 
 PAIR = ("a boy runs .", "a child moves .")
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones import registry
+from dawgen_jax.cli import check as check_task
 from dawgen_jax.config import Config, DataConfig, OwnTask, SynthesisConfig
 from dawgen_jax.data.own import read_own
 from dawgen_jax.data.pools import read_texts
@@ -24,7 +25,6 @@ from dawgen_jax.pipeline.inputs import labelled_examples, read_task
 from tests.fuzz.runner import Property, put
 from tests.fuzz.strategies import DAMAGE as ANY_DAMAGE
 from tests.fuzz.strategies import ODD_TEXT, VALUES, Damage
-from train import check_task
 
 DAMAGE = st.just(Damage("none", 0.0, 0)) | ANY_DAMAGE
 MEGABYTE = "a man " * 180_000

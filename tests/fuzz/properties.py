@@ -20,7 +20,9 @@ from safetensors.numpy import save
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import convert
 from dawgen_jax.backbones.t5.model import abstract
-from dawgen_jax.config import Config, DataConfig, digest, fields_of
+from dawgen_jax.cli import options
+from dawgen_jax.cli.evaluate import load_prompt
+from dawgen_jax.config import Config, DataConfig, digest, fields_of, load_config
 from dawgen_jax.data.corpora import first_sentences
 from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
@@ -39,8 +41,6 @@ from tests import tiny
 from tests.fuzz import own, stored, strategies
 from tests.fuzz.runner import IN, Property, put
 from tests.fuzz.strategies import DAMAGE, VALUES, changed, lines
-from train import cli
-from train.evaluate import load_prompt
 
 TASK = dataclasses.replace(SEVEN["RTE"], source_words=(0, 0))
 
@@ -75,14 +75,14 @@ def _config_file(given: tuple[dict, Any]) -> None:
     words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
     text = f"from dawgen_jax.config import Config\n\n\ndef get_config():\n    return Config({words})\n"
     content = text.encode(errors="replace").replace(b"inf", b"1e999").replace(b"nan", b"(1e999 - 1e999)")
-    config = cli.load_config(str(put("config.py", damage(content))))
+    config = load_config(str(put("config.py", damage(content))))
     assert isinstance(config, Config) and all(0 <= seed < 2**31 for seed in config.seeds)
 
 
 def _override(given: tuple[str, str]) -> None:
     put("config.py", b"from dawgen_jax.config import Config\ndef get_config():\n    return Config()\n")
     with contextlib.redirect_stdout(io.StringIO()):
-        config, _ = cli.parse(["in/config.py", f"--{given[0]}", given[1]], "")
+        config = options.parse_config(["in/config.py", f"--{given[0]}", given[1]], "").config
     assert given[0] == "name" or fields_of(config).keys() == fields_of(Config()).keys()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from dawgen_jax.cli.export import Arguments, export
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.io.prompt_files import load, save_adapter
 from dawgen_jax.methods.rows import METHODS
@@ -22,7 +23,6 @@ from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.checkpoint import Checkpoints
 from tests.fuzz.runner import IN, Property, put
 from tests.fuzz.strategies import DAMAGE, VALUES, changed, tensors
-from train.export import Arguments, export
 
 PROMPT = np.arange(12, dtype=np.float32).reshape(3, 4)
 LORA = {"query": {"a": np.ones((4, 2), np.float32), "b": np.ones((2, 4), np.float32)}}

@@ -160,25 +160,25 @@ def test_unfinished_work_is_not_written_through_a_symbolic_link(tmp_path):
 FULL = """
 import resource, sys
 import numpy as np
-import train
+import pathlib
 from dawgen_jax import prompts
 from dawgen_jax.io.files import write_file
 from dawgen_jax.training.checkpoint import Checkpoints
-from train import cli
+from dawgen_jax.cli import process
 
 def main(argv):
     folder, what = argv
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     array = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
     if what == "text":
-        write_file(cli.pathlib.Path(folder) / "a", "a" * 10_000)
+        write_file(pathlib.Path(folder) / "a", "a" * 10_000)
     elif what == "prompt":
         prompts.save(folder + "/a", {"prompt": array})
     else:
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(1, {"prompt": array})
 
-cli.guard(main)
+process.guard(main, sys.argv[1:])
 """
 
 

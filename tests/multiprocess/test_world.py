@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from dawgen_jax.cli import process
 from dawgen_jax.config import FineTuningConfig, MeshConfig
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
@@ -20,7 +21,6 @@ from dawgen_jax.pipeline import main
 from dawgen_jax.pipeline.job import Job
 from tests.multiprocess import worlds
 from tests.pipeline import grids
-from train import cli
 
 STOPPED = "stopped; the same command goes on"
 
@@ -108,9 +108,9 @@ def test_a_program_knows_that_its_launcher_has_started_several():
         [sys.executable, "-m", "train.tables", "nowhere", "--initialization-timeout", "2"], cwd=grids.REPOSITORY,
         stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment)
         for name, environment in LAUNCHERS.items()}
-    for name, process in started.items():
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 2 and len(errors.strip().splitlines()) == 1, (name, errors)
+    for name, running in started.items():
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode == 2 and len(errors.strip().splitlines()) == 1, (name, errors)
         if "Kubernetes" in name and importlib.util.find_spec("kubernetes") is None:
             assert "pip install 'dawgen-jax[k8s]'" in errors
         elif "Kubernetes" not in name:
@@ -127,12 +127,12 @@ def test_a_process_that_finds_no_other_ends_with_a_sentence():
 
 
 def test_what_is_told_of_other_processes_may_stand_anywhere():
-    told, rest = cli.take_processes(["x.py", "--process-id", "1", "--seeds", "1", "2", "--coordinator=a:1",
+    told, rest = process.take_processes(["x.py", "--process-id", "1", "--seeds", "1", "2", "--coordinator=a:1",
                                      "--local-device-ids", "2,3", "--num-processes", "4", "--stopped-status", "75",
                                      "--", "--process-id", "7"])
     assert told == world.Processes("a:1", 4, 1, (2, 3), stopped_status=75)
     assert rest == ["x.py", "--seeds", "1", "2", "--", "--process-id", "7"]
-    assert cli.take_processes(["x.py"]) == (world.Processes(), ["x.py"])
+    assert process.take_processes(["x.py"]) == (world.Processes(), ["x.py"])
 
 
 @pytest.mark.parametrize(("words", "message"), [
@@ -144,7 +144,7 @@ def test_what_is_told_of_other_processes_may_stand_anywhere():
 ])
 def test_numbers_of_processes_that_cannot_be_are_refused(words, message):
     with pytest.raises(UserError, match=f"{words.split()[0]}: {message}.*; give one, for instance --coordinator"):
-        cli.take_processes(words.split())
+        process.take_processes(words.split())
 
 
 def test_processes_that_do_not_fit_together_are_refused_and_one_alone_joins_nothing():

@@ -12,7 +12,7 @@ import pathlib
 import runpy
 import sys
 
-import train  # noqa: F401  (sets the compiler's flag before a backend starts)
+import dawgen_jax  # noqa: F401  (sets the compiler's flag before a backend starts)
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 

@@ -16,6 +16,7 @@ from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5.format import ADAPTER
+from dawgen_jax.cli import export
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.encoding import rectangle, template_rows
 from dawgen_jax.data.pools import Example
@@ -24,7 +25,6 @@ from dawgen_jax.pipeline import adapters, inputs
 from dawgen_jax.results.rows import Row
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
-from train import export
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings(action="ignore"):

@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
+from dawgen_jax.cli import run as grid
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, main, plan
 from dawgen_jax.pipeline.job import Job
 from tests.pipeline import grids
-from train import grid
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ import json
 import pytest
 from rich.console import Console
 
-from dawgen_jax.config import OwnTask
+from dawgen_jax.cli import check as check_task
+from dawgen_jax.cli import evaluate, options
+from dawgen_jax.config import OwnTask, load_config
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import inputs, main
 from dawgen_jax.pipeline.checks import examine
@@ -15,7 +17,6 @@ from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, read_rows
 from dawgen_jax.synthesis import files
 from dawgen_jax.training.placement import Placement
-from train import check_task, cli, evaluate
 
 TEXTS = [f"a {adjective} {who} {does} ." for adjective in ("happy", "sad") for who, does in
          itertools.product(("boy", "girl", "dog", "cat"), ("runs", "sits", "sleeps"))]
@@ -196,7 +197,7 @@ def test_evaluate_scores_a_file_and_needs_no_other(finished, config_file, data, 
 def test_a_file_of_one_class_asks_for_the_task_of_the_prompt(tmp_path):
     (tmp_path / "one.csv").write_text("text,label\na boy runs .,x\nno boy runs .,x\n")
     with pytest.raises(UserError, match=r"1 labels \(x\).* name the file that it was tuned on with --data"):
-        evaluate.filed_examples(cli.load_config("own_task"), str(tmp_path / "one.csv"))
+        evaluate.filed_examples(load_config("own_task"), str(tmp_path / "one.csv"))
 
 
 def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
@@ -213,15 +214,16 @@ def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
 
 
 def test_what_every_user_says_of_a_file_has_short_names():
-    config, _ = cli.parse(["own_task", "--data", "a.csv", "--columns", "before", "after", "--label=verdict"], "")
+    words = ["own_task", "--data", "a.csv", "--columns", "before", "after", "--label=verdict"]
+    config = options.parse_config(words, "").config
     assert (config.own.data, config.own.columns, config.own.label) == ("a.csv", ("before", "after"), "verdict")
 
 
 def test_the_config_that_ships_takes_a_file(data):
-    config, out = cli.parse(["configs/own_task.py", "--data", str(data / "pairs.csv")], "")
+    config, out, _ = options.parse_config(["configs/own_task.py", "--data", str(data / "pairs.csv")], "")
     given = inputs.read_task("own", config, generates=True)
     assert (config.own.data, given.k, given.task.fields, out.name) == (
         str(data / "pairs.csv"), 4, ("sentence1", "sentence2"), "own_task")
     assert given.repeats and len(given.sentences) >= 2000
     with pytest.raises(UserError, match=r"own\.data = 'x\.csv': no task of this configuration reads it"):
-        cli.parse(["configs/mini.py", "--data", "x.csv"], "")
+        options.parse_config(["configs/mini.py", "--data", "x.csv"], "")

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from rich.console import Console
 
+from dawgen_jax.cli.tables import Arguments, show
 from dawgen_jax.errors import UserError
 from dawgen_jax.results.rows import SyntheticRow, write_rows
-from train.tables import Arguments, show
 
 
 def output(*runs, **options):

@@ -11,9 +11,10 @@ from transformers import ByT5Tokenizer
 
 from dawgen_jax.backbones.t5 import check
 from dawgen_jax.backbones.t5 import convert as t5_convert
+from dawgen_jax.cli import backbone_check as check_backbone
+from dawgen_jax.cli import backbone_convert as convert
 from dawgen_jax.errors import UserError
 from tests.backbones.t5 import torch_t5
-from train import check_backbone, convert
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.family import FAMILY
 from dawgen_jax.backbones.t5.sizes import FORWARD, SIZES, TRAINING, operations
+from dawgen_jax.cli import compile as program
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, GeneratorConfig, MeshConfig, SynthesisConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline.inputs import find_task
@@ -18,7 +19,6 @@ from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, PROGRAMS, PROMPT
 from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement
 from tests import tiny
-from train import compile as program
 
 CONFIG = Config(seeds=(1, 2), generator=GeneratorConfig(prompt_length=3, max_source_tokens=6, max_target_tokens=5,
                                                          weighting="uniform", dist_weight=0.0),

@@ -9,6 +9,8 @@ import pytest
 
 from dawgen_jax import Classifier, find_task, miniworld, prompts
 from dawgen_jax.backbones.t5.format import ADAPTER
+from dawgen_jax.cli import evaluate
+from dawgen_jax.cli.evaluate import Arguments, load_prompt, score
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig
 from dawgen_jax.errors import UserError
 from dawgen_jax.methods.trained import LOW_RANK
@@ -17,8 +19,6 @@ from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.training.placement import Placement
 from tests.pipeline.conftest import write_backbone
 from tests.train.test_predict import REVIEWS
-from train import evaluate
-from train.evaluate import Arguments, load_prompt, score
 
 
 def test_a_prompt_of_the_right_width_is_read_and_any_other_file_refused(tmp_path):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from dawgen_jax import Classifier, Task, load_backbone
+from dawgen_jax.cli import check as check_task
+from dawgen_jax.cli import evaluate, predict, quality, run
 from dawgen_jax.config import Config, DataConfig
 from dawgen_jax.data.batches import class_balanced
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.inputs import read_task
-from train import check_task, evaluate, predict, quality, run
 
 OWN = "configs/own_task.py"
 WHO = ("boy", "girl", "dog", "cat", "man", "woman")

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from dawgen_jax import Classifier, Generator, Task, UserError, find_task, load_backbone
+from dawgen_jax.cli import predict
 from dawgen_jax.config import GeneratorConfig, SynthesisConfig
 from tests.pipeline.conftest import write_backbone
-from train import predict
 
 PAIRS = [("a boy runs .", "a boy moves ."), ("a girl sings .", "no girl sings ."), ("a man, \"old\"", "a man .")]
 REVIEWS = Task("reviews", ("bad", "good"), "{text} it is <mask> .", ("no", "boy"),

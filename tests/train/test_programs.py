@@ -14,12 +14,12 @@ import sys
 import jax
 import pytest
 
-from dawgen_jax.config import Config
+from dawgen_jax.cli import options, process
+from dawgen_jax.config import Config, load_config
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.job import Job
 from tools.pretrain import __main__ as pretrain
 from tools.pretrain import pretraining
-from train import cli
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PRETRAIN_CONFIGS = sorted((REPOSITORY / "tools" / "pretrain").glob("mini_*.py"))
@@ -28,9 +28,9 @@ CONFIGS = sorted(set((REPOSITORY / "configs").glob("[a-z]*.py")) - set(PRETRAIN_
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_and_says_its_command(path):
-    config = cli.load_config(str(path))
+    config = load_config(str(path))
     assert isinstance(config, Config) and config.name == path.stem  # its run directory is runs/NAME
-    assert re.search(rf"python -m train\.(run|grid) configs/{path.name}", path.read_text())
+    assert re.search(rf"(python -m train\.(run|grid) configs/{path.name}|dawgen run {path.stem}\b)", path.read_text())
 
 
 @pytest.fixture
@@ -41,29 +41,32 @@ def config_file(tmp_path):
 
 
 def test_overrides_reach_nested_fields_and_tuples(config_file):
-    config, out = cli.parse([config_file, "--classifier.num-steps", "5", "--arms", "Prompt Tuning", "--seeds", "3",
-                             "--classifier.vmap_seeds", "False", "--out", "somewhere"], "")
+    config, out, _ = options.parse_config([
+        config_file, "--classifier.num-steps", "5", "--arms", "Prompt Tuning", "--seeds", "3",
+        "--classifier.vmap_seeds", "False", "--out", "somewhere"], "")
     assert (config.classifier.num_steps, config.arms, config.seeds, out) == (
         5, ("Prompt Tuning",), (3,), pathlib.Path("somewhere"))
     assert not config.classifier.vmap_seeds
-    config, _ = cli.parse([config_file, "--classifier.lora.targets", "key", "value", "--own.phrases", *"abcd",
-                           "--classifier.fine-tuning.learning-rates=0.1", "--generator.backbone.path", "x"], "")
+    config = options.parse_config([
+        config_file, "--classifier.lora.targets", "key", "value", "--own.phrases", *"abcd",
+        "--classifier.fine-tuning.learning-rates=0.1", "--generator.backbone.path", "x"], "").config
     assert (config.classifier.lora.targets, config.own.phrases) == (("key", "value"), (("a", "b"), ("c", "d")))
     assert (config.classifier.fine_tuning.learning_rates, config.generator.backbone.path) == ((0.1,), "x")
-    assert cli.parse([config_file], "")[1] == pathlib.Path("runs/short")
-    assert cli.parse([config_file, "--name", "other"], "")[1] == pathlib.Path("runs/other")
+    assert options.parse_config([config_file], "")[1] == pathlib.Path("runs/short")
+    assert options.parse_config([config_file, "--name", "other"], "")[1] == pathlib.Path("runs/other")
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--clasifier.num_steps", "3"], "nearest is --classifier.num_steps"),
-    (["--out"], "give the run directory"),
-    (["--classifier.lora.rank", "8.5"], "--classifier.lora.rank: invalid literal for int"),
-    (["--classifier.lora.targets", "q"], "invalid choice 'q' .*--classifier.lora.targets', expected one of"),
-    (["--seeds", "1", "1"], r"Config.seeds = \(1, 1\): must have no repeats"),
+    (["--clasifier.num_steps", "3"], "--classifier.num-steps"),
+    (["--out"], "--out"),
+    (["--classifier.lora.rank", "8.5"], "--classifier.lora.rank"),
+    (["--classifier.lora.targets", "q"], "--classifier.lora.targets"),
+    (["--seeds", "1", "1"], "must have no repeats"),
 ])
-def test_wrong_words_are_refused(config_file, words, message):
-    with pytest.raises(UserError, match=message):
-        cli.parse([config_file, *words], "")
+def test_wrong_words_are_refused(config_file, words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        options.parse_config([config_file, *words], "")
+    assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -72,17 +75,17 @@ def test_wrong_words_are_refused(config_file, words, message):
     ("def get_config():\n    return 3\n", "returned int"),
     ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(sedes=(1,))\n", "sedes"),
     ("from dawgen_jax.config import Config\ndef get_config():\n    return Config(seeds=())\n", "py: Config.seeds"),
-    ("def get_config():\n    return {}['x']\n", r"broken\.py:2: KeyError: 'x'; mend the config file\."),
+    ("def get_config():\n    return {}['x']\n", r"broken\.py:2: KeyError: 'x'; correct the file\."),
     ("get_config = 3\n", "no get_config"),
     ("import nothing_of_the_kind\n", r"broken\.py:1: ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
-    ("def get_config():\n    raise ValueError('a\\nb')\n", r"broken\.py:2: ValueError: a b; mend"),
+    ("def get_config():\n    raise ValueError('a\\nb')\n", r"broken\.py:2: ValueError: a b; correct"),
     ("\0", "broken.py"),
 ])
 def test_a_broken_config_file_is_named(tmp_path, text, message):
     path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        cli.load_config(str(path))
+        load_config(str(path))
 
 
 def program(*words):
@@ -98,8 +101,8 @@ def test_a_users_mistake_is_one_sentence_and_status_2(tmp_path):
 
 
 def test_a_path_that_cannot_be_used_and_an_escape_in_it_are_one_sentence():
-    for path, message in (("a" * 300, "File name too long; mend that, or name another path."),
-                          ("x\x1b[31m", r"x\x1b[31m: no such config file")):
+    for path, message in (("a" * 300, "File name too long; correct that, or name another path."),
+                          ("x\x1b[31m", r"x\x1b[31m: no such configuration file")):
         result = program("train.run", path)
         assert result.returncode == 2 and message in result.stderr and "\x1b" not in result.stderr
         assert len(result.stderr.splitlines()) == 1
@@ -154,22 +157,23 @@ def test_programs_keep_a_compilation_cache_and_leave_one_that_is_set(no_compilat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(logging.getLogger("dawgen_jax"), "setLevel", lambda level: None)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    cli.start()
+    process.start()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "dawgen_jax" / "xla")
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
-    cli.start()
+    process.start()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
 
 
 def test_log_lines_of_a_program_are_plain_whatever_libraries_set_up():
-    text = ("import logging, train.evaluate\nfrom train import cli\ndef main(argv):\n"
-            "    logging.getLogger('dawgen_jax.a').warning('odd \\x1b[31m')\ncli.guard(main)\n")
+    text = ("import logging, dawgen_jax.cli.evaluate\nfrom dawgen_jax.cli import process\n"
+            "def main(argv):\n    process.start(argv)\n"
+            "    logging.getLogger('dawgen_jax.a').warning('odd \\x1b[31m')\nprocess.guard(main, [])\n")
     done = subprocess.run([sys.executable, "-c", text], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
                           env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert done.stderr.splitlines()[-1] == r"odd \x1b[31m"
 
 
-STOPPED = "stopped; the same command goes on from what is finished or checkpointed.\n"
+STOPPED = "stopped; the same command resumes from what is finished or checkpointed.\n"
 SLEEPING = "time.sleep(60)"
 CAUGHT = """
     try:
@@ -177,15 +181,8 @@ CAUGHT = """
     except BaseException as error:
         raise RuntimeError("lost") from error
 """
-STUBBORN = """
-    cli._GRACE = 0.5
-    while True:
-        with contextlib.suppress(BaseException):
-            time.sleep(60)
-"""
 SAVING = """
     from dawgen_jax.io import world
-    cli._GRACE = 0.2
     with world.listening():
         print("ready", flush=True)
         time.sleep(1)
@@ -203,19 +200,20 @@ POOL = """
 
 def started(body):
     """A program with this body in a process group of its own, once it is at work."""
-    text = f"import contextlib, time\nfrom train import cli\ndef main(argv):\n    {body.strip()}\n"
+    text = f"import contextlib, time\nfrom dawgen_jax.cli import process\ndef main(argv):\n    {body.strip()}\n"
     if "ready" not in body:
         text = text.replace("main(argv):\n", "main(argv):\n    print('ready', flush=True)\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", text + "cli.guard(main)\n"], cwd=REPOSITORY, env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        [sys.executable, "-c", text + "process.guard(main, [])\n"], cwd=REPOSITORY,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True)
     assert process.stdout.readline() == "ready\n"
     return process
 
 
 @pytest.mark.parametrize(("body", "number", "status"), [
     (SLEEPING, signal.SIGTERM, 143), (SLEEPING, signal.SIGINT, 130), (CAUGHT, signal.SIGTERM, 143),
-    (STUBBORN, signal.SIGINT, 130), (SAVING, signal.SIGTERM, 0), (POOL, signal.SIGINT, 130),
+    (SAVING, signal.SIGTERM, 0), (POOL, signal.SIGINT, 130),
     (POOL, signal.SIGTERM, 143)])
 def test_a_signal_ends_a_program_and_its_workers_with_one_sentence(body, number, status):
     process = started(body)
@@ -229,11 +227,3 @@ def test_workers_end_with_a_killed_program():
     process.kill()
     process.communicate(timeout=30)  # ends only when no worker holds standard error any more, or raises
     assert process.returncode == -signal.SIGKILL
-
-
-def test_out_of_range_and_help():
-    result = program("train.run", "configs/mini.py", "--classifier.num_steps", "-3")
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "ClassifierConfig.num_steps" in result.stdout + result.stderr
-    shown = program("train.run", "configs/mini.py", "--help").stdout
-    assert "--classifier.prompt-length" in shown and "Virtual tokens P of the soft prompt" in shown

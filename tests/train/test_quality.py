@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from dawgen_jax import Classifier, miniworld, prompts
+from dawgen_jax.cli.quality import Arguments, judge
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, SynthesisConfig
 from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
@@ -21,7 +22,6 @@ from dawgen_jax.pipeline.inputs import load_backbone
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import Sample, Selector
 from dawgen_jax.training.placement import Placement
-from train.quality import Arguments, judge
 
 TASK = TASKS["mini-rte"]
 

@@ -5,7 +5,15 @@ import shutil
 
 import pytest
 
-from dawgen_jax.config import BackboneConfig, Config, FineTuningConfig
+from dawgen_jax.config import (
+    BackboneConfig,
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    FineTuningConfig,
+    GeneratorConfig,
+    SynthesisConfig,
+)
 from dawgen_jax.errors import UserError
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import main
@@ -13,7 +21,6 @@ from dawgen_jax.pipeline.inputs import read_task
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import read_released
 from dawgen_jax.results.rows import read_rows
-from train import cli
 
 pytestmark = pytest.mark.shared
 transformers = pytest.importorskip("transformers")
@@ -26,23 +33,21 @@ _LIKE_OTHERS = {"Prompt Tuning #same-T", "Syn -> Real", "Syn -> Real #stages", "
 
 @pytest.fixture(scope="module")
 def config(shared, tmp_path_factory) -> Config:
-    """configs/real_smoke.py, cut to one seed and the fewest updates."""
+    """One seed and the fewest updates; unfinished samples are kept, since a random model ends no sentence."""
     folder = tmp_path_factory.mktemp("random") / "random-t5"
     t5 = transformers.T5Config(vocab_size=32128, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
                                feed_forward_proj="gated-gelu")
     transformers.T5ForConditionalGeneration(t5).save_pretrained(folder)
     for file in (shared / "tokenizer").iterdir():
         shutil.copy(file, folder)
-    smoke = cli.load_config("configs/real_smoke.py")
     data, backbone = shared / "data", BackboneConfig(str(folder))
-    return dataclasses.replace(
-        smoke, devices=1, seeds=(13,), arms=("DawGen: (Real, Syn) + GS",),
-        data=dataclasses.replace(smoke.data, root=str(data), kshot=str(data / "kshot"),
-                                 corpus=str(data / "synthetic_fewgen"), max_test=40),
-        generator=dataclasses.replace(smoke.generator, backbone=backbone, num_steps=2, log_every=1, prompt_length=6),
-        synthesis=dataclasses.replace(smoke.synthesis, samples_per_label=6, max_new_tokens=4),
-        classifier=dataclasses.replace(smoke.classifier, backbone=backbone, num_steps=2, eval_every=1,
-                                       pad_multiple=100))
+    return Config(
+        devices=1, seeds=(13,), tasks=("SICK", "MRPC"), arms=("DawGen: (Real, Syn) + GS",),
+        data=DataConfig(root=str(data), kshot=str(data / "kshot"), corpus=str(data / "synthetic_fewgen"), max_test=40),
+        generator=GeneratorConfig(backbone=backbone, num_steps=2, log_every=1, prompt_length=6),
+        synthesis=SynthesisConfig(samples_per_label=6, max_new_tokens=4, unfinished="cut", batch_size=16),
+        classifier=ClassifierConfig(backbone=backbone, prompt_length=10, real_steps=20, real_eval_every=10, num_steps=2,
+                                    batch_size=4, eval_every=1, pad_multiple=100))
 
 
 def test_mrpc_from_ready_splits_rejects_unfinished_sentences_by_default(config, tmp_path):

@@ -10,34 +10,37 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import shlex
+import sys
+from collections.abc import Sequence
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """What this program takes besides the configuration."""
-
-    workers: int = os.cpu_count() or 1
-    """Processes that write text; 0 is none."""
-
-
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """Parse, train, write the backbone."""
     # Imported here: the processes that write text import this file too, and need no JAX.
-    from dawgen_jax.config import fields_of
+    from dawgen_jax.cli.options import Common, parse_config
+    from dawgen_jax.config import fields_of, load_config
     from dawgen_jax.errors import UserError
     from dawgen_jax.io import world
     from dawgen_jax.io.terminal import printable
     from tools.pretrain import pretraining
-    from train import cli
+
+    @dataclasses.dataclass(frozen=True)
+    class Arguments(Common):
+        """Options beside the configuration."""
+
+        out: pathlib.Path | None = None
+        """The run directory (default runs/NAME)."""
+        workers: int = os.cpu_count() or 1
+        """Processes that write text; 0 is none."""
 
     if world.count() > 1:
         raise UserError("tools.pretrain runs in one process; start it once, or with --num-processes 1.")
-    config, out, arguments = cli.parse_with(argv, __doc__, Arguments(),
-                                            pretraining.PretrainConfig)
+    config, out, arguments = parse_config(argv, __doc__, Arguments, pretraining.PretrainConfig)
     config = pretraining.planned(config, out, arguments.workers)
     facts = pretraining.pretrain(config, out, arguments.workers)
-    stated = fields_of(cli.load_config(argv[0], pretraining.PretrainConfig))
+    stated = fields_of(load_config(argv[0], pretraining.PretrainConfig))
     changed = {name: value for name, value in fields_of(config).items() if value != stated[name]}
     command = shlex.join([argv[0], *(word for name, value in changed.items() for word in (f"--{name}", str(value)))])
     pretraining.save_backbone(out / "backbone", config, facts, command)
@@ -45,6 +48,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from train import cli
+    from dawgen_jax.cli import process
 
-    cli.guard(main)
+    process.guard(lambda argv: main(process.start(argv)), sys.argv[1:])
