@@ -2,7 +2,7 @@
 
 The rooms, from top to bottom; a module imports its own tier or a lower one:
 
-    train, tests, benchmarks -> api -> pipeline -> results -> methods, generator, evaluation
+    train, tests, benchmarks -> cli -> api -> pipeline -> results -> methods, generator, evaluation
     -> miniworld, synthesis -> prompts, data -> training -> backbones, surgery, io -> tasks -> origins, config
     -> errors
 """
@@ -30,6 +30,7 @@ TIERS = (
     {"results"},
     {"pipeline"},
     {"api"},
+    {"cli"},
 )
 TIER = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("backbones", "surgery"),
