@@ -4,8 +4,9 @@ It takes raw gradients, so it comes before the optimiser: ``optax.chain(gradient
 Transforms of single sources may stand before it. Under data parallelism the gradients are the all-reduced ones, so that
 the sign of an inner product is that of the whole batch.
 
-``optax.MultiSteps`` belongs behind it in the chain, where it accumulates directions. To accumulate gradients per source
-instead, wrap the aggregator alone and initialise the wrapper with arrays [S, *params].
+``optax.MultiSteps`` comes after it in the chain, where it accumulates directions. To accumulate gradients per source
+instead, wrap the aggregator alone and initialise the wrapper with arrays [S, *params]. On a mesh with explicit axes,
+wrap ``update`` in ``jax.sharding.auto_axes``.
 
 Departure: the paper feeds the direction to an SGD step; here it goes to whatever follows in the chain.
 """
@@ -210,8 +211,8 @@ def _number_of_sources(updates: Any, params: Any) -> int:
     leaves = jax.tree.leaves_with_path(updates)
     shapes = [None] * len(leaves) if params is None else [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
     if len(shapes) != len(leaves):
-        raise ConfigError(f"there are {len(leaves)} gradient arrays for {len(shapes)} parameter arrays; take both from "
-                          "the same tree.")
+        raise ConfigError(f"gradients: expected an array for each of the {len(shapes)} parameter arrays, got "
+                          f"{len(leaves)}; take both from the same tree.")
     number = 0
     for (path, leaf), shape in zip(leaves, shapes, strict=True):
         name, got = f"gradients{keystr(path)}", jnp.shape(leaf)
