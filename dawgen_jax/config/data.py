@@ -61,7 +61,7 @@ class OwnTask:
     fourth of each class of `data`, at least one."""
     columns: Annotated[Items[str], Field(max_length=2), DISTINCT] = ()
     """The column of the text, or the two columns of the pair (a generator writes the second); empty looks for the usual
-    names, then for the only columns other than the label. Short option: --columns."""
+    names, then for the only columns that can hold texts. Short option: --columns."""
     label: str = ""
     """The column of the label; empty looks for the usual names ('label', ...). Short option: --label."""
     labels: Items[Line] = ()

@@ -117,7 +117,7 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' is not one piece .* Set own\.label_"
-                                            r"words to one word a label, in the order glad, sad \(--own\.label_words"),
+                                            r"words to one word per label, in the order glad, sad \(--own\.label_words"),
     ({"label_words": ("yes", "yes ")}, r"two labels share a label word \(yes, yes \); give each its own\. Set own\."),
     ({"template": "{text}"}, r"has no <mask>, where the label word is read; put it into own\.template"),
     ({"name": "mini-snli"}, r"own\.name = 'mini-snli': is the name of a task that is there already"),
@@ -176,7 +176,7 @@ def test_check_task_shows_examples_words_counts_and_zero_shot_accuracy(config_fi
                  "60 samples a label are tried, from the label alone",
                  "The test set has 6 examples: at an accuracy of 75 % chance alone", "Nothing is wrong."):
         assert part in shown, part
-    with pytest.raises(UserError, match=r"Set own\.label_words to one word a label"):
+    with pytest.raises(UserError, match=r"Set own\.label_words to one word per label"):
         check_task.main([config_file, f"--data={data / 'single.csv'}", "--own.label_words", "yes", "wonderful"])
     assert "example      sad" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"own\.data is empty"):
