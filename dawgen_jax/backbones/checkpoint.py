@@ -1,26 +1,71 @@
-"""Checkpoint directories of Hugging Face: config.json, and tensors by name over one or several safetensors files.
+"""Directories of safetensors to trees of arrays and back, for every family, without PyTorch.
 
-Storage dtypes float16 and bfloat16 are widened by whoever reads them into float32.
+Tensors are read one at a time from (sharded) safetensors into one stacked leaf, which is placed into its sharding
+before the next is begun: beyond the tree itself memory holds one leaf. PyTorch's Linear weights are [out, in] and are
+transposed; which these are, a family's :class:`Leaf` says. Storage dtypes float16 and bfloat16 are widened.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
-from typing import Any
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import ml_dtypes
 import numpy as np
+from safetensors.numpy import save_file
 
-from dawgen_jax.errors import UserError
-from dawgen_jax.io.files import open_tensors
+from dawgen_jax.backbones.tokens import TOKENIZER_FILES
+from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.io import world
+from dawgen_jax.io.files import open_tensors, replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
-__all__ = ["STORAGE", "Tensors", "read_object"]
+__all__ = ["STORAGE", "Leaf", "Tensors", "check_names", "leaves", "read_object", "read_theta", "rewrite",
+           "write_config", "write_tensors", "write_theta"]
 
 STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 _STORED = ("F32", "F16", "BF16", "F64")
 """The same by their names in a safetensors header."""
+SHARD_BYTES = 5 * 10**9
+
+
+class Leaf(NamedTuple):
+    """One array of ``theta`` and the stored tensors that make it up.
+
+    Attributes:
+      path: keys of the nested dictionary.
+      shape: of the array.
+      names: the tensors: one, or one per layer if ``stacked``.
+      transposed: whether each is stored as [out, in].
+      stacked: whether layers are stacked on axis 0.
+    """
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    names: list[str]
+    transposed: bool
+    stacked: bool
+
+
+def leaves(shapes: Any, tensor_names: Callable[[tuple[str, ...], int], tuple[list[str], bool]]) -> list[Leaf]:
+    """The leaves of ``theta``.
+
+    Args:
+      shapes: tree like ``theta`` of ``jax.ShapeDtypeStruct``.
+      tensor_names: (path, number of layers) -> (names of the tensors, whether each is transposed).
+    """
+    found = []
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        path = tuple(key.key for key in keys)
+        stacked = "layers" in path
+        found.append(Leaf(path, leaf.shape, *tensor_names(path, leaf.shape[0] if stacked else 1), stacked))
+    return found
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -58,13 +103,14 @@ class Tensors:
         elif list(folder.glob("pytorch_model*.bin")):
             raise UserError(
                 f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
-                "`dawgen backbone convert SRC DST`."
+                "`python -m train.convert SRC DST`."
             )
         else:
             raise UserError(
                 f"{folder}: has neither model.safetensors nor model.safetensors.index.json; give a complete "
                 "Hugging Face directory."
             )
+        self.folder = folder
         self.where: dict[str, tuple[pathlib.Path, Any]] = {}
         for name in sorted(set(named)):
             path = folder / name
@@ -95,3 +141,161 @@ class Tensors:
                 "its training."
             )
         return tensor
+
+
+def check_names(folder: pathlib.Path, found: Collection[str], wanted: Collection[str], optional: Collection[str] = ()
+                ) -> None:
+    """Raise a :class:`UserError` unless ``found`` are the tensors ``wanted`` and any of the ``optional`` ones."""
+    missing = sorted(set(wanted) - set(found))
+    extra = sorted(set(found) - set(wanted) - set(optional))
+    for names, what in ((missing, "are missing"), (extra, "are not part of this model")):
+        if names:
+            raise UserError(
+                f"{folder}: {len(names)} tensors {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); "
+                "config.json and weights do not belong together."
+            )
+
+
+def read_theta(tensors: Tensors, wanted: Sequence[Leaf], *, dtype: str, sharding: Any) -> dict:
+    """``theta``, leaf by leaf.
+
+    Args:
+      tensors: the directory; every tensor of ``wanted`` must be in it.
+      wanted: the leaves.
+      dtype: storage of ``theta``: float32, bfloat16 or float64.
+      sharding: tree like ``theta`` of shardings, or one of all leaves; None for the default device.
+
+    Raises:
+      UserError: a tensor has the wrong shape, is stored in an unknown dtype, is not finite, or overflows.
+    """
+    theta: dict = {}
+    for leaf in wanted:
+        target = np.empty(leaf.shape, STORAGE[dtype])
+        shape = leaf.shape[1:] if leaf.stacked else leaf.shape
+        for i, name in enumerate(leaf.names):
+            tensor = tensors.read(name, shape[::-1] if leaf.transposed else shape)
+            position = i if leaf.stacked else ...
+            with np.errstate(over="ignore"):
+                target[position] = tensor.T if leaf.transposed else tensor
+            if not np.isfinite(target[position]).all():
+                file = tensors.where[name][0]
+                raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider one.")
+        node, place = theta, sharding
+        for key in leaf.path[:-1]:
+            node, place = node.setdefault(key, {}), place[key] if isinstance(place, dict) else place
+        place = place[leaf.path[-1]] if isinstance(place, dict) else place
+        node[leaf.path[-1]] = jax.block_until_ready(world.place(target, place))
+    return theta
+
+
+def write_tensors(folder: pathlib.Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write model.safetensors, or shards of at most ``SHARD_BYTES`` with their index."""
+    shards: list[dict[str, np.ndarray]] = [{}]
+    sizes = [0]
+    for name, tensor in tensors:
+        if sizes[-1] + tensor.nbytes > SHARD_BYTES and shards[-1]:
+            shards.append({})
+            sizes.append(0)
+        shards[-1][name] = np.ascontiguousarray(tensor)
+        sizes[-1] += tensor.nbytes
+    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        with replacing(folder / name) as temporary:
+            save_file(shard, temporary, {"format": "pt"})
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(sizes)},
+            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
+        }
+        write_json(folder / "model.safetensors.index.json", index)
+
+
+def write_theta(
+    folder: pathlib.Path,
+    wanted: Iterable[Leaf],
+    theta: Any,
+    values: dict[str, Any],
+    *,
+    dtype: str | None = None,
+    tokenizer_from: str | os.PathLike | None = None,
+) -> None:
+    """Write a directory that ``transformers`` and this project read; config.json comes last.
+
+    Args:
+      folder: directory, made where missing.
+      wanted: the leaves of ``theta``.
+      theta: the parameters.
+      values: content of config.json.
+      dtype: storage of the file (float32, bfloat16, float16); by default that of ``theta``.
+      tokenizer_from: directory whose tokenizer files are copied.
+
+    Raises:
+      ConfigError: unknown ``dtype``.
+      UserError: the weights would overflow in ``dtype``.
+    """
+    if dtype is not None and dtype not in STORAGE:
+        raise ConfigError(f"dtype = {dtype!r}: must be one of {', '.join(STORAGE)}.")
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for leaf in wanted:
+            node = theta
+            for key in leaf.path:
+                node = node[key]
+            if node.shape != leaf.shape:
+                raise UserError(f"{'/'.join(leaf.path)} has shape {node.shape} where the configuration asks for "
+                                f"{leaf.shape}.")
+            for i, name in enumerate(leaf.names):
+                tensor = np.asarray(node[i] if leaf.stacked else node)
+                with np.errstate(over="ignore"):
+                    stored = tensor if dtype is None else tensor.astype(STORAGE[dtype])
+                if not np.array_equal(np.isfinite(tensor), np.isfinite(stored)):
+                    raise UserError(f"{folder}: {name} overflows in {dtype}; store bfloat16 or float32.")
+                yield name, stored.T if leaf.transposed else stored
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder, tensors())
+    if tokenizer_from is not None:
+        for name in TOKENIZER_FILES:
+            source = pathlib.Path(tokenizer_from) / name
+            if source.is_file():
+                with replacing(folder / name) as temporary:
+                    shutil.copyfile(source, temporary)
+    write_config(folder, values)
+
+
+def write_config(folder: pathlib.Path, values: dict[str, Any]) -> None:
+    """Write config.json."""
+    write_file(folder / "config.json", json.dumps(values, indent=2) + "\n")
+
+
+def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str, *,
+            load: Callable[[pathlib.Path], tuple[Any, Any]], save: Callable[..., None]) -> int:
+    """Write the tensors of a checkpoint that is not in safetensors, with its config.json and tokenizer files.
+
+    Args:
+      tensors: by name, in float32.
+      source: directory of config.json and the tokenizer.
+      target: directory to be made.
+      dtype: storage.
+      load: a family's (folder) -> (config, theta), which checks the tensors.
+      save: a family's (folder, config, theta, dtype=, tokenizer_from=).
+
+    Returns:
+      The number of parameters.
+
+    Raises:
+      UserError: as ``load`` and ``save``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        aside = pathlib.Path(folder)
+        write_tensors(aside, tensors.items())
+        shutil.copyfile(source / "config.json", aside / "config.json")
+        try:
+            config, theta = load(aside)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, str(source))) from None
+    save(target, config, theta, dtype=dtype, tokenizer_from=source)
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))

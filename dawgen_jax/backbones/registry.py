@@ -7,6 +7,7 @@ import pathlib
 
 from dawgen_jax.backbones.base import Backbone, Family, Format, Model, Shardings
 from dawgen_jax.backbones.checkpoint import read_object
+from dawgen_jax.backbones.decoder_only import family as decoder_only
 from dawgen_jax.backbones.t5 import family as t5
 from dawgen_jax.backbones.tokens import TOKENIZER_FILES
 from dawgen_jax.config import BackboneConfig, digest
@@ -15,7 +16,8 @@ from dawgen_jax.errors import UserError
 
 __all__ = ["FAMILIES", "family_of", "load", "read_format", "read_model"]
 
-FAMILIES: dict[str, Family] = dict.fromkeys(("t5", "mt5", "umt5"), t5.FAMILY)
+FAMILIES: dict[str, Family] = {**dict.fromkeys(("t5", "mt5", "umt5"), t5.FAMILY),
+                               **dict.fromkeys(("llama", "qwen2", "qwen3"), decoder_only.FAMILY)}
 """model_type -> family."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from dawgen_jax import miniworld
-from dawgen_jax.backbones import registry
+from dawgen_jax.backbones import fetch, hub, registry
 from dawgen_jax.backbones.base import Backbone, Format
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
@@ -50,15 +50,26 @@ _UNCUT = 1 << 20
 
 
 def backbone_folder(path: str) -> pathlib.Path:
-    """The folder of a backbone: a directory, or the name of an embedded one."""
+    """The folder of a backbone: a directory, a .gguf file, hub:ORG/NAME, or the name of an embedded or fetched one.
+
+    Raises:
+      UserError: there is none, or it cannot be downloaded or converted.
+    """
+    if path.startswith(hub.PREFIX):
+        return hub.snapshot(path)
     folder = pathlib.Path(path)
     embedded = miniworld.BACKBONES / path
     if os.path.isdir(folder):  # which, unlike the path's own, takes a name that is too long for none
         return folder
     if os.path.isdir(embedded):
         return embedded
+    if path.endswith(".gguf") and os.path.isfile(folder):
+        return fetch.converted(folder)
+    if downloaded := fetch.fetched(path):
+        return downloaded
     names = ", ".join(sorted(entry.name for entry in miniworld.BACKBONES.iterdir() if entry.is_dir()))
-    raise UserError(f"backbone.path = '{path}': no such directory, and the embedded backbones are: {names}.")
+    raise UserError(f"backbone.path = '{path}': no such folder; the embedded backbones are {names}, and "
+                    f"`dawgen backbone fetch` knows {', '.join(fetch.WHEELS)}.")
 
 
 def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:

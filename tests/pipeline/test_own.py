@@ -116,8 +116,8 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' is not one piece .* Set own\.label_"
-                                            r"words to one word per label, in the order glad, sad \(--own\.label_words"),
+    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' is not one piece .* Set own\."
+                                            r"label_words to one word per label, in the order glad, sad \(--own\."),
     ({"label_words": ("yes", "yes ")}, r"two labels share a label word \(yes, yes \); give each its own\. Set own\."),
     ({"template": "{text}"}, r"has no <mask>, where the label word is read; put it into own\.template"),
     ({"name": "mini-snli"}, r"own\.name = 'mini-snli': is the name of a task that is there already"),

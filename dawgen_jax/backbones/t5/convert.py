@@ -1,38 +1,26 @@
-"""Hugging Face directories to ``theta`` and back, without PyTorch.
-
-Tensors are read one at a time from (sharded) safetensors into one stacked leaf, which is placed into its sharding
-before the next is begun: beyond ``theta`` itself memory holds one leaf. PyTorch's Linear weights are [out, in] and are
-transposed; embeddings, norms and relative bias tables are not. Storage dtypes float16 and bfloat16 are widened.
-"""
+"""Hugging Face directories of a T5 to ``theta`` and back: the names of its tensors."""
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
-from dawgen_jax.backbones.checkpoint import STORAGE, Tensors, read_object
+from dawgen_jax.backbones import checkpoint
+from dawgen_jax.backbones.checkpoint import Tensors, read_object
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.backbones.tokens import TOKENIZER_FILES
 from dawgen_jax.errors import ConfigError, UserError
-from dawgen_jax.io import world
-from dawgen_jax.io.files import replacing, write_file, write_json
 
 __all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
-_SHARD_BYTES = 5 * 10**9
 
 _BLOCKS = {
     "encoder": {
@@ -89,14 +77,6 @@ def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
     else:
         name, transposed = _KERNELS[rest[2]], True
     return [f"{side}.block.{i}.{part}.{name}.weight" for i in range(layers)], transposed
-
-
-def _leaves(config: T5Config) -> Iterator[tuple[tuple[str, ...], jax.ShapeDtypeStruct, list[str], bool, bool]]:
-    """(path, shape, tensor names, transposed, stacked) of every leaf of ``theta``."""
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(model.abstract(config)):
-        path = tuple(key.key for key in keys)
-        layers = config.num_layers if path[0] == "encoder" else config.num_decoder_layers
-        yield path, leaf, *tensor_names(path, layers), "layers" in path
 
 
 def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, int]) -> str:
@@ -165,36 +145,13 @@ def load(
     tensors = Tensors(folder)
     config = _parsed(folder, values, tied_head="lm_head.weight" not in tensors.where, dtype=compute_dtype,
                      scan_unroll=scan_unroll, remat=remat)
-    leaves = list(_leaves(config))
     embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
-    wanted = {name for _, _, names, _, _ in leaves for name in names} - {"shared.weight"} | set(_EMBEDDINGS) | {_UNUSED}
-    missing = sorted(wanted - set(tensors.where) - set(_EMBEDDINGS) - {_UNUSED})
-    extra = sorted(set(tensors.where) - wanted)
-    for names, what in ((missing, "are missing"), (extra, "are not part of this model")):
-        if names:
-            raise UserError(
-                f"{folder}: {len(names)} tensors {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); "
-                "config.json and weights do not belong together."
-            )
-    theta: dict = {}
-    places = sharding(config) if callable(sharding) else jax.tree.map(lambda _: sharding, model.abstract(config))
-    for keys, leaf, names, transposed, stacked in leaves:
-        names = [embedding] if keys == ("embedding",) else names
-        target = np.empty(leaf.shape, STORAGE[dtype])
-        shape = leaf.shape[1:] if stacked else leaf.shape
-        for i, name in enumerate(names):
-            tensor = tensors.read(name, shape[::-1] if transposed else shape)
-            position = i if stacked else ...
-            with np.errstate(over="ignore"):
-                target[position] = tensor.T if transposed else tensor
-            if not np.isfinite(target[position]).all():
-                file = tensors.where[name][0]
-                raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider one.")
-        node, place = theta, places
-        for key in keys[:-1]:
-            node, place = node.setdefault(key, {}), place[key]
-        node[keys[-1]] = jax.block_until_ready(world.place(target, place[keys[-1]]))
-    return config, theta
+    wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
+              for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]
+    checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names},
+                        {*_EMBEDDINGS, _UNUSED})
+    places = sharding(config) if callable(sharding) else sharding
+    return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
 
 
 def save(
@@ -218,62 +175,12 @@ def save(
       ConfigError: ``dtype`` is none of these.
       UserError: the weights would overflow in ``dtype``.
     """
-    if dtype is not None and dtype not in STORAGE:
-        raise ConfigError(f"dtype = {dtype!r}: must be one of {', '.join(STORAGE)}.")
-    folder = pathlib.Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    shards: list[dict[str, np.ndarray]] = [{}]
-    sizes = [0]
-    for keys, leaf, names, transposed, stacked in _leaves(config):
-        node = theta
-        for key in keys:
-            node = node[key]
-        if node.shape != leaf.shape:
-            raise UserError(f"{'/'.join(keys)} has shape {node.shape} where the configuration asks for {leaf.shape}.")
-        for i, name in enumerate(names):
-            tensor = np.asarray(node[i] if stacked else node)
-            with np.errstate(over="ignore"):
-                stored = tensor if dtype is None else tensor.astype(STORAGE[dtype])
-            if not np.array_equal(np.isfinite(tensor), np.isfinite(stored)):
-                raise UserError(f"{folder}: {name} overflows in {dtype}; store bfloat16 or float32.")
-            if sizes[-1] + stored.nbytes > _SHARD_BYTES and shards[-1]:
-                shards.append({})
-                sizes.append(0)
-            shards[-1][name] = np.ascontiguousarray(stored.T if transposed else stored)
-            sizes[-1] += stored.nbytes
-    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    if len(shards) == 1:
-        names = ["model.safetensors"]
-    for name, tensors in zip(names, shards, strict=True):
-        with replacing(folder / name) as temporary:
-            save_file(tensors, temporary, {"format": "pt"})
-    if len(shards) > 1:
-        index = {
-            "metadata": {"total_size": sum(sizes)},
-            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
-        }
-        write_json(folder / "model.safetensors.index.json", index)
-    if tokenizer_from is not None:
-        for name in TOKENIZER_FILES:
-            source = pathlib.Path(tokenizer_from) / name
-            if source.is_file():
-                with replacing(folder / name) as temporary:
-                    shutil.copyfile(source, temporary)
-    text = json.dumps(config.to_hugging_face(), indent=2) + "\n"
-    write_file(folder / "config.json", text)
+    checkpoint.write_theta(pathlib.Path(path), checkpoint.leaves(model.abstract(config), tensor_names), theta,
+                        config.to_hugging_face(), dtype=dtype, tokenizer_from=tokenizer_from)
 
 
 def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
-    """Write the tensors of a checkpoint that is not in safetensors, with its config.json and tokenizer files.
-
-    Args:
-      tensors: by name, in float32.
-      source: directory of config.json and the tokenizer.
-      target: directory to be made.
-      dtype: storage.
-
-    Returns:
-      The number of parameters.
+    """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
 
     Raises:
       UserError: as :func:`load` and :func:`save`.
@@ -283,14 +190,4 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
     if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
         # Old files repeat a tied head; without it the loader sees that it is tied.
         tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        aside = pathlib.Path(folder)
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, aside / "model.safetensors")
-        shutil.copyfile(source / "config.json", aside / "config.json")
-        try:
-            config, theta = load(aside)
-        except UserError as error:
-            raise UserError(str(error).replace(folder, str(source))) from None
-    save(target, config, theta, dtype=dtype, tokenizer_from=source)
-    return sum(leaf.size for leaf in jax.tree.leaves(theta))
+    return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)

@@ -1,4 +1,4 @@
-"""T5's layers as NNX modules: RMSNorm, attention with relative bias, feed-forward, encoder and decoder layer.
+"""T5's layers as NNX modules: attention with relative bias, feed-forward, encoder and decoder layer.
 
 A module holds one layer's parameters and computes in the dtype of its input; parameters are cast where they are used.
 Norms and softmax are computed in float32, or in float64 if the input is float64.
@@ -10,16 +10,16 @@ products, and half of the memory of a step whose layers are scanned.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide
 from dawgen_jax.backbones.t5.config import T5Config
 
-__all__ = ["Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "RMSNorm", "buckets", "wide"]
+__all__ = ["Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "buckets", "norm"]
 
 _ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -33,12 +33,6 @@ _ACTIVATIONS = {
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
 }
-
-
-def wide(dtype) -> jnp.dtype:
-    """The dtype of norms, softmax, logits and losses where activations have ``dtype``: float32 or wider."""
-    # Not jnp.promote_types, which refuses bfloat16 with float32 under strict dtype promotion.
-    return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
 def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> np.ndarray:
@@ -71,35 +65,9 @@ def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> n
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
-def _softmax(scores: jax.Array, mask: jax.Array, dtype) -> jax.Array:
-    """Attention weights in ``dtype`` of wide ``scores``, over the last axis, where ``mask`` lets keys be seen."""
-    return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1).astype(dtype)
-
-
-def _matrix(rngs: nnx.Rngs, rows: int, columns: int, std: float) -> nnx.Param:
-    return nnx.Param(std * jax.random.normal(rngs.params(), (rows, columns), jnp.float32))
-
-
-def _lean(function: Callable, config: T5Config) -> Callable:
-    """``function``, which keeps its inputs alone for the backward pass where that does not repeat the whole layer."""
-    # Without a loop between the two passes, the compiler would merge what is computed again with the first.
-    return function if config.remat else jax.checkpoint(function, prevent_cse=config.scan_unroll == 0)
-
-
-class RMSNorm(nnx.Module):
-    """x / sqrt(mean(x^2) + eps) * scale over the last axis; no mean, no bias."""
-
-    def __init__(self, config: T5Config):
-        self.config = config
-        self.scale = nnx.Param(jnp.ones((config.d_model,), jnp.float32))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return _lean(self._normed, self.config)(x, self.scale[...])
-
-    def _normed(self, x: jax.Array, scale: jax.Array) -> jax.Array:
-        y = x.astype(wide(x.dtype))
-        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.config.layer_norm_epsilon)
-        return y.astype(x.dtype) * jnp.broadcast_to(scale.astype(x.dtype), x.shape)
+def norm(config: T5Config) -> RMSNorm:
+    """A norm over H."""
+    return RMSNorm(config.d_model, config.layer_norm_epsilon, remat=config.remat, scan_unroll=config.scan_unroll)
 
 
 class Attention(nnx.Module):
@@ -108,10 +76,10 @@ class Attention(nnx.Module):
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         inner = config.num_heads * config.d_kv
         self.heads = config.num_heads
-        self.query = _matrix(rngs, config.d_model, inner, (config.d_model * config.d_kv) ** -0.5)
-        self.key = _matrix(rngs, config.d_model, inner, config.d_model**-0.5)
-        self.value = _matrix(rngs, config.d_model, inner, config.d_model**-0.5)
-        self.output = _matrix(rngs, inner, config.d_model, inner**-0.5)
+        self.query = matrix(rngs, config.d_model, inner, (config.d_model * config.d_kv) ** -0.5)
+        self.key = matrix(rngs, config.d_model, inner, config.d_model**-0.5)
+        self.value = matrix(rngs, config.d_model, inner, config.d_model**-0.5)
+        self.output = matrix(rngs, inner, config.d_model, inner**-0.5)
 
     def split(self, x: jax.Array, kernel: nnx.Param) -> jax.Array:
         """[B, T, H] -> [B, heads, T, d_kv] through one of the kernels."""
@@ -141,7 +109,7 @@ class Attention(nnx.Module):
         scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
         if bias is not None:
             scores = scores + bias
-        return self._join(jnp.matmul(_softmax(scores, mask, x.dtype), values))
+        return self._join(jnp.matmul(softmax(scores, mask, x.dtype), values))
 
     def over(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
         """Attend from ``x`` to ``states``, by whichever order of products is cheaper; there is no bias.
@@ -167,7 +135,7 @@ class Attention(nnx.Module):
         reading = jnp.einsum("bhqd,nhd->bhqn", self.split(x, self.query), key)
         flat = reading.reshape(x.shape[0], -1, x.shape[-1])  # heads and queries in one matrix: few large products
         scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
-        weights = _softmax(scores.reshape(*reading.shape[:3], count), mask, x.dtype)
+        weights = softmax(scores.reshape(*reading.shape[:3], count), mask, x.dtype)
         mixed = jnp.matmul(weights.reshape(x.shape[0], -1, count), states).reshape(reading.shape)
         return self._join(jnp.einsum("bhqn,nhd->bhqd", mixed, value))
 
@@ -184,33 +152,34 @@ class FeedForward(nnx.Module):
         self.config = config
         std = config.d_model**-0.5
         if config.gated:
-            self.wi_0 = _matrix(rngs, config.d_model, config.d_ff, std)
-            self.wi_1 = _matrix(rngs, config.d_model, config.d_ff, std)
+            self.wi_0 = matrix(rngs, config.d_model, config.d_ff, std)
+            self.wi_1 = matrix(rngs, config.d_model, config.d_ff, std)
         else:
-            self.wi = _matrix(rngs, config.d_model, config.d_ff, std)
-        self.wo = _matrix(rngs, config.d_ff, config.d_model, config.d_ff**-0.5)
+            self.wi = matrix(rngs, config.d_model, config.d_ff, std)
+        self.wo = matrix(rngs, config.d_ff, config.d_model, config.d_ff**-0.5)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         activate = _ACTIVATIONS[self.config.activation]
         if self.config.gated:
             gate, plain = (x @ kernel[...].astype(x.dtype) for kernel in (self.wi_0, self.wi_1))
-            hidden = _lean(lambda gate, plain: activate(gate) * plain, self.config)(gate, plain)
+            hidden = lean(lambda gate, plain: activate(gate) * plain, remat=self.config.remat,
+                          scan_unroll=self.config.scan_unroll)(gate, plain)
         else:
             hidden = activate(x @ self.wi[...].astype(x.dtype))
         return hidden @ self.wo[...].astype(x.dtype)
 
 
 def _bias_table(config: T5Config, rngs: nnx.Rngs) -> nnx.Param:
-    return _matrix(rngs, config.relative_attention_num_buckets, config.num_heads, config.d_model**-0.5)
+    return matrix(rngs, config.relative_attention_num_buckets, config.num_heads, config.d_model**-0.5)
 
 
 class EncoderLayer(nnx.Module):
     """Self-attention and feed-forward, each on a normed input and added to it."""
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(config)
+        self.attention_norm = norm(config)
         self.attention = Attention(config, rngs=rngs)
-        self.feed_forward_norm = RMSNorm(config)
+        self.feed_forward_norm = norm(config)
         self.feed_forward = FeedForward(config, rngs=rngs)
         if config.per_layer_bias:
             self.bias = _bias_table(config, rngs)
@@ -226,11 +195,11 @@ class DecoderLayer(nnx.Module):
     """Causal self-attention, cross-attention (which has no relative bias) and feed-forward."""
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(config)
+        self.attention_norm = norm(config)
         self.attention = Attention(config, rngs=rngs)
-        self.cross_norm = RMSNorm(config)
+        self.cross_norm = norm(config)
         self.cross = Attention(config, rngs=rngs)
-        self.feed_forward_norm = RMSNorm(config)
+        self.feed_forward_norm = norm(config)
         self.feed_forward = FeedForward(config, rngs=rngs)
         if config.per_layer_bias:
             self.bias = _bias_table(config, rngs)

@@ -46,7 +46,7 @@ def equal(first, second):
 def test_round_trip_is_exact_and_pytorch_reads_it(kind, tmp_path, monkeypatch):
     oracle = torch_t5.write(tmp_path / "theirs", kind)
     config, theta = convert.load(tmp_path / "theirs")
-    monkeypatch.setattr(convert, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr("dawgen_jax.backbones.checkpoint.SHARD_BYTES", 20_000)
     convert.save(tmp_path / "ours", config, theta)
     assert len(list((tmp_path / "ours").glob("*.safetensors"))) > 2
     again, copied = convert.load(tmp_path / "ours")

@@ -1,0 +1,130 @@
+"""Hugging Face directories of a decoder-only model to ``theta`` and back: the names of its tensors."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from dawgen_jax.backbones import checkpoint
+from dawgen_jax.backbones.checkpoint import Tensors, read_object
+from dawgen_jax.backbones.decoder_only import model
+from dawgen_jax.backbones.decoder_only.config import DecoderConfig
+from dawgen_jax.errors import ConfigError, UserError
+
+__all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
+
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_PARTS = {"attention": "self_attn", "attention_norm": "input_layernorm", "feed_forward": "mlp",
+          "feed_forward_norm": "post_attention_layernorm"}
+_KERNELS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj", "gate": "gate_proj",
+            "up": "up_proj", "down": "down_proj", "query_norm": "q_norm", "key_norm": "k_norm"}
+
+
+def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
+    """The tensors that make up the leaf of ``theta`` at ``path``, and whether each is transposed.
+
+    A leaf that is stacked over layers takes one tensor per layer.
+
+    >>> tensor_names(("layers", "attention", "query"), 2)
+    (['model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'], True)
+    """
+    if path[0] != "layers":
+        return [{"embedding": _EMBEDDING, "head": _HEAD, "norm": "model.norm.weight"}[path[0]]], False
+    part, *rest = path[1:]
+    name, kind = _PARTS[part], "weight"
+    if rest[0].endswith("_bias"):
+        rest, kind = [rest[0].removesuffix("_bias")], "bias"
+    if rest[0] != "scale":
+        name = f"{name}.{_KERNELS[rest[0]]}"
+    transposed = kind == "weight" and rest[-1] != "scale"
+    return [f"model.layers.{i}.{name}.{kind}" for i in range(layers)], transposed
+
+
+def read_config(folder: pathlib.Path, **numerics) -> DecoderConfig:
+    """What config.json says; ``numerics`` are dtype, scan_unroll and remat.
+
+    Raises:
+      UserError: the file cannot be read, or is not of this family.
+    """
+    file = folder / "config.json"
+    try:
+        return DecoderConfig.from_hugging_face(read_object(file), **numerics)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    dtype: str = "float32",
+    compute_dtype: str = "float32",
+    scan_unroll: int = 0,
+    remat: bool = False,
+    sharding: jax.sharding.Sharding | Callable | None = None,
+) -> tuple[DecoderConfig, dict]:
+    """Read a Hugging Face directory.
+
+    Args:
+      path: directory with config.json and safetensors weights, sharded or not.
+      dtype: storage of ``theta``: float32, bfloat16 or float64.
+      compute_dtype: ``DecoderConfig.dtype``.
+      scan_unroll: ``DecoderConfig.scan_unroll``.
+      remat: ``DecoderConfig.remat``.
+      sharding: of every leaf, or a function config -> tree like ``theta`` of shardings; by default the default
+        device.
+
+    Returns:
+      (config, theta).
+
+    Raises:
+      UserError: another family; missing, extra, wrongly shaped or unreadable tensors or config; or values that are not
+        finite. The sentence names file and tensor.
+    """
+    if dtype not in ("float32", "bfloat16", "float64"):
+        raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 is widened on loading.")
+    folder = pathlib.Path(path)
+    config = read_config(folder, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
+    tensors = Tensors(folder)
+    wanted = checkpoint.leaves(model.abstract(config), tensor_names)
+    # Older Llama checkpoints store the rotary frequencies, which follow from config.json.
+    optional = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers)]
+    checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names}, [_HEAD, *optional])
+    if config.tied_head and _HEAD in tensors.where:
+        shape = (config.vocab_size, config.width)
+        if not np.array_equal(tensors.read(_EMBEDDING, shape), tensors.read(_HEAD, shape)):
+            raise UserError(f"{folder}: config.json ties the head to the embedding, but {_HEAD} and {_EMBEDDING} "
+                            "differ; set tie_word_embeddings to false.")
+    places = sharding(config) if callable(sharding) else sharding
+    return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
+
+
+def save(path: str | os.PathLike, config: DecoderConfig, theta, *, dtype: str | None = None,
+         tokenizer_from: str | os.PathLike | None = None) -> None:
+    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json comes last.
+
+    Args:
+      path: directory, made where missing.
+      config: the model.
+      theta: its parameters.
+      dtype: storage of the file (float32, bfloat16, float16); by default that of ``theta``.
+      tokenizer_from: directory whose tokenizer files are copied.
+
+    Raises:
+      ConfigError: unknown ``dtype``.
+      UserError: the weights would overflow in ``dtype``.
+    """
+    checkpoint.write_theta(pathlib.Path(path), checkpoint.leaves(model.abstract(config), tensor_names), theta,
+                        config.to_hugging_face(), dtype=dtype, tokenizer_from=tokenizer_from)
+
+
+def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
+    """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
+
+    Raises:
+      UserError: as :func:`load` and :func:`save`.
+    """
+    return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)
