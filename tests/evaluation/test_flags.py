@@ -176,5 +176,5 @@ def test_leaks_are_shown_with_the_test_pair():
 @pytest.mark.parametrize(("field", "value"), [("near", 0.0), ("near", 1.1), ("max_copy", -0.1),
                                               ("min_margin", float("nan"))])
 def test_rules_out_of_range_are_refused(field, value):
-    with pytest.raises(ConfigError, match=f"--{field.replace('_', '-')} .*: must be"):
+    with pytest.raises(ConfigError, match=rf"Rules\.{field} = .*: must be"):
         Rules(**{field: value})

@@ -337,7 +337,7 @@ def test_broken_artefacts_are_named_and_an_earlier_page_stays(tmp_path, make_row
         write_report(tmp_path)
 
 
-NO_SAMPLE = r"train\.jsonl:1: not a synthetic sample"
+NO_SAMPLE = r"train\.jsonl:1: SampleLine\.(index: is missing|label = )"
 SENTENCE = {"sentence1": "a", "label": "b", "tokens": ["c"], "weights": [0.5]}
 
 

@@ -14,16 +14,15 @@ References: Broder. On the resemblance and containment of documents. 1997.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import numpy as np
+from pydantic import Field
 
+from dawgen_jax.config.validation import validated
 from dawgen_jax.data.pools import Example
-from dawgen_jax.errors import ConfigError
 from dawgen_jax.evaluation.quality.measures import words
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 
@@ -153,7 +152,10 @@ class _Index:
         return Match(-position, similarity) if similarity >= self._threshold else None
 
 
-@dataclasses.dataclass(frozen=True)
+Similarity = Annotated[float, Field(gt=0, le=1)]
+
+
+@validated
 class Rules:
     """Which samples are dropped; by default none.
 
@@ -161,9 +163,9 @@ class Rules:
       ConfigError: a value is out of range.
     """
 
-    near: float = 0.8
+    near: Similarity = 0.8
     """Similarity of character 4-grams from which two texts are near copies."""
-    max_copy: float = 1.0
+    max_copy: Similarity = 1.0
     """The greatest similarity of sentence 2 to sentence 1, or to a sentence of the shots; 1 drops nothing."""
     min_margin: float | None = None
     """The least label margin in nats; None drops nothing."""
@@ -171,14 +173,6 @@ class Rules:
     """Of near copies within the set keep the one with the greatest margin, or the first one without margins."""
     drop_leaks: bool = False
     """Drop near copies of test pairs."""
-
-    def __post_init__(self):
-        for field in ("near", "max_copy"):
-            if not 0 < getattr(self, field) <= 1:
-                raise ConfigError(f"--{field.replace('_', '-')} {getattr(self, field)}: must be greater than 0 and at "
-                                  "most 1.")
-        if self.min_margin is not None and not np.isfinite(self.min_margin):
-            raise ConfigError(f"--min-margin {self.min_margin}: must be a finite number of nats.")
 
     @property
     def active(self) -> bool:
