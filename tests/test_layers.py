@@ -4,7 +4,7 @@ The rooms, from top to bottom; a module imports its own tier or a lower one:
 
     train, tests, benchmarks -> cli -> api -> pipeline -> results -> methods, generator, evaluation
     -> miniworld, synthesis -> prompts, data -> training -> backbones, surgery, io -> tasks -> origins, config
-    -> errors
+    -> errors, prng
 """
 
 import ast
@@ -19,7 +19,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 TIERS = (
-    {"errors"},
+    {"errors", "prng"},
     {"config", "origins"},
     {"tasks"},
     {"backbones", "surgery", "io"},
@@ -44,6 +44,8 @@ OF_FAMILIES = re.compile(r"extra_id|decoder_start|coder\.block|layer\.[0-9]\.|lm
 """Special tokens, decoder inputs, tensors and PEFT's names, which no string outside of a family's folder holds."""
 WORD_MARKS = re.compile("[\u2581\u0120]")
 """What starts a word in a vocabulary: the business of backbones/tokens.py."""
+KEYS = {pathlib.Path("dawgen_jax/prng.py"), pathlib.Path("dawgen_jax/surgery/aggregator.py")}
+"""The modules that name the implementation of random keys; surgery imports nothing that could do it."""
 NNX_TRANSFORMS = {"jit", "grad", "value_and_grad", "vmap", "scan", "remat", "Optimizer"}
 FILES = sorted(path for folder in ("dawgen_jax", "train", "tools", "configs", "benchmarks")
                for path in (ROOT / folder).rglob("*.py"))
@@ -112,6 +114,9 @@ def faults(source, path):
                   for text in strings(source) if WORD_MARKS.search(text) and path != BACKBONES / "tokens.py"]
     found += [f"{path} uses {name}: plain JAX transforms only" for name in sorted(imports | attributes)
               if name.split(".")[-2:-1] == ["nnx"] and name.split(".")[-1] in NNX_TRANSFORMS]
+    if path.parts[0] != "benchmarks" and path not in KEYS and {"jax.random.key", "jax.random.PRNGKey"} & (
+            imports | attributes):
+        found.append(f"{path} makes a random key of JAX's default kind: use dawgen_jax.prng.key")
     if path.name == "utils.py":
         found.append(f"{path}: a module is named after what it does")
     return found
@@ -187,6 +192,8 @@ def test_rooms_do_not_import_each_other_in_circles():
     ("dawgen_jax/backbones/templates.py", "token.startswith('\u0120')", "word mark"),
     ("train/run.py", "import flax\nflax.nnx.Module", "flax.nnx"),
     ("dawgen_jax/backbones/t5/modules.py", "from flax import nnx\nnnx.jit(f)", "plain JAX"),
+    ("dawgen_jax/pipeline/sets.py", "import jax\nkeys = jax.vmap(jax.random.key)(seeds)", "default kind"),
+    ("dawgen_jax/pipeline/sets.py", "from jax.random import PRNGKey", "default kind"),
     ("dawgen_jax/io/utils.py", "", "named after what it does"),
 ])
 def test_a_fault_is_found(path, source, fault):

@@ -96,12 +96,11 @@ def train_step(state: TrainState, frozen, batch, *, loss_fn: Callable, tx: optax
     """
     loss, grads = jax.vmap(jax.value_and_grad(loss_fn), in_axes=(None, None, 0))(state.params, frozen, batch)
     before = _aggregators(state.opt_state)
-    single = not before and len(loss) == 1
-    updates, opt_state = transformed(tx, jax.tree.map(lambda leaf: leaf[0], grads) if single else grads,
-                                     state.opt_state, state.params)
-    if jax.tree.map(jnp.shape, updates) != jax.tree.map(jnp.shape, state.params):
-        raise ConfigError(f"tx does not reduce the gradients of {len(loss)} sources to one; put an aggregator, such as "
+    if not before and len(loss) > 1:
+        raise ConfigError(f"tx has no aggregator for the gradients of {len(loss)} sources; put one, such as "
                           "gradient_surgery(), into its chain.")
+    updates, opt_state = transformed(tx, grads if before else jax.tree.map(lambda leaf: leaf[0], grads),
+                                     state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,

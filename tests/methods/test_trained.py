@@ -21,7 +21,7 @@ from dawgen_jax.methods.base import Phase
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
 from dawgen_jax.methods.tune import begin, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.training.optimisers import adafactor
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import train_step

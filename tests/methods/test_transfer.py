@@ -31,7 +31,7 @@ from dawgen_jax.methods.transfer import (
 )
 from dawgen_jax.methods.tune import tune
 from dawgen_jax.miniworld import TASKS
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step

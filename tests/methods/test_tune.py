@@ -15,7 +15,7 @@ from dawgen_jax.methods import tune as tuning
 from dawgen_jax.methods.base import Phase, Trained
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
-from dawgen_jax.surgery.aggregator import gradient_surgery
+from dawgen_jax.surgery import gradient_surgery
 from dawgen_jax.training.placement import Placement
 from tests import tiny
 

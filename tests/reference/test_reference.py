@@ -16,7 +16,7 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator import step as generator
 from dawgen_jax.methods.verbalizer import prompt_loss
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.training import optimisers
 from dawgen_jax.training import step as training
 from tests.reference import cases

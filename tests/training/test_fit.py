@@ -8,7 +8,7 @@ import pytest
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.surgery.aggregator import weighted_sum
+from dawgen_jax.surgery import weighted_sum
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step

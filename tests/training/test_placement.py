@@ -24,7 +24,7 @@ from dawgen_jax.errors import ConfigError
 from dawgen_jax.generator import step as generator
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator
 from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement, make_mesh
 from dawgen_jax.training.step import init_state, train_step

@@ -15,8 +15,9 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack
+from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import verbalizer
-from dawgen_jax.surgery.aggregator import aggregator
+from dawgen_jax.surgery import aggregator, gradient_surgery, weighted_sum
 from dawgen_jax.training import optimisers
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
@@ -110,7 +111,7 @@ def test_epsilon_one_without_conflict_is_the_arm_real_syn_step_for_step(theta):
         for _ in range(3):
             state, metrics = update(state, theta, batch)
             assert 0 < metrics["cosine"] < 0.99
-        assert state.opt_state[0].conflicts == 0 and state.step == 3
+        assert optax.tree.get(state.opt_state, "conflicts") == 0 and state.step == 3
         ends.append(state.params)
     np.testing.assert_allclose(*ends, rtol=1e-6)
 
@@ -145,7 +146,7 @@ def test_one_and_four_devices_and_vmapped_seeds_agree(theta, step):
         for _ in range(3):
             state, metrics = update(state, theta, many)
         outcomes.append((np.asarray(state.params), np.asarray(metrics["loss"])))
-        assert state.opt_state[0].conflicts[1] > 0
+        assert optax.tree.get(state.opt_state, "conflicts")[1] > 0
     for params, loss in outcomes[1:]:
         np.testing.assert_allclose(params, outcomes[0][0], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(loss, outcomes[0][1], rtol=1e-5)
@@ -154,6 +155,83 @@ def test_one_and_four_devices_and_vmapped_seeds_agree(theta, step):
         for _ in range(3):
             alone, _ = step(alone, theta, batch)
         np.testing.assert_allclose(outcomes[0][0][k], alone.params, rtol=1e-5, atol=1e-5)
+
+
+def squares(params, frozen, batch):
+    """A loss whose gradient is the difference to the batch's mean."""
+    return sum(jnp.sum((leaf - target) ** 2) for leaf, target in zip(
+        jax.tree.leaves(params), jax.tree.leaves(jax.tree.map(lambda leaf: leaf.mean(axis=0), batch)), strict=True)) / 2
+
+
+PARAMS = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([0.5, 0.25, 3.0])}
+TARGETS = {"a": jnp.array([[[2.0, -2.0]], [[-9.0, -2.5]]]), "b": jnp.array([[[1.0, 1.0, 1.0]], [[0.0, 2.0, 1.0]]])}
+
+
+def updated(tx, targets=TARGETS):
+    return jax.jit(functools.partial(train_step, loss_fn=squares, tx=tx))(init_state(PARAMS, tx), (), targets)
+
+
+@pytest.mark.parametrize("chain", [
+    lambda *parts: optax.chain(*parts),
+    lambda *parts: optax.chain(optax.identity(), optax.chain(*parts)),
+    lambda *parts: optax.named_chain(*((str(number), part) for number, part in enumerate(parts))),
+    lambda aggregate, *rest: optax.chain(optax.stateless(lambda grads, params: grads), aggregate, *rest),
+    lambda *parts: optax.with_extra_args_support(optax.masked(optax.chain(*parts), {"a": True, "b": True})),
+], ids=["first", "nested", "named", "second", "masked"])
+def test_metrics_do_not_depend_on_where_the_aggregator_is(chain):
+    expected = updated(optax.chain(gradient_surgery(), optax.sgd(0.1, momentum=0.9)))
+    state, metrics = updated(chain(gradient_surgery(), optax.sgd(0.1, momentum=0.9)))
+    chex.assert_trees_all_close((metrics, state.params), (expected[1], expected[0].params), rtol=1e-6)
+    assert metrics["conflict"] == 1 and metrics["cosine"] < 0 and metrics["projected_share"] == -metrics["cosine"]
+
+
+def test_aggregators_of_parts_are_reported_by_their_mean():
+    _, expected = updated(optax.chain(gradient_surgery(scope="leaf"), optax.sgd(0.1)))  # each leaf counts alike
+    tx = optax.chain(optax.partition({"a": gradient_surgery(), "b": weighted_sum()}, {"a": "a", "b": "b"}),
+                     optax.sgd(0.1))
+    _, metrics = updated(tx)
+    for name in ("cosine", "conflict", "projected_share"):
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-6)
+    assert metrics["conflict"] == 0.5
+
+
+def test_one_source_needs_no_aggregator_and_several_do():
+    alone = jax.tree.map(lambda leaf: leaf[:1], TARGETS)
+    state, metrics = updated(optax.adam(0.1), alone)
+    expected, _ = updated(optax.chain(weighted_sum(), optax.adam(0.1)), alone)
+    chex.assert_trees_all_equal(state.params, expected.params)
+    assert metrics.keys() == {"loss", "grad_norm", "update_norm", "param_norm"}
+    with pytest.raises(ConfigError, match=r"^tx has no aggregator for the gradients of 2 sources; .*gradient_surgery\(\)"):
+        updated(optax.adam(0.1))
+
+
+@pytest.mark.parametrize("tx", [optax.sign_sgd(0.1), optax.chain(gradient_surgery(), optax.sign_sgd(0.1))])
+def test_an_infinite_gradient_is_not_committed_even_if_the_update_is_finite(tx):
+    def steep(params, frozen, batch):
+        return jnp.where(batch > 0, jnp.sqrt(params), 0.0).sum()  # finite at 0, where its gradient is not
+
+    state = init_state(jnp.zeros(2), tx)
+    after, metrics = jax.jit(functools.partial(train_step, loss_fn=steep, tx=tx))(state, (), jnp.ones((1, 2)))
+    assert jnp.isfinite(metrics["loss"]).all() and not after.ok and after.step == 0
+    chex.assert_trees_all_equal(after.params, state.params)
+
+
+def test_the_defaults_of_jax_do_not_matter():
+    tx = optax.chain(gradient_surgery(), optax.clip_by_global_norm(1.0),
+                     optax.adam(optax.cosine_decay_schedule(0.1, 7), b1=0.87))
+    step = functools.partial(train_step, loss_fn=squares, tx=tx)
+
+    def run():
+        state, update = init_state(jax.tree.map(np.asarray, PARAMS), tx), jax.jit(lambda *args: step(*args))
+        for _ in range(3):
+            state, metrics = update(state, (), TARGETS)
+        return jax.tree.map(np.asarray, (state, metrics))
+
+    expected = run()
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.default_matmul_precision("bfloat16"):
+        actual = run()
+    chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
+    chex.assert_trees_all_equal(actual, expected)
 
 
 @pytest.mark.parametrize("unroll", [0, 1])
