@@ -267,6 +267,19 @@ def test_hostile_text_is_shown_as_text(run):
     assert page.text.count("<script>alert('1')</script> &") >= 240
 
 
+def test_labels_of_other_scripts_are_shown_as_they_are(tmp_path, make_row):
+    labels = ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f4bb"]  # with joiners
+    row = make_row(task="own", config_hash="x", class_counts=dict.fromkeys(labels, 500))
+    write_cell(tmp_path / "cells" / "x" / "result.json", [row])
+    write(tmp_path / "cells" / "x" / "wrong_examples.json", {
+        "labels": labels, "confusion": [[4, 1], [0, 2]],
+        "examples": [{"text": "a", "label": labels[0], "predicted": labels[1]}]})
+    write_rows(tmp_path / "results.jsonl", [row])
+    text = text_of(write_report(tmp_path))
+    for part in (f"true: {labels[0]} predicted: {labels[1]}", f"{labels[0]} 4 1", "1 of 7 wrong"):
+        assert part in text, part
+
+
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
 

@@ -42,7 +42,7 @@ __all__ = ["tables_page", "write_report"]
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dawgen_jax.results.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True)
+    trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 
 
 def tables_page(title: str, tables: Sequence[Table]) -> str:
