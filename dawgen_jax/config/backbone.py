@@ -18,10 +18,11 @@ NOT_FLOAT16 = BeforeValidator(must(
 
 @validated
 class BackboneConfig:
-    """A frozen T5: which checkpoint, and how it is computed."""
+    """A frozen language model: which checkpoint, and how it is computed."""
 
     path: Annotated[str, Field(min_length=1)] = "mini-t5"
-    """A Hugging Face directory (config.json, safetensors, tokenizer), or the name of an embedded backbone."""
+    """A Hugging Face folder (config.json, safetensors, tokenizer), a .gguf file, hub:ORG/NAME, or the name of an embedded
+    or fetched backbone."""
     name: Line = ""
     """The name in result rows; empty takes the last component of `path`. The published tables say 'T5-large' and
     'Flan-T5-large'."""
