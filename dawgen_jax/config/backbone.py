@@ -18,7 +18,7 @@ NOT_FLOAT16 = BeforeValidator(must(
 
 @validated
 class BackboneConfig:
-    """A frozen T5: which checkpoint, and how it is computed."""
+    """A frozen backbone: which checkpoint, and how it is computed."""
 
     path: Annotated[str, Field(min_length=1)] = "mini-t5"
     """A Hugging Face directory (config.json, safetensors, tokenizer), or the name of an embedded backbone."""
