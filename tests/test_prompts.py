@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
+from dawgen_jax.data.encoding import rectangle
 from dawgen_jax.errors import UserError
 from tests import tiny
 
@@ -24,6 +25,20 @@ def test_rows_stand_in_front_and_infix_rows_in_their_slots():
     np.testing.assert_array_equal(embeddings[1, 4:6], infix[1])
     np.testing.assert_array_equal(embeddings[1, 3], theta["embedding"][5])
     np.testing.assert_array_equal(full_mask[1], [1, 1, 1, 1, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("tail", [0, 1, 2])
+def test_a_prompt_inside_stands_before_the_last_tokens_of_every_row(tail):
+    theta, rows = tiny.theta(), [[3, 4, 5, 6], [7, 8], [9, 10, 11]]
+    tokens, mask = rectangle(rows, 5)
+    prompt, delta = np.full((2, 16), 7.0, np.float32), np.random.default_rng(0).normal(size=(3, 5, 16)).astype(np.float32)
+    embeddings, full_mask = prompts.insert(theta, tokens, mask, prompt, model=tiny.MODEL, tail=tail, delta=delta)
+    assert embeddings.shape == (3, 7, 16)
+    for i, row in enumerate(rows):
+        own = theta["embedding"][np.array(row)] + delta[i, :len(row)]
+        front = len(row) - tail
+        np.testing.assert_array_equal(embeddings[i][full_mask[i]], np.concatenate([own[:front], prompt, own[front:]]))
+        np.testing.assert_array_equal(full_mask[i], np.arange(7) >= 5 - len(row))
 
 
 def test_vocabulary_rows_as_a_prompt_are_the_same_as_tokens():

@@ -21,12 +21,13 @@ from dawgen_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["MARK", "TOKENIZER_FILES", "is_byte_level", "no_advice", "plain_ids", "read_tokenizer", "readable_pieces",
-           "to_texts", "unused_ids", "word_ids", "word_mark", "word_start_ids"]
+__all__ = ["LINE_BREAKS", "MARK", "TOKENIZER_FILES", "is_byte_level", "no_advice", "plain_ids", "read_tokenizer",
+           "readable_pieces", "to_texts", "unused_ids", "word_ids", "word_mark", "word_start_ids"]
 
 MARK, _BYTE_MARK = "\u2581", "\u0120"  # '▁' and 'Ġ'
+LINE_BREAKS = ("\u010a", "<0x0A>")  # of byte-level and of SentencePiece vocabularies
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model",
-                   "added_tokens.json", "generation_config.json", "vocab.json", "merges.txt")
+                   "tokenizer.model", "added_tokens.json", "generation_config.json", "vocab.json", "merges.txt")
 """What a checkpoint's directory may hold besides weights and config.json."""
 
 

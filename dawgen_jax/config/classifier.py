@@ -53,7 +53,7 @@ class ClassifierConfig:
     backbone: BackboneConfig = BackboneConfig()
     """The frozen model whose prompt is tuned."""
     prompt_length: PositiveInt = 100
-    """Virtual tokens P of the soft prompt at the encoder's input."""
+    """Virtual tokens P of the soft prompt at the model's input."""
     prompt_init: Literal["vocabulary", "sampled"] = "vocabulary"
     """Start from embeddings of word-starting alphabetic tokens: the first ones of the vocabulary, or random ones."""
     max_tokens: PositiveInt = 100

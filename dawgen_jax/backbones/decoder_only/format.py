@@ -150,9 +150,9 @@ class CausalFormat:
         columns = {f"{{{field}}}": column for field, column in zip(task.fields, texts, strict=True)}
         parts = [] if answers is not None or not self.start else [Part([list(self.start)] * count)]
         words = () if answers is None else self.label_ids(task).tolist()
-        place, space = None, ""
+        place, space, encode = None, "", self.ids
         for lead, piece in spaced(split(task.bare if bare else self.wording(task)[0], MASK, PROMPT)):
-            lead, space = space + lead, ""
+            lead, space = lead or space, ""
             if piece in (PROMPT, MASK):
                 # Line breaks stay in front of the mark. A space belongs to the next word; a label word has its own.
                 front = lead.rstrip(" ")
@@ -164,11 +164,11 @@ class CausalFormat:
                     parts.append(Part([[words[answer]] for answer in answers]))
                     parts.append(Part(self._continued(["\n\n"]) * count))
                 continue
-            encode = self._continued if parts else self.ids
             if piece in columns:
                 parts.append(Part(encode([lead + text for text in columns[piece]]), cut=True))
             else:
                 parts.append(Part(encode([lead + piece]) * count))
+            encode = self._continued
         tail = None if place is None or answers is not None else sum(len(part.rows[0]) for part in parts[place:])
         return AnswerRows(fill(parts, max_tokens, task.name), tail if count else None)
 

@@ -114,6 +114,7 @@ def unstack(theta, *, config: T5Config):
 
 def embed(theta, tokens: jax.Array, *, config: T5Config) -> jax.Array:
     """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
+    # Nothing is clipped: a tokenizer with ids of V or more is refused when it is read with its model.
     return jnp.take(theta["embedding"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 

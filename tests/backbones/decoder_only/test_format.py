@@ -45,9 +45,7 @@ def test_rows_are_the_whole_texts_tokens(form):
 
 
 def test_label_words_have_their_space(form):
-    mark = form.tokenizer.convert_ids_to_tokens(form.label_ids(PAIRS).tolist())
-    assert [piece[1:] for piece in mark] == ["Yes", "Maybe", "No"] and (
-        {piece[0] for piece in mark} <= {"\u0120", "\u2581"})
+    assert form.pieces(form.label_ids(PAIRS)) == ["\u2581Yes", "\u2581Maybe", "\u2581No"]
     answered = form.answer_rows(REVIEWS, TEXTS[:1], 200, answers=[1, 0])
     assert answered.tail is None
     for row, text, word in zip(answered.rows, TEXTS[0], ("great", "terrible"), strict=True):
@@ -86,15 +84,15 @@ def test_bare_rows_are_the_texts(form):
 
 
 def test_generator_rows(form):
-    sentences = ["A man is playing .", "", "It was great\nplaying"]
+    sentences = ["A man is playing .", "", "Maybe\nNo"]
     rows, slots, cut = form.source_rows(sentences, 2, 4)
     assert cut == [True, False, False]
     assert rows[1] == [*form.start, 0, 0] and slots[1] == [-1, 0, 1]
-    assert slots[0] == [-1] * 5 + [0, 1] and rows[0][:5] == whole(form, "It A man is playing .")[:1] + rows[0][1:5]
+    assert slots[0] == [-1] * 5 + [0, 1] and rows[0] == [*form.start, *whole(form, "Answer: A man is playing .")[-5:-1], 0, 0]
     assert form.texts([rows[0][1:5]]) == ["A man is playing"]
     targets = form.target_rows(sentences, 5)
     assert all(row[-1] == form.eos_id and len(row) <= 5 and form.eos_id not in row[:-1] for row in targets)
-    assert form.texts([targets[2][:-1]]) == ["It was great playing"]
+    assert form.texts([targets[2][:-1]]) == ["Maybe No"]
     assert form.tokenizer.decode([form.eos_id]) == "\n"
 
 

@@ -40,8 +40,10 @@ def sentence_piece() -> Tokenizer:
     trained.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
     trained.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False))
     trained.pre_tokenizer = None
-    state = trained.to_str().replace('"byte_fallback":false', '"byte_fallback":true')
-    tokenizer = Tokenizer.from_str(state)
+    state = json.loads(trained.to_str())
+    state["model"]["byte_fallback"] = True
+    state["added_tokens"] = state["added_tokens"][:3]  # bytes are not special pieces
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from dawgen_jax import Classifier, load_backbone
 from dawgen_jax.backbones import registry
 from dawgen_jax.backbones.t5.format import T5Format
 from dawgen_jax.backbones.tokens import read_tokenizer
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
 from tests.backbones.bpe import SENTENCES, byte_level
-from tests.pipeline.conftest import write_backbone
 
 RTE = SEVEN["RTE"]
 
@@ -82,34 +80,14 @@ def test_sentinels_that_are_ordinary_pieces():
     assert mt5.banned_ids().tolist() == [0, 2, 4, 5, 7] and mt5.word_start_ids().tolist() == [3]
 
 
-def test_pieces_without_a_row_in_the_embedding_are_refused(tmp_path):
-    """JAX would clip their ids, so that all of them had the embedding of the last row."""
-    write_backbone(tmp_path, 0)
-    rows = load_backbone(str(tmp_path), devices=1).model.vocab_size
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    new = [f"zebra{number}" for number in range(rows)]
-    tokenizer.add_tokens(new)
-    tokenizer.save_pretrained(tmp_path)
-    highest = len(tokenizer) - 1
-    for load in (lambda: load_backbone(str(tmp_path), devices=1), lambda: registry.read_format(tmp_path)):
-        with pytest.raises(UserError, match=rf"piece 'zebra\d+' has id {highest}, but .* has only {rows} rows"):
-            load()
-
-
-def test_the_mask_of_byt5_is_the_one_that_it_was_trained_with(tmp_path):
-    """Sentinels count down from 258; <extra_id_0> of its tokenizer is 259, which ByT5 never saw."""
-    from tests.backbones.t5 import torch_t5
-
-    torch_t5.write(tmp_path, "byt5", d_model=8, num_layers=1)
-    ByT5Tokenizer().save_pretrained(tmp_path)
-    backbone = load_backbone(str(tmp_path), devices=1)
-    assert backbone.model.mask_id == 258
+def test_the_sentinels_of_byt5_are_bytes_that_no_text_has():
+    tokens = T5Format(ByT5Tokenizer(), 384)
     task = dataclasses.replace(RTE, label_words=("y", "n"))
-    (row,) = backbone.format.answer_rows(task, [["a"], ["b"]], 100).rows
+    (row,) = tokens.answer_rows(task, [["a"], ["b"]], 100).rows
     assert row[-2:] == [258, 1] and row.count(258) == 1
-    assert set(backbone.format.banned_ids()) >= {0, 2, *range(248, 384)} and 1 not in backbone.format.banned_ids()
-    assert set(backbone.format.word_start_ids()) >= set(range(ord("a") + 3, ord("z") + 4))
-    assert Classifier(backbone, task).predict([("a dog", "an animal")]).probabilities.shape == (1, 2)
+    assert set(tokens.banned_ids()) == {0, 2, *range(248, 384)}
+    assert set(tokens.word_start_ids()) >= set(range(ord("a") + 3, ord("z") + 4))
+    assert tokens.label_ids(task).tolist() == [ord("y") + 3, ord("n") + 3]
 
 
 def test_a_byte_level_vocabulary_keeps_spaces_with_their_words():
