@@ -21,8 +21,8 @@ class BackboneConfig:
     """A frozen language model: which checkpoint, and how it is computed."""
 
     path: Annotated[str, Field(min_length=1)] = "mini-t5"
-    """A Hugging Face folder (config.json, safetensors, tokenizer), a .gguf file, hub:ORG/NAME, or the name of an embedded
-    or fetched backbone."""
+    """A Hugging Face folder (config.json, safetensors, tokenizer), a .gguf file, hub:ORG/NAME, or the name of an
+    embedded or fetched backbone."""
     name: Line = ""
     """The name in result rows; empty takes the last component of `path`. The published tables say 'T5-large' and
     'Flan-T5-large'."""

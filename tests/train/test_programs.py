@@ -16,7 +16,7 @@ import pytest
 
 from dawgen_jax.cli import options, process
 from dawgen_jax.config import Config, load_config
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline.job import Job
 from tools.pretrain import __main__ as pretrain
 from tools.pretrain import pretraining
@@ -61,12 +61,14 @@ def test_overrides_reach_nested_fields_and_tuples(config_file):
     (["--out"], "--out"),
     (["--classifier.lora.rank", "8.5"], "--classifier.lora.rank"),
     (["--classifier.lora.targets", "q"], "--classifier.lora.targets"),
-    (["--seeds", "1", "1"], "must have no repeats"),
+    (["--classifier.lora.rank", "0"], "LoraConfig.rank = 0"),
 ])
 def test_wrong_words_are_refused(config_file, words, message, capsys):
     with pytest.raises(SystemExit) as ended:
         options.parse_config([config_file, *words], "")
     assert ended.value.code == 2 and message in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"Config\.seeds = \(1, 1\): must have no repeats"):
+        options.parse_config([config_file, "--seeds", "1", "1"], "")
 
 
 @pytest.mark.parametrize(("text", "message"), [
