@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from dawgen_jax.config import digest
+from dawgen_jax.data.fewshot import few_shot, read_split
 from dawgen_jax.data.pools import Example, load_pools, read_examples
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import SEVEN
@@ -226,6 +228,18 @@ def test_hub_without_a_network(monkeypatch):
 def test_real_sizes(shared, task, train, scored):
     pools = load_pools(SEVEN[task], str(shared / "data"))
     assert (len(pools.train), len(pools.scored(SEVEN[task]))) == (train, scored)
+
+
+@pytest.mark.shared
+def test_pools_and_splits_of_the_papers_tasks_are_pinned(shared):
+    found = {}
+    for name, task in SEVEN.items():
+        pools = load_pools(task, str(shared / "data"))
+        splits = [few_shot(pools.train, task, 16, seed) for seed in (13, 21, 42, 87, 100)]
+        fixed = [] if name == "SICK" else [read_split(shared / "data/kshot", task, 16, seed) for seed in (13, 100)]
+        found[name] = digest([pools.train, pools.validation, pools.test, splits, fixed])
+    assert found == {"QQP": "07ff4277279d", "MRPC": "35e8f54bd284", "MNLI": "e21b44596f6d", "SNLI": "7e4a330e84eb",
+                     "QNLI": "865df6d70086", "RTE": "c7f75c92e24d", "SICK": "036e391a2377"}
 
 
 @pytest.mark.shared

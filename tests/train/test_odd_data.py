@@ -10,12 +10,11 @@ import unicodedata
 import numpy as np
 import pytest
 
-from dawgen_jax import Classifier, Task, load_backbone
+from dawgen_jax import Classifier, Task, UserError, load_backbone
 from dawgen_jax.cli import check as check_task
 from dawgen_jax.cli import evaluate, predict, quality, run
 from dawgen_jax.config import Config, DataConfig
 from dawgen_jax.data.batches import class_balanced
-from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline.inputs import read_task
 
 OWN = "configs/own_task.py"
@@ -124,10 +123,12 @@ def test_unlabelled_rows_of_a_known_task_are_counted(tmp_path, caplog):
 def test_the_index_of_a_pandas_table_is_no_text(check, tmp_path):
     import pandas
 
-    frame = pandas.DataFrame({"review": TEXTS, "label": LABELS * 9})[2:]
-    frame.index = [f"row {i}" for i in frame.index]
-    frame.to_parquet(tmp_path / "a.parquet")
-    assert "texts from 'review'" in check(tmp_path / "a.parquet")
+    frame = pandas.DataFrame({"words": TEXTS, "label": LABELS * 9})[2:]
+    for index in (frame.index, [f"row number {i}" for i in frame.index]):
+        frame.index = index
+        frame.to_parquet(tmp_path / "a.parquet")
+        said = check(tmp_path / "a.parquet")
+        assert "template     {text} <mask>" in said and "texts from 'words'" in said
 
 
 @pytest.mark.parametrize("other", [
@@ -137,7 +138,7 @@ def test_the_index_of_a_pandas_table_is_no_text(check, tmp_path):
     [""] * 18])
 def test_a_column_that_holds_no_texts_is_not_used_as_one(check, tmp_path, other):
     rows = list(zip(other, TEXTS, LABELS * 9, strict=False))
-    for header in (("other", "review", "label"), ("text", "words", "label")):
+    for header in (("other", "words", "label"), ("text", "words", "label")):
         said = check(table(tmp_path / "a.csv", header, rows))
         assert "template     {text} <mask>" in said  # a single text
         assert f"texts from '{header[1]}', labels from 'label'; not used: {header[0]}" in said
