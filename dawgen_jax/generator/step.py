@@ -30,7 +30,7 @@ from dawgen_jax.data.batches import GeneratorBatch
 from dawgen_jax.generator import losses, meta, scores, weight_net
 from dawgen_jax.training.step import commit, transformed
 
-__all__ = ["GeneratorState", "generator_step", "init_state"]
+__all__ = ["GeneratorState", "Scored", "disc_and_meta_gradient", "generator_step", "init_state", "score_batch"]
 
 
 @flax.struct.dataclass
@@ -97,13 +97,14 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     """
     Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
     tx, weight_tx = _optimiser(config, num_steps), weight_net.optimiser(config, num_steps)
-    scored = _score(Q, theta, batch, config=config, model=model)
+    scored = score_batch(Q, theta, batch, config=config, model=model)
 
     disc = disc_virtual = losses.token_mean(scored.values, mask)
     weights = weight_net.uniform_weights(mask, config.weight_norm, scored.values.dtype)
     new_omega, weight_opt_state, meta_gradient = omega, state.weight_opt_state, jax.tree.map(jnp.zeros_like, omega)
     if config.weighting == "meta":
-        disc_virtual, meta_gradient = _meta_gradient(Q, omega, scored, theta, batch, config=config, model=model)
+        disc_virtual, meta_gradient = disc_and_meta_gradient(
+            Q, omega, scored, theta, batch, rate=config.meta_learning_rate, config=config, model=model)
         updates, weight_opt_state = transformed(weight_tx, meta_gradient, state.weight_opt_state, omega)
         new_omega = optax.apply_updates(omega, updates)
         weights = weight_net.token_weights(new_omega, scored.features, mask, config.weight_norm)
@@ -127,7 +128,7 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
     return new, metrics
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """A batch under all label prompts Q, and the derivatives of its scores.
 
     Attributes:
@@ -146,8 +147,16 @@ class _Scored(NamedTuple):
     transpose: Callable
 
 
-def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model) -> _Scored:
-    """1. One linearisation at Q serves the gradients of the virtual and of the real step and the meta-gradient."""
+def score_batch(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model) -> Scored:
+    """1. One linearisation at Q serves the gradients of the virtual and of the real step and the meta-gradient.
+
+    Args:
+      Q: label prompts, {'prompt': [L, P, H], 'infix': [L, I, H]}.
+      theta: frozen parameters.
+      batch: [B, ...].
+      config: forms of the losses.
+      model: the backbone.
+    """
     labels = Q["prompt"].shape[0]
     reached = labels if config.dist_weight > 0 and config.dist_reading == "B" else 1
 
@@ -165,11 +174,26 @@ def _score(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: M
     own = scores.gold_logit(theta, hidden[:1], batch.target, model=model) if raw else log_prob
     values = losses.disc(jnp.concatenate([own, rest]), config.disc)
     features = weight_net.features(values, hidden[0], config.weight_input)
-    return _Scored((log_prob, hidden), values, features, jvp, jax.linear_transpose(jvp, Q))
+    return Scored((log_prob, hidden), values, features, jvp, jax.linear_transpose(jvp, Q))
 
 
-def _meta_gradient(Q, omega, scored: _Scored, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model):
-    """2. and 3. L_disc at Q', and its gradient with respect to omega through the virtual step."""
+def disc_and_meta_gradient(Q, omega, scored: Scored, theta, batch: GeneratorBatch, *, rate: float | jax.Array,
+                           config: GeneratorConfig, model: Model) -> tuple[jax.Array, Any]:
+    """2. and 3. L_disc at Q', and its gradient in omega through the virtual step.
+
+    Args:
+      Q: label prompts.
+      omega: the weight net's parameters.
+      scored: the batch at Q.
+      theta: frozen parameters.
+      batch: [B, ...].
+      rate: a_meta, of the virtual step.
+      config: forms and weights of the losses.
+      model: the backbone.
+
+    Returns:
+      (scalar, a tree like ``omega``).
+    """
     mask, dist_weight = batch.target_mask, config.dist_weight if config.dist_in_virtual else 0.0
 
     def inner(omega, log_prob, hidden):
@@ -177,11 +201,10 @@ def _meta_gradient(Q, omega, scored: _Scored, theta, batch: GeneratorBatch, *, c
         return losses.objective(log_prob, hidden, weights, batch.label, mask, config=config, dist_weight=dist_weight)[0]
 
     (slope,) = scored.transpose(jax.grad(inner, argnums=(1, 2))(omega, *scored.outputs))
-    virtual = meta.virtual_step(Q, slope, config.meta_learning_rate)
+    virtual = meta.virtual_step(Q, slope, rate)
     disc_virtual, v = meta.disc_value_and_gradient(virtual, theta, batch, form=config.disc, model=model,
                                                    chunks=_chunks(config, batch, Q))
-    return disc_virtual, meta.weight_gradient(omega, inner, scored.outputs, scored.jvp(v),
-                                              rate=config.meta_learning_rate)
+    return disc_virtual, meta.weight_gradient(omega, inner, scored.outputs, scored.jvp(v), rate=rate)
 
 
 def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:
