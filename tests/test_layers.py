@@ -37,8 +37,8 @@ NEVER = {("surgery", "backbones"), ("data", "surgery"), ("data", "training"), ("
          ("io", "backbones")}
 BACKBONES = pathlib.Path("dawgen_jax/backbones")
 FAMILIES = {path.parent.name for path in (ROOT / BACKBONES).glob("*/__init__.py")}
-REGISTRY = BACKBONES / "registry.py"
-"""The one module outside of a family's folder that names it."""
+NAMING = {BACKBONES / "registry.py", BACKBONES / "fetch.py"}
+"""The modules outside of a family's folder that import it: what loads a checkpoint, and what converts a download."""
 OF_FAMILIES = re.compile(r"extra_id|decoder_start|coder\.block|layer\.[0-9]\.|lm_head|shared\.weight|embed_tokens|"
                          r"self_attn|SEQ_2_SEQ|CAUSAL_LM|</?s>|<pad>|<\|")
 """Special tokens, decoder inputs, tensors and PEFT's names, which no string outside of a family's folder holds."""
@@ -100,11 +100,10 @@ def faults(source, path):
                 found.append(f"{path} is in no tier: place '{room}' in TIERS")
             elif TIER[rest[0]] > TIER[room] or (room, rest[0]) in NEVER:
                 found.append(f"{path} imports {name}: imports point down only")
-    inside = path.parts[:3] == ("dawgen_jax", "backbones", "t5")
-    if any(name.startswith("flax.nnx") for name in imports | attributes) and not inside:
-        found.append(f"{path} imports flax.nnx: only dawgen_jax/backbones/t5 does")
+    if any(name.startswith("flax.nnx") for name in imports | attributes) and room != "backbones":
+        found.append(f"{path} imports flax.nnx: only dawgen_jax/backbones does")
     own = path.parts[2] if path.is_relative_to(BACKBONES) else ""
-    if path.parts[0] in ("dawgen_jax", "train") and path != REGISTRY:
+    if path.parts[0] in ("dawgen_jax", "train") and path not in NAMING:
         found += [f"{path} imports {name}: the seam is dawgen_jax.backbones.base" for name in sorted(imports)
                   if name.startswith("dawgen_jax.backbones.") and name.split(".")[2] in FAMILIES - {own}]
     if path.parts[0] == "dawgen_jax" and own not in FAMILIES:

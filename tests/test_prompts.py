@@ -31,7 +31,8 @@ def test_rows_stand_in_front_and_infix_rows_in_their_slots():
 def test_a_prompt_inside_stands_before_the_last_tokens_of_every_row(tail):
     theta, rows = tiny.theta(), [[3, 4, 5, 6], [7, 8], [9, 10, 11]]
     tokens, mask = rectangle(rows, 5)
-    prompt, delta = np.full((2, 16), 7.0, np.float32), np.random.default_rng(0).normal(size=(3, 5, 16)).astype(np.float32)
+    prompt = np.full((2, 16), 7.0, np.float32)
+    delta = np.random.default_rng(0).normal(size=(3, 5, 16)).astype(np.float32)
     embeddings, full_mask = prompts.insert(theta, tokens, mask, prompt, model=tiny.MODEL, tail=tail, delta=delta)
     assert embeddings.shape == (3, 7, 16)
     for i, row in enumerate(rows):

@@ -205,8 +205,8 @@ class AnswerRows(NamedTuple):
 
     Attributes:
       rows: N rows of token ids, which end where the answer is read.
-      tail: the last so many tokens of every row stand behind a soft prompt that is inserted into the row; None if the
-        prompt is put in front of the row.
+      tail: the last so many tokens of every row of the task, whatever its texts, stand behind a soft prompt that is
+        inserted into the row; None if the prompt is put in front of the row.
     """
 
     rows: list[list[int]]

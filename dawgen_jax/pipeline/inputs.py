@@ -274,6 +274,10 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
+_UNCUT = 1 << 20
+"""A budget of tokens that no template is over."""
+
+
 def wording_key(tokens: Format, task: Task) -> tuple:
     """What cache keys hold of a family's own template and label words; nothing if these are the task's ``template``."""
     wording = tokens.wording(task)
@@ -291,7 +295,7 @@ class Encoded:
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):
         self.task, self.backbone, self._config = task, backbone, config
         self.label_ids = tuple(backbone.format.label_ids(task).tolist())
-        self.tail = backbone.format.answer_rows(task, [[] for _ in task.fields], config.max_tokens).tail
+        self.tail = backbone.format.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
         self._arrays: dict[tuple, ClassifierBatch] = {}
 
     def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:

@@ -88,8 +88,8 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     source, examples = labelled_source(kind, given.task, config)
     settings, target = kind.settings(config), (
         digest(given.pools.train, given.task.template) if kind.unlabelled else "")
-    # Task.causal counts only for the families that read it.
-    fields = {name: value for name, value in dataclasses.asdict(source).items() if name != "causal"}
+    # Task.causal counts only for the families that read it, and of Task.folder there are the examples.
+    fields = {name: value for name, value in dataclasses.asdict(source).items() if name not in ("causal", "folder")}
     key = digest("source prompt", kind.name, settings, fields, digest(examples), target, backbone.digest,
                  *wording_key(backbone.format, source))
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")

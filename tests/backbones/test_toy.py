@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from dawgen_jax.evaluation.features import features
 
 from dawgen_jax import Classifier, prompts
 from dawgen_jax.backbones import registry
@@ -22,6 +21,7 @@ from dawgen_jax.config import (
     TransferConfig,
 )
 from dawgen_jax.errors import UserError
+from dawgen_jax.evaluation.quality.measures import features
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import checks, inputs, main, plan
 from dawgen_jax.pipeline.job import Job

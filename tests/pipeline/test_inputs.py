@@ -70,5 +70,5 @@ def test_the_mini_worlds_own_text_is_known(backbone, caplog):
 
 
 def test_a_backbone_with_a_name_that_none_can_have():
-    with pytest.raises(UserError, match="no such directory, and the embedded backbones are"):
+    with pytest.raises(UserError, match="no such folder; the embedded backbones are"):
         backbone_folder("a" * 300)

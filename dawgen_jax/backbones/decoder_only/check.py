@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.checkpoint import read_object
 from dawgen_jax.backbones.decoder_only import convert
@@ -148,7 +149,7 @@ def greedy_difference(oracle, seam: DecoderOnly, theta, texts: list[np.ndarray])
                       penalty=False, draw=False)  # fmt: skip
     work = [Work(0, i, text, None, Sampling(max_new_tokens=STEPS)) for i, text in enumerate(texts)]
     wrong = 0
-    for sample in decoder.generate(theta, None, work, jax.random.key(0)):
+    for sample in decoder.generate(theta, None, work, prng.key(0)):
         written = np.append(sample.tokens, [0] * sample.finished).astype(int)
         whole = torch.tensor(np.append(work[sample.index].source, written[:-1]))[None]
         scores = oracle(input_ids=whole).logits[0, -len(written):].numpy()

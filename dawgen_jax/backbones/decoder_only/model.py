@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dawgen_jax import prng
 from dawgen_jax.backbones.decoder_only import modules
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.backbones.decoder_only.modules import Layer, rotary
@@ -77,7 +78,7 @@ def init(config: DecoderConfig, key: jax.Array):
 
 def abstract(config: DecoderConfig):
     """``theta`` as ``jax.ShapeDtypeStruct``s: full-size models without their memory."""
-    return jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+    return jax.eval_shape(functools.partial(init, config), prng.key(0))
 
 
 def unstack(theta, *, config: DecoderConfig):

@@ -88,7 +88,8 @@ def test_generator_rows(form):
     rows, slots, cut = form.source_rows(sentences, 2, 4)
     assert cut == [True, False, False]
     assert rows[1] == [*form.start, 0, 0] and slots[1] == [-1, 0, 1]
-    assert slots[0] == [-1] * 5 + [0, 1] and rows[0] == [*form.start, *whole(form, "Answer: A man is playing .")[-5:-1], 0, 0]
+    assert slots[0] == [-1] * 5 + [0, 1]
+    assert rows[0] == [*form.start, *whole(form, "Answer: A man is playing .")[-5:-1], 0, 0]
     assert form.texts([rows[0][1:5]]) == ["A man is playing"]
     targets = form.target_rows(sentences, 5)
     assert all(row[-1] == form.eos_id and len(row) <= 5 and form.eos_id not in row[:-1] for row in targets)
