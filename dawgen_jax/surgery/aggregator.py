@@ -55,7 +55,7 @@ class AggregatorState(NamedTuple):
     projected: jax.Array
 
 
-def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: jax.typing.ArrayLike = 0,
+def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.Array = 0,
                      scope: Scope = "global") -> aggregating.Aggregator:
     """Algorithm 2: synthetic gradients lose their component against the real one before they are added.
 
@@ -90,7 +90,7 @@ def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: jax.typing.
     return _aggregator(lambda count, number: weighting, reference, scope)
 
 
-def weighted_sum(epsilon: jax.typing.ArrayLike = 1.0, reference: jax.typing.ArrayLike = 0) -> aggregating.Aggregator:
+def weighted_sum(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.Array = 0) -> aggregating.Aggregator:
     """The sum of all gradients without projection, the paper's (Real, Syn); conflicts are counted all the same.
 
     d = d_r + epsilon * sum_{s != r} d_s
@@ -167,7 +167,7 @@ def _ordered_pcgrad(seed: jax.typing.ArrayLike, count: jax.Array, number: int) -
     return partial(weightings.pcgrad, order=order)
 
 
-def _aggregator(make_weighting: Callable, reference: jax.typing.ArrayLike, scope: str) -> aggregating.Aggregator:
+def _aggregator(make_weighting: Callable, reference: int | jax.Array, scope: str) -> aggregating.Aggregator:
     """``make_weighting(count, S)`` gives the (Gramian, scales) -> weights function of one update."""
     _check_choice("scope", scope, "global", "leaf", "row")
 
@@ -187,7 +187,7 @@ def _aggregator(make_weighting: Callable, reference: jax.typing.ArrayLike, scope
         weighting = jnp.vectorize(make_weighting(state.count, number), signature="(s,s),(s)->(s)")
         directions, cosine = _directions(gradients, weighting, reference, scope)
         finite = [jnp.isfinite(leaf).all() for leaf in (*gradients, *directions)]
-        if not isinstance(reference, numbers.Real):
+        if isinstance(reference, jax.Array):
             finite.append((reference >= 0) & (reference < number))
         finite = jnp.stack(finite).all() if finite else True
         counted = AggregatorState(
@@ -227,7 +227,7 @@ def _number_of_sources(updates: Any, params: Any) -> int:
     return number
 
 
-def _directions(gradients: list[jax.Array], weighting: Callable, reference: jax.typing.ArrayLike, scope: str
+def _directions(gradients: list[jax.Array], weighting: Callable, reference: int | jax.Array, scope: str
                 ) -> tuple[list[jax.Array], jax.Array]:
     """The direction of each gradient [S, ...], in its dtype, and the cosines of all pairs, flat."""
     directions = [leaf[0] for leaf in gradients]  # right for one source and for empty arrays
@@ -251,7 +251,7 @@ def _as_real(leaf: jax.Array) -> jax.Array:
     return jnp.stack([leaf.real, leaf.imag], axis=-1) if jnp.iscomplexobj(leaf) else leaf
 
 
-def _cosines(products: jax.Array, reference: jax.typing.ArrayLike) -> jax.Array:
+def _cosines(products: jax.Array, reference: int | jax.Array) -> jax.Array:
     """Cosine between each other source and the reference, flat; 0 for a zero gradient."""
     norms = jnp.sqrt(jnp.diagonal(products, axis1=-2, axis2=-1))
     scale = norms * norms[..., reference, None]
