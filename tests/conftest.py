@@ -14,6 +14,7 @@ import jax
 import pytest
 
 import dawgen_jax  # noqa: F401  (sets the compiler's flag before a backend starts)
+from dawgen_jax.backbones import cache
 from tests.results.browser import EXECUTABLE
 
 gc.set_threshold(200_000, 20, 100)  # tracing makes millions of small objects: a tenth of the suite's time
@@ -35,6 +36,9 @@ TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if TORCH else ["*/torch_*.py", "*/pin.py"]  # the doctest collector imports helpers too
 
 
+SMOLLM2 = cache.folder("smollm2-135m-q4").is_dir()
+SKIPS_WITHOUT_SMOLLM2 = 8
+"""Skipped tests of the real SmolLM2 where it was not fetched."""
 SKIPS_WITHOUT_BROWSER = 6
 """Skipped tests of pages where there is no Chromium (tests/results/browser.py)."""
 
@@ -58,10 +62,12 @@ def pytest_runtest_setup(item):
 
 
 def pytest_collection_modifyitems(items):
-    if not (SHARED / "data").is_dir():
-        for item in items:
-            if item.get_closest_marker("shared"):
-                item.add_marker(pytest.mark.skip(reason=f"needs shared data ({SHARED}); set DAWGEN_SHARED"))
+    needed = {"shared": ((SHARED / "data").is_dir(), f"needs shared data ({SHARED}); set DAWGEN_SHARED"),
+              "smollm2": (SMOLLM2, "needs SmolLM2: dawgen backbone fetch smollm2-135m-q4")}
+    for item in items:
+        for marker, (there, reason) in needed.items():
+            if not there and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_sessionfinish(session):
@@ -70,6 +76,7 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = sum(map(counts, reporter.stats.get("skipped", [])))
     allowed = 0 if (SHARED / "data").is_dir() else SKIPS_WITHOUT_SHARED
+    allowed += 0 if SMOLLM2 else SKIPS_WITHOUT_SMOLLM2
     allowed += 0 if EXECUTABLE else SKIPS_WITHOUT_BROWSER
     chosen = [word for word in session.config.invocation_params.args if not re.fullmatch(r"-n\d*|\d+", word)]
     if not chosen and skipped != allowed:

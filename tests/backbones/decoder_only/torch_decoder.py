@@ -76,16 +76,17 @@ def states(model, embeddings: torch.Tensor, mask: np.ndarray) -> dict[str, torch
     return {**found, "states": out.hidden_states[-1], "logits": out.logits}
 
 
-def greedy(model, tokens: np.ndarray, mask: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy tokens [B, steps] and the gaps between the two best scores [B, steps] for rows padded on the left.
+def greedy(model, tokens: np.ndarray, mask: np.ndarray, steps: int, banned: int) -> tuple[np.ndarray, np.ndarray]:
+    """Greedy tokens [B, steps], never ``banned``, and the gaps between the two best scores [B, steps].
 
-    Without a cache.
+    Rows are padded on the left; there is no cache.
     """
     tokens, gaps, length = torch.tensor(tokens), [], tokens.shape[1]
     for _ in range(steps):
         grown = np.pad(mask, ((0, 0), (0, tokens.shape[1] - length)), constant_values=True)
         scores = model(input_ids=tokens, attention_mask=torch.tensor(grown).long(),
                        position_ids=positions(grown)).logits[:, -1]
+        scores[:, banned] = -torch.inf
         best = scores.topk(2)
         gaps.append(best.values[:, 0] - best.values[:, 1])
         tokens = torch.cat([tokens, best.indices[:, :1]], dim=1)
