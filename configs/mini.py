@@ -1,15 +1,18 @@
-"""The whole method offline on a laptop: one task of the mini world, the embedded mini-t5, 3 seeds.
-
-Expected: see the README, whose table this command printed. 6 to 8 minutes on 2 CPU cores:
+"""The main job: does synthetic data help prompt tuning on 16 examples per class, offline, on a laptop?
 
     dawgen run mini
 
+One task of the mini world (mini-qqp), the embedded mini-t5, 6 seeds, three arms. The comparison named in advance is
+the paper's method with prompt tuning on the shots alone for as many updates (#same-T). The task was chosen after the
+evidence of results/mini, in which no setting was chosen on it.
+
+Expected: the method is ahead in all or nearly all seeds, by 10 to 20 points.
+
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
-world are the likes of 'a', 'no', 'who', at 0.3); 400 updates of 8 + 8 examples for arms with synthetic data (3,000 of
-16 + 16) evaluated every 25 (100); 200 for real-only prompt tuning (400) evaluated every 10 (4); 8 + 2 generator rows at
-rate 0.1 (20 at 0.005) for 240 updates (480), lambda 0.1 (1); sampling at temperature 0.7 (greedy), 150 samples a label
-(5,000); widths of 48, 24 and 24 tokens (100, 100 and 64), 20 new tokens at most (50); the first 600 test pairs (all).
-``dawgen diff mini`` lists every field.
+world are the likes of 'a', 'no', 'who', at 0.3); 1,200 updates of 16 + 16 examples (3,000) evaluated every 200 (100);
+8 + 2 generator rows at rate 0.1 (20 at 0.005) for 240 updates (320), lambda 0.1 (1); sampling at temperature 0.7
+(greedy), 1,000 samples per label (5,000); widths of 48, 24 and 24 tokens (100, 100 and 64), 20 new tokens at most (50);
+the first 600 test pairs (all). ``dawgen diff mini`` lists every field.
 """
 
 from dawgen_jax.config import (
@@ -24,20 +27,19 @@ from dawgen_jax.config import (
 
 
 def get_config() -> Config:
-    """Six arms on mini-snli; the settings of every other arm, for configs that add them."""
+    """Three arms on mini-qqp; the settings of every other arm, for configurations that start from this one."""
     return Config(
         name="mini",
-        tasks=("mini-snli",),
-        seeds=(13, 21, 42),
-        arms=("Prompting (zero-shot)", "Prompt Tuning", "FewGen: (Real, Syn)", "FewGen: (Real, Syn) + GS",
-              "DawGen: (Real, Syn)", "DawGen: (Real, Syn) + GS"),
+        tasks=("mini-qqp",),
+        seeds=(13, 21, 42, 87, 100, 1),
+        arms=("Prompting (zero-shot)", "Prompt Tuning #same-T", "DawGen: (Real, Syn) + GS"),
         data=DataConfig(max_test=600),
         generator=GeneratorConfig(prompt_length=8, learning_rate=0.1, num_steps=240, dist_weight=0.1,
                                   max_source_tokens=24, max_target_tokens=24),
-        synthesis=SynthesisConfig(samples_per_label=150, max_new_tokens=20, temperature=0.7),
+        synthesis=SynthesisConfig(samples_per_label=1000, max_new_tokens=20, temperature=0.7),
         classifier=ClassifierConfig(
-            prompt_length=20, prompt_init="sampled", learning_rate=0.2, real_steps=200, real_eval_every=10,
-            num_steps=400, batch_size=8, eval_every=25, full_steps=800, full_batch_size=32, full_eval_every=100,
+            prompt_length=20, prompt_init="sampled", learning_rate=0.2, real_steps=400, real_eval_every=20,
+            num_steps=1200, batch_size=16, eval_every=200, full_steps=800, full_batch_size=32, full_eval_every=100,
             max_tokens=48, pad_multiple=4, eval_batch_size=100, demonstration_tokens=240,
             fine_tuning=FineTuningConfig(learning_rates=(3e-4, 1e-3), num_steps=200, eval_every=25)),
         transfer=TransferConfig(ppt_steps=600, ppt_batch_size=32, ppt_pairs=6000, optima_steps=200),

@@ -21,7 +21,7 @@ def get_config() -> Config:
     """Nine arms on one task."""
     base = load_config("mini")
     return dataclasses.replace(
-        base, name="mini_generators", seeds=(13, 21, 42, 87, 100),
+        base, name="mini_generators", tasks=("mini-snli",), seeds=(13, 21, 42, 87, 100),
         arms=tuple(f"{generator}: Syn only" for generator in GENERATORS), data=DataConfig(max_test=1000),
         synthesis=dataclasses.replace(base.synthesis, samples_per_label=1000),
         classifier=dataclasses.replace(base.classifier, num_steps=1200, batch_size=16, eval_every=50))

@@ -14,7 +14,7 @@ from dawgen_jax.config import Config, load_config
 
 def get_config() -> Config:
     """Zero-shot, prompt tuning, and DawGen with gradient surgery."""
-    config = load_config("mini")
+    config = load_config("mini_rows")
     return dataclasses.replace(
         config,
         name="tutorial",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import pathlib
+import shlex
+import statistics
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,8 +35,9 @@ from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables
+from dawgen_jax.results.verdict import verdicts
 
-__all__ = ["Unit", "Work", "generators_of", "print_tables", "run", "units_of"]
+__all__ = ["Unit", "Work", "best_cell", "generators_of", "print_tables", "run", "units_of"]
 
 log = logging.getLogger(__name__)
 
@@ -219,10 +222,34 @@ def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[st
         write_rows(path, rows)
 
 
+def best_cell(root: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path | None:
+    """The cell to predict with: of the arm with the best mean dev accuracy, the seed with the best dev accuracy.
+
+    Test accuracy is not looked at. Only arms whose classifier is stored are considered; None if there is none.
+    """
+    arms: dict[tuple[str, str], list[tuple[float, pathlib.Path]]] = {}
+    for row in rows:
+        if row.metric == "accuracy" and "dev_accuracy" in row.extras:
+            for folder in (root / "cells").glob(f"*-{row.config_hash}"):
+                if (folder / "classifier.json").is_file():
+                    arms.setdefault((row.task, row.arm), []).append((float(row.extras["dev_accuracy"]), folder))
+    if not arms:
+        return None
+    return max(max(arms.values(), key=lambda cells: statistics.fmean(dev for dev, _ in cells)))[1]
+
+
 def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
-    """Print the tables of a run, where its files are, and the seconds of each stage."""
-    for table in result_tables(rows, job.config.own.metric if job.config.own.name in job.config.tasks else "accuracy"):
+    """Print the tables of a run, the verdict, where its files are, the time, and how to predict with the best cell."""
+    metric = job.config.own.metric if job.config.own.name in job.config.tasks else "accuracy"
+    for table in result_tables(rows, metric):
         console.print(to_rich(table))
+    for verdict in verdicts(rows, metric):
+        console.print(plain(f"Verdict ({verdict.title}): {verdict.headline}"))
+        for sentence in verdict.sentences:
+            console.print(plain(sentence))
     console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
-    console.print(plain(f"seconds per stage: {spent}"))
+    console.print(plain(f"total {sum(job.seconds.values()) / 60:.1f} minutes: {spent}"))
+    if best := world.led(lambda: str(best_cell(job.root, rows) or "")):
+        world.led(lambda: write_file(job.root / "best", best + "\n") and None)
+        console.print(plain(f"best by dev accuracy: dawgen predict {shlex.quote(best)} FILE"))
