@@ -24,9 +24,9 @@ from dawgen_jax.io.metadata import Meta, read_meta
 from dawgen_jax.io.prompt_files import adapter_base
 from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.methods.stored import read_classifier
+from dawgen_jax.methods.stored import Stored, read_classifier
 from dawgen_jax.pipeline import adapters
-from dawgen_jax.pipeline.inputs import KNOWN, backbone_folder
+from dawgen_jax.pipeline.inputs import KNOWN, backbone_folder, prompt_tail
 from dawgen_jax.results.rows import read_cell
 
 
@@ -55,6 +55,17 @@ def _adapter(task_type: str, base: str) -> Adapter:
         return registry.family_of(backbone_folder(base)).adapter
     except UserError:  # a name on a hub
         return next(iter(known.values()))
+
+
+def _inside(classifier: Stored | None) -> bool:
+    """Whether the prompt of a classifier was tuned inside the template, as far as its backbone is here to ask."""
+    if classifier is None:
+        return False
+    try:
+        tokens = registry.read_format(backbone_folder(classifier.config.backbone.path))
+    except UserError:
+        return False
+    return prompt_tail(tokens, classifier.task) is not None
 
 
 def export(arguments: Arguments) -> None:
@@ -87,7 +98,8 @@ def export(arguments: Arguments) -> None:
     adapter = _adapter(arguments.task_type or task_type or beside[1], base)
     if prompt.ndim == 2:
         task = classifier.task if classifier else KNOWN.get(row.task) if row else None
-        finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, adapter, task, row))
+        finish(out, lambda fresh: adapters.write_prompt(fresh, prompt, base, adapter, task, row,
+                                                        inside=_inside(classifier)))
     else:
         facts = read_json(home / "meta.json", missing_ok=True) if ours else None
         facts = {name: value for name, value in (facts or {}).items() if name != "seconds"}

@@ -38,7 +38,7 @@ model = PeftModel.from_pretrained({auto_class}.from_pretrained(base), adapter).e
 
 
 def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: Adapter,
-                 task: Task | None = None, row: Row | None = None) -> None:
+                 task: Task | None = None, row: Row | None = None, *, inside: bool = False) -> None:
     """Write a classifier's prompt as a PEFT adapter with its card; made where it does not exist.
 
     Args:
@@ -48,12 +48,16 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: A
       adapter: how PEFT holds prompts of its family.
       task: its task; the card then shows how to predict.
       row: what was measured with it.
+      inside: the prompt was tuned inside the template, where PEFT cannot put it; the card then says so.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_adapter(folder, prompt, base, adapter.config)
     code = _load(base, adapter)
     parts = [_intro(prompt, base, f"It is put in front of the {adapter.place}'s input; the model itself is not "
                     "changed.")]
+    if inside:
+        parts.append("**It was tuned behind the texts of the template, in front of its last words,** where PEFT cannot "
+                     "put it: with PEFT predictions differ from those that were measured.\n")
     if row:
         facts = {"task": row.task, "method": row.arm, "tuned on": row.backbone, "seed": row.seed,
                  "examples a class": row.k_shot, row.metric: f"{row.value:.4f} on {row.n_test} test examples",

@@ -179,7 +179,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
         finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
                                               stored=stored if can_be_stored(method) else None,
-                                              adapter=backbone.format.adapter))
+                                              adapter=backbone.format.adapter, inside=encoded.tail is not None))
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
@@ -248,12 +248,12 @@ def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, pred
 
 
 def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],
-          stored: Stored | None, adapter: Adapter) -> None:
+          stored: Stored | None, adapter: Adapter, inside: bool) -> None:
     if stored:
         write_classifier(folder, stored)
         if isinstance(stored.params, np.ndarray):
             adapters.write_prompt(folder / "peft", stored.params, stored.config.backbone.path, adapter, stored.task,
-                                  rows[0])
+                                  rows[0], inside=inside)
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "predictions.json", predicted.tolist())
     write_json(folder / "wrong_examples.json", wrong)

@@ -37,6 +37,7 @@ __all__ = [
     "load_backbone",
     "load_pools",
     "no_sentences",
+    "prompt_tail",
     "read_task",
     "warn_of_unknown",
     "wording_key",
@@ -284,6 +285,11 @@ def wording_key(tokens: Format, task: Task) -> tuple:
     return () if wording == (task.template, task.label_words) else wording
 
 
+def prompt_tail(tokens: Format, task: Task) -> int | None:
+    """How many tokens of a task's rows stand behind a soft prompt; None if it stands in front of the row."""
+    return tokens.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
+
+
 class Encoded:
     """Token arrays of one task's examples for one backbone; each set is encoded once a template.
 
@@ -295,7 +301,7 @@ class Encoded:
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):
         self.task, self.backbone, self._config = task, backbone, config
         self.label_ids = tuple(backbone.format.label_ids(task).tolist())
-        self.tail = backbone.format.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
+        self.tail = prompt_tail(backbone.format, task)
         self._arrays: dict[tuple, ClassifierBatch] = {}
 
     def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:

@@ -85,7 +85,9 @@ def test_export_says_what_kind_of_model_it_is_for(finished, tmp_path):
         for adapter in (tmp_path / name).rglob("adapter_config.json"):
             assert json.loads(adapter.read_text())["task_type"] == "CAUSAL_LM"
             assert prompts.load(adapter.parent)["prompt"].shape == (3, 16)
-        assert "AutoModelForCausalLM" in next((tmp_path / name).rglob("README.md")).read_text()
+        card = next((tmp_path / name).rglob("README.md")).read_text()
+        assert "AutoModelForCausalLM" in card and ("where PEFT cannot put it" in card) == (name == "cell")
+    assert "where PEFT cannot put it" in (cell / "peft" / "README.md").read_text()
 
 
 def test_a_stored_classifier_predicts_with_the_prompt_inside_the_row(finished):
