@@ -15,9 +15,9 @@ The settings are for a small causal model. For a T5 use the paper's: ``--classif
 world.
 
 ``Departure:`` sampling at temperature 0.9 and top 30 (greedy: all samples of a label would be one), 100 samples per
-label (5,000); first sentences of pairs from the task's own examples (a corpus); 20 prompt rows at rate 0.02 (100 at 0.3); 100
-updates of 8 + 8 (3,000 of 16 + 16); at most 50 generator updates at rate 7e-3 (160 per label at 5e-3) that keep the
-lowest dev loss (the last), lambda 0.1 (1).
+label (5,000); first sentences of pairs from the task's own examples (a corpus); 20 prompt rows at rate 0.02 (100 at
+0.3); 100 updates of 8 + 8 (3,000 of 16 + 16); at most 50 generator updates at rate 7e-3 (160 per label at 5e-3) that
+keep the lowest dev loss (the last), lambda 0.1 (1).
 
 Expected: no number can be promised for a task that we do not know.
 """
