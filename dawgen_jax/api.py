@@ -253,7 +253,7 @@ class Classifier:
             name: [encoded.arrays(rows, digest(rows), bare=trained.bare)] for name, rows in given.items()}
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(
-                trained, start_prompt(backbone, config, seed)[None], backbone, data, data["dev"],
+                trained, start_prompt(backbone, config, trained, seed)[None], backbone, data, data["dev"],
                 known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, placement=placement, seeds=[seed], folder=pathlib.Path(folder),
                 title=f"{task.name} {method}", metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))

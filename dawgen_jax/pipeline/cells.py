@@ -32,7 +32,7 @@ from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
 from dawgen_jax.methods.arms import RELEASED, Arm
-from dawgen_jax.methods.base import value_of
+from dawgen_jax.methods.base import Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
@@ -191,22 +191,27 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
     if cells[0].synthetic:
         data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
-    return tune(method.trains, _starts(job, encoded, cells), backbone, data, dev,
+    return tune(method.trains, _starts(job, encoded, cells, method.trains), backbone, data, dev,
                 method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
                 title=f"{given.task.name} {arm}", metrics_log=log)
 
 
-def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell]) -> np.ndarray:
+def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
     """The starting prompt [P, H] of each cell; each draws its own rows, whatever seeds are tuned with it."""
     config, backbone = job.config.classifier, encoded.backbone
     if cells[0].source:
         return np.stack([cell.source.prompt for cell in cells])
-    return np.stack([start_prompt(backbone, config, cell.seed) for cell in cells])
+    return np.stack([start_prompt(backbone, config, trained, cell.seed) for cell in cells])
 
 
-def start_prompt(backbone: Backbone, config: ClassifierConfig, seed: int) -> np.ndarray:
-    """The prompt [P, H] of vocabulary rows that tuning starts from, the first ones or drawn by ``seed``."""
+def start_prompt(backbone: Backbone, config: ClassifierConfig, trained: Trained, seed: int) -> np.ndarray:
+    """The prompt [P, H] that tuning starts from: the first vocabulary rows, or rows drawn by ``seed``.
+
+    It is empty, [0, H], if the method trains no prompt: then no vocabulary is too small for one.
+    """
+    if "prompt_length" not in trained.fields:
+        return np.zeros((0, backbone.model.width), np.float32)
     return prompts.vocabulary_prompt(
         backbone.theta, backbone.format.word_start_ids(), config.prompt_length, model=backbone.model,
         seed=None if config.prompt_init == "vocabulary" else seed)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from dawgen_jax import prompts
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.files import read_json
 from dawgen_jax.methods.arms import Arm
+from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.tune import Tuned
 from dawgen_jax.methods.verbalizer import class_scores
 from dawgen_jax.miniworld import TASKS
@@ -89,3 +92,11 @@ def test_rows_of_a_task_of_two_classes(config, given):
         "not_duplicate": 2, "duplicate": 3}
     assert accuracy.extras == {"predicted_counts": [3, 2], "accuracy_words_exchanged": pytest.approx(0.2)}
     assert (f1.metric, f1.value) == ("f1", pytest.approx(0.8)) and f1.n_test == 5
+
+
+def test_a_method_without_a_prompt_needs_no_vocabulary_to_start_one_from(job):
+    backbone, long = job.backbone(job.config.classifier.backbone), ClassifierConfig(prompt_length=10_000)
+    for name in ("LoRA", "FT", "Prompt-based FT"):
+        assert cells.start_prompt(backbone, long, METHODS[name].trains, 13).shape == (0, backbone.model.width)
+    with pytest.raises(UserError, match=r"classifier\.prompt_length = 10000"):
+        cells.start_prompt(backbone, long, METHODS["Prompt Tuning"].trains, 13)
