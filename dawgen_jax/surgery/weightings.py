@@ -173,8 +173,8 @@ def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float
       [S] weights of the unit gradients.
 
     >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
-    >>> (cagrad(rows @ rows.T) @ rows).round(3)
-    Array([0.184, 1.204, 1.204], dtype=float32)
+    >>> [round(float(value), 3) for value in cagrad(rows @ rows.T) @ rows]
+    [0.184, 1.204, 1.204]
 
     References:
       Liu et al.: Conflict-Averse Gradient Descent for Multi-task Learning, https://arxiv.org/abs/2110.14048, 2021.
@@ -223,8 +223,8 @@ def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float 
       [S] weights of the unit gradients.
 
     >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
-    >>> (upgrad(rows @ rows.T) @ rows).round(3)
-    Array([0.293, 1.9  , 1.9  ], dtype=float32)
+    >>> [round(float(value), 3) for value in upgrad(rows @ rows.T) @ rows]
+    [0.293, 1.9, 1.9]
 
     References:
       Quinton, Rey: Jacobian Descent for Multi-Objective Optimization, https://arxiv.org/abs/2406.16232, 2024.

@@ -26,6 +26,7 @@ from dawgen_jax.config import Config, DataConfig, digest, fields_of, load_config
 from dawgen_jax.data.corpora import first_sentences
 from dawgen_jax.data.documents import read_documents
 from dawgen_jax.data.pools import read_examples
+from dawgen_jax.errors import UserError
 from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights
@@ -81,8 +82,13 @@ def _config_file(given: tuple[dict, Any]) -> None:
 
 def _override(given: tuple[str, str]) -> None:
     put("config.py", b"from dawgen_jax.config import Config\ndef get_config():\n    return Config()\n")
-    with contextlib.redirect_stdout(io.StringIO()):
-        config = options.parse_config(["in/config.py", f"--{given[0]}", given[1]], "").config
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+            config = options.parse_config(["in/config.py", f"--{given[0]}", given[1]], "").config
+    except SystemExit as ended:  # the parser of options has said what is wrong in a box
+        assert ended.code == 2 and "Traceback" not in told.getvalue()
+        raise UserError("refused by the parser of options") from None
     assert given[0] == "name" or fields_of(config).keys() == fields_of(Config()).keys()
 
 

@@ -188,6 +188,6 @@ def test_a_full_disk_is_one_sentence(tmp_path, what):
     folder.mkdir()
     done = subprocess.run([sys.executable, "-c", FULL, str(folder), what], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "Traceback (most recent call last)" not in done.stderr.split("error: ")[-1]
-    assert done.stderr.splitlines()[-1] == ("error: File too large: make room, or name another path, and the same "
-                                            "command goes on.")
+    assert done.stderr.splitlines()[-1] == ("error: File too large: free some space, or name another path; the same "
+                                            "command resumes.")
     assert what == "checkpoint" or not list(folder.iterdir())

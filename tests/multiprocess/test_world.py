@@ -22,7 +22,7 @@ from dawgen_jax.pipeline.job import Job
 from tests.multiprocess import worlds
 from tests.pipeline import grids
 
-STOPPED = "stopped; the same command goes on"
+STOPPED = "stopped; the same command resumes"
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +136,14 @@ def test_what_is_told_of_other_processes_may_stand_anywhere():
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ("--num-processes x", "'x' is no whole number from 1 to"), ("--num-processes -2", "'-2' is no"),
-    ("--num-processes 0", "'0' is no"), ("--process-id -1", "'-1' is no whole number from 0 to"),
-    ("--local-device-ids 0,-3", "'-3' is no whole number from 0 to"),
-    ("--initialization-timeout 0", "'0' is no whole number from 1 to"),
-    ("--stopped-status -1", "'-1' is no whole number from 0 to 255"), ("--stopped-status 256", "'256' is no"),
+    ("--num-processes x", "'x' is not an integer from 1 to"), ("--num-processes -2", "'-2' is not"),
+    ("--num-processes 0", "'0' is not"), ("--process-id -1", "'-1' is not an integer from 0 to"),
+    ("--local-device-ids 0,-3", "'-3' is not an integer from 0 to"),
+    ("--initialization-timeout 0", "'0' is not an integer from 1 to"),
+    ("--stopped-status -1", "'-1' is not an integer from 0 to 255"), ("--stopped-status 256", "'256' is not"),
 ])
 def test_numbers_of_processes_that_cannot_be_are_refused(words, message):
-    with pytest.raises(UserError, match=f"{words.split()[0]}: {message}.*; give one, for instance --coordinator"):
+    with pytest.raises(UserError, match=f"{words.split()[0]}: {message}.*; for instance --coordinator"):
         process.take_processes(words.split())
 
 

@@ -5,10 +5,12 @@ import signal
 
 import pytest
 
+from dawgen_jax.backbones import registry
 from dawgen_jax.cli import run as grid
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.pipeline import cells, main, plan
+from dawgen_jax.pipeline.inputs import backbone_folder
 from dawgen_jax.pipeline.job import Job
 from tests.pipeline import grids
 
@@ -76,7 +78,7 @@ def test_shards_partition_the_units_and_unknown_names_are_refused(short):
     for options, message in (({"shard": (3, 3)}, "--shard 3/3"), ({"methods": ["Promt Tuning"]}, "nearest is 'Prompt")):
         with pytest.raises((UserError, ConfigError), match=message):
             main.units_of(short, **options)
-    with pytest.raises(UserError, match="'mini-snil' is no task"):
+    with pytest.raises(UserError, match="'mini-snil' is an unknown task"):
         main.units_of(dataclasses.replace(short, tasks=("mini-snil",)))
     for shard in ("half", "0/" + "1" * 5000, "\u0660/\u0662"):
         with pytest.raises(UserError, match=f"--shard {shard[:60]}: must be i/n"):
@@ -95,16 +97,9 @@ def test_the_plan_counts_updates_and_takes_time_from_finished_cells(short, whole
     assert known["Prompt Tuning"].finished == 2 and known["Prompt Tuning"].seconds > 0
     scored_on_fewer = dataclasses.replace(short, data=dataclasses.replace(short.data, max_test=5))
     assert not any(line.finished for line in plan.plan(scored_on_fewer, units, rows))
-    encoder, decoder = plan._parameters(short)
-    assert known["Prompt Tuning #same-T"].flops == 4 * (encoder * (100 + 3) + decoder * 2) * 16 * 2
-
-
-def test_the_plan_names_weights_that_are_cut_off(short, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"\x40")
-    backbone = dataclasses.replace(short.classifier.backbone, path=str(tmp_path))
-    cut = dataclasses.replace(short, classifier=dataclasses.replace(short.classifier, backbone=backbone))
-    with pytest.raises(UserError, match=r"model\.safetensors: is no complete safetensors file"):
-        plan.plan(cut, main.units_of(cut))
+    backbone, length = short.classifier.backbone, short.classifier.max_tokens + short.classifier.prompt_length
+    each = registry.read_model(backbone_folder(backbone.path), backbone).operations(inputs=length, trained="prompt")
+    assert known["Prompt Tuning #same-T"].flops == each * 16 * 2
 
 
 def test_the_dry_run_prints_a_plan_and_runs_nothing(whole, capsys, tmp_path):

@@ -68,7 +68,7 @@ def test_rows_say_what_was_measured(finished, config):
             kinds = Counter((example["label"], example["predicted"]) for example in examples)
             assert sum(kinds.values()) == np.minimum(counts, 3).sum() - np.minimum(np.diag(counts), 3).sum()
             assert all(example["sentence1"] and example["label"] != example["predicted"] for example in examples)
-    assert (finished / "report.html").read_text().count("<svg") >= 1
+    assert (finished / "report.html").read_text().count("data:image/svg+xml,") >= 1
     assert not list(finished.rglob("*.partial")) and not list(finished.rglob(".*filling"))
 
 
@@ -239,7 +239,7 @@ def test_rows_name_another_aggregator(config, tmp_path):
 
 
 def test_a_missing_input_of_the_last_task_is_told_before_the_first_is_worked_on(config, tmp_path):
-    with pytest.raises(UserError, match="'mini-snil' is no task"):
+    with pytest.raises(UserError, match="'mini-snil' is an unknown task"):
         main.run(Job.start(dataclasses.replace(config, tasks=("mini-rte", "mini-snil")), tmp_path))
     assert not list(tmp_path.glob("*/"))
 

@@ -224,6 +224,6 @@ def test_the_config_that_ships_takes_a_file(data):
     given = inputs.read_task("own", config, generates=True)
     assert (config.own.data, given.k, given.task.fields, out.name) == (
         str(data / "pairs.csv"), 4, ("sentence1", "sentence2"), "own_task")
-    assert given.repeats and len(given.sentences) >= 2000
+    assert given.repeats and len(given.sentences) >= 1000
     with pytest.raises(UserError, match=r"own\.data = 'x\.csv': no task of this configuration reads it"):
         options.parse_config(["configs/mini.py", "--data", "x.csv"], "")

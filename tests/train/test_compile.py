@@ -90,7 +90,7 @@ def test_parameters_of_the_sizes_are_the_published_ones():
 
 
 def run(capsys, *words):
-    program.main(["mini", "--backbone", "tiny", "--generator.prompt_length", "3", "--classifier.max_tokens", "8",
+    program.main(["mini", "--shape", "tiny", "--generator.prompt_length", "3", "--classifier.max_tokens", "8",
                   "--classifier.prompt_length", "4", *words])
     return capsys.readouterr().out
 
@@ -158,5 +158,5 @@ def test_a_broken_config_json_is_named(text, told, tmp_path):
 
 
 def test_an_unknown_size_is_told():
-    with pytest.raises(ConfigError, match=r"--backbone t5-huge: must be one of t5-large, t5-xl, t5-xxl"):
-        program.main(["mini", "--backbone", "t5-huge"])
+    with pytest.raises(ConfigError, match=r"--shape t5-huge: must be one of t5-large, t5-xl, t5-xxl"):
+        program.main(["mini", "--shape", "t5-huge"])
