@@ -34,7 +34,7 @@ def test_a_prompt_of_the_right_width_is_read_and_any_other_file_refused(tmp_path
 
 
 def evaluated(config, stored, capsys):
-    score(config, Arguments(str(stored)))
+    score(config, Arguments(prompt=str(stored)))
     return capsys.readouterr().out
 
 
