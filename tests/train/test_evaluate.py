@@ -74,13 +74,13 @@ def test_a_cell_says_how_its_prompt_is_read_and_for_which_backbone(tmp_path, cap
     write_backbone(tmp_path / "t5-2", 2)
     with pytest.raises(UserError, match=r"--prompt .*cell: was tuned on another backbone than .*t5-2 in float32"):
         score(dataclasses.replace(asked, classifier=dataclasses.replace(
-            config, backbone=BackboneConfig(str(tmp_path / "t5-2")))), Arguments(str(tmp_path / "cell")))
+            config, backbone=BackboneConfig(str(tmp_path / "t5-2")))), Arguments(prompt=str(tmp_path / "cell")))
     # Of tasks that it is not for, it says nothing.
     widths = {}
     monkeypatch.setattr(evaluate, "_report", lambda title, examples, encoded, config, prompt: widths.update(
         {title: config.max_tokens}))
     score(dataclasses.replace(asked, tasks=("mini-snli", "mini-rte"), classifier=dataclasses.replace(
-        config, max_tokens=50)), Arguments(str(tmp_path / "cell")))
+        config, max_tokens=50)), Arguments(prompt=str(tmp_path / "cell")))
     assert widths == {"mini-snli test": 100, "mini-rte test": 50}
 
 
