@@ -186,9 +186,16 @@ def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on, for :class:`Row`."""
+    """Versions of Python and of the packages that a result depends on, for :class:`Row`.
+
+    If ``jax_default_matmul_precision`` is set, it is named too: on GPUs and TPUs the backbone's products depend on it.
+    """
+    import jax  # tables and reports of stored rows are made without it
+
     packages = ("dawgen-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    precision = jax.config.jax_default_matmul_precision
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages} | (
+        {"matmul precision": str(precision)} if precision else {})
 
 
 def merge(*groups: Iterable[AnyRow]) -> list[AnyRow]:

@@ -54,6 +54,15 @@ def close(actual, expected, tolerance=1e-5):
                                 rtol=tolerance, atol=tolerance)
 
 
+def test_the_defaults_of_jax_do_not_matter(theta):
+    expected, expected_metrics = step()(start(), theta, toy.batch())
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        update = toy.jit(functools.partial(generator_step, config=CONFIG, model=toy.MODEL, num_steps=NUM_STEPS))
+        after, metrics = update(start(), theta, toy.batch())
+    chex.assert_trees_all_equal_shapes_and_dtypes((after, metrics), (expected, expected_metrics))
+    chex.assert_trees_all_equal((after, metrics), (expected, expected_metrics))
+
+
 def test_uniform_weights_are_plain_l_gen(theta):
     config = GeneratorConfig(weighting="uniform", dist_weight=0.0, learning_rate=0.01, clip_norm=1e9)
     batch, state = toy.batch(), start(config)
