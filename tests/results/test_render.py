@@ -5,7 +5,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -107,6 +107,7 @@ def tags_of(page):
     return found
 
 
+@settings(deadline=None)  # the first example compiles the templates
 @given(PIECES, PIECES, PIECES, PIECES)
 def test_whatever_a_text_is_made_of_it_stays_a_text(title, column, cell, note):
     table = Table(title, (column, "b"), ((cell, "1"),), (note,))
