@@ -23,8 +23,9 @@ from dawgen_jax.io.prompt_files import load, save
 __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", "vocabulary_prompt"]
 
 
-def insert(theta, tokens, mask, prompt, *, model: Model, tail: int | None = None, infix=None, slots=None, delta=None):
-    """A model's input with virtual tokens: ``[prompt ; E(tokens)]``, or ``[E(tokens)[:-n] ; prompt ; E(tokens)[-n:]]``.
+def insert(theta, tokens, mask, prompt, *, model: Model, head: int = 0, tail: int | None = None, infix=None,
+           slots=None, delta=None):
+    """A model's input with virtual tokens: ``[E(tokens)[:h] ; prompt ; E(tokens)[h:]]``, or with -n for h.
 
     Infix rows replace embeddings at their slots.
 
@@ -34,7 +35,8 @@ def insert(theta, tokens, mask, prompt, *, model: Model, tail: int | None = None
       mask: bool [B, T] True at real positions.
       prompt: [P, H], or [B, P, H] with one prompt a row; P may be 0.
       model: the backbone.
-      tail: n, the real tokens of every row that stand behind the prompt; None puts the prompt in front.
+      head: h, the tokens of every row that stand in front of the prompt.
+      tail: n, the real tokens of every row that stand behind the prompt; None goes by ``head``.
       infix: [B, I, H] rows that may stand inside the text; None for none.
       slots: int32 [B, T] the infix row at each position, -1 for the token's own embedding; given with ``infix``.
       delta: [B, T, H] added to the embeddings of the tokens; None for nothing.
@@ -61,9 +63,7 @@ def insert(theta, tokens, mask, prompt, *, model: Model, tail: int | None = None
         embedded = jnp.where((slots >= 0)[..., None], rows, embedded)
     prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape[-2:])).astype(embedded.dtype)
     seen = jnp.ones((batch, prompt.shape[1]), bool)
-    if tail is None:
-        return jnp.concatenate([prompt, embedded], axis=1), jnp.concatenate([seen, mask], axis=1)
-    front = length - tail
+    front = head if tail is None else length - tail
     return (jnp.concatenate([embedded[:, :front], prompt, embedded[:, front:]], axis=1),
             jnp.concatenate([mask[:, :front], seen, mask[:, front:]], axis=1))
 

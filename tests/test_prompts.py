@@ -27,6 +27,16 @@ def test_rows_stand_in_front_and_infix_rows_in_their_slots():
     np.testing.assert_array_equal(full_mask[1], [1, 1, 1, 1, 1, 1, 1, 0])
 
 
+def test_first_tokens_may_stand_in_front_of_the_prompt():
+    theta, rows = tiny.theta(), [[3, 4, 5, 6], [7, 8], [9]]
+    tokens, mask = rectangle(rows, 5)
+    prompt = np.full((3, 2, 16), 7.0, np.float32)
+    embeddings, full_mask = prompts.insert(theta, tokens, mask, prompt, model=tiny.MODEL, head=1)
+    for i, row in enumerate(rows):
+        own = theta["embedding"][np.array(row)]
+        np.testing.assert_array_equal(embeddings[i][full_mask[i]], np.concatenate([own[:1], prompt[i], own[1:]]))
+
+
 @pytest.mark.parametrize("tail", [0, 1, 2])
 def test_a_prompt_inside_stands_before_the_last_tokens_of_every_row(tail):
     theta, rows = tiny.theta(), [[3, 4, 5, 6], [7, 8], [9, 10, 11]]

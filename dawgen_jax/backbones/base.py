@@ -119,11 +119,13 @@ class Model(Protocol):
       width: H, of embeddings, states and virtual tokens.
       vocab_size: V, rows of the embedding.
       projections: paths in ``theta`` of the attention kernels [N, in, out], layers on axis 0.
+      head: how many tokens at the start of a generator's input stand in front of the label prompts.
     """
 
     width: int
     vocab_size: int
     projections: tuple[tuple[str, ...], ...]
+    head: int
 
     def abstract(self) -> Any:
         """A tree like ``theta`` with the shape of every leaf, in float32."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from typing import Any
 
 from dawgen_jax.backbones.checkpoint import read_object
 from dawgen_jax.backbones.tokens import TOKENIZER_FILES
@@ -16,7 +17,7 @@ from dawgen_jax.errors import UserError
 __all__ = ["PREFIX", "snapshot"]
 
 PREFIX = "hub:"
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PATTERNS = ["config.json", "*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
 
 
@@ -36,13 +37,7 @@ def snapshot(name: str) -> pathlib.Path:
 
     options = {"repo_id": repository, "revision": revision or None, "allow_patterns": _PATTERNS}
     try:
-        folder = pathlib.Path(huggingface_hub.snapshot_download(**options, local_files_only=True))
-        if _complete(folder):
-            return folder
-    except huggingface_hub.errors.LocalEntryNotFoundError:
-        pass
-    try:
-        folder = pathlib.Path(huggingface_hub.snapshot_download(**options))
+        folder = _cached(huggingface_hub, options) or pathlib.Path(huggingface_hub.snapshot_download(**options))
     except Exception as error:  # the hub's library, its HTTP client and the system raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"backbone.path = '{name}': cannot be downloaded ({reason}); check the id and the network, or "
@@ -51,6 +46,15 @@ def snapshot(name: str) -> pathlib.Path:
         raise UserError(f"backbone.path = '{name}': the repository has no config.json or no complete safetensors "
                         "weights; take another, or convert its weights to safetensors.")
     return folder
+
+
+def _cached(library: Any, options: dict[str, Any]) -> pathlib.Path | None:
+    """The folder in the hub's local cache, if all of it is there."""
+    try:
+        folder = pathlib.Path(library.snapshot_download(**options, local_files_only=True))
+    except library.errors.LocalEntryNotFoundError:
+        return None
+    return folder if _complete(folder) else None
 
 
 def _complete(folder: pathlib.Path) -> bool:

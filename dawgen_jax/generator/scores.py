@@ -42,8 +42,8 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
     labels = (batch.label[:, None] + jnp.array(shifts, batch.label.dtype)[None, :]) % label_prompts["prompt"].shape[0]
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, number, axis=0), batch)
     prompt, infix = (label_prompts[name][labels.reshape(-1)] for name in ("prompt", "infix"))
-    embeddings, mask = prompts.insert(theta, batch.source, batch.source_mask, prompt, model=model, infix=infix,
-                                      slots=batch.slots)
+    embeddings, mask = prompts.insert(theta, batch.source, batch.source_mask, prompt, model=model, head=model.head,
+                                      infix=infix, slots=batch.slots)
     hidden = model.target_states(theta, embeddings, mask, batch.target)
     return jnp.moveaxis(hidden.reshape(-1, number, *hidden.shape[1:]), 1, 0)
 

@@ -148,7 +148,7 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
 def embed_rows(theta, label_prompts: dict, rows, *, model: Model):
     """Encoder inputs of rows of any labels: each with its own label's prompt and infix."""
     return prompts.insert(theta, rows.source, rows.mask, label_prompts["prompt"][rows.label], model=model,
-                          infix=label_prompts["infix"][rows.label], slots=rows.slots)
+                          head=model.head, infix=label_prompts["infix"][rows.label], slots=rows.slots)
 
 
 @functools.lru_cache(maxsize=4)

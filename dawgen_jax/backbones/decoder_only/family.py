@@ -22,7 +22,8 @@ def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> 
     """Model, format and parameters of a checkpoint; see :class:`dawgen_jax.backbones.base.Family`."""
     shape, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                                 remat=config.remat, sharding=lambda shape: shardings(DecoderOnly(shape)))
-    return DecoderOnly(shape), read_format(folder), theta
+    form = read_format(folder)
+    return DecoderOnly(shape, len(form.start)), form, theta
 
 
 def read_format(folder: pathlib.Path) -> CausalFormat:
@@ -34,7 +35,7 @@ def read_format(folder: pathlib.Path) -> CausalFormat:
 
 
 def read_model(folder: pathlib.Path, config: BackboneConfig) -> DecoderOnly:
-    """The model alone, from config.json."""
+    """The model alone, from config.json; a document start has the shapes and costs of any other token."""
     return _model(convert.read_config(folder), config)
 
 

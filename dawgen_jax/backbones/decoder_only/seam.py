@@ -22,9 +22,15 @@ __all__ = ["DecoderOnly"]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderOnly:
-    """A decoder-only model without its parameters."""
+    """A decoder-only model without its parameters.
+
+    Attributes:
+      config: shape and numerics.
+      head: 1 if documents begin with a token of their own, which then stays in front of a generator's prompts; else 0.
+    """
 
     config: DecoderConfig
+    head: int = 0
 
     @property
     def width(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,12 @@ class T5:
     Attributes:
       config: shape and numerics.
       mask_id: id of <extra_id_0>, which the decoder is fed before the answer.
+      head: 0: an input has no token of its own at its start.
     """
 
     config: T5Config
     mask_id: int = 0
+    head: ClassVar[int] = 0
 
     @property
     def width(self) -> int:

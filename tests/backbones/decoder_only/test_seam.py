@@ -12,6 +12,8 @@ from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.backbones.decoder_only.seam import DecoderOnly
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.data.batches import GeneratorBatch
+from dawgen_jax.generator.scores import hidden_states
 from tests.backbones.decoder_only import torch_decoder
 
 STEPS, LENGTH = 7, 9
@@ -73,6 +75,25 @@ def test_a_mesh_of_eight_computes_what_one_device_does(shape):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
     texts = [text % 46 + 2 for text in TEXTS]
     assert written(seam, placed, texts, slots=8, mesh=mesh) == written(seam, theta, texts)
+
+
+def test_a_generator_reads_document_start_label_prompt_sentence_and_infix():
+    seam, theta = DecoderOnly(WIDE, head=1), model.init(WIDE, jax.random.key(0))
+    source = np.array([[5, 20, 21, 0, 0, 0], [5, 30, 0, 0, 0, 0]])
+    slots = np.array([[-1, -1, -1, 0, 1, -1], [-1, -1, 0, 1, -1, -1]])
+    target, target_mask, label = RNG.integers(2, 48, (2, 3)), np.ones((2, 3), bool), np.array([1, 0])
+    source_mask = np.arange(6)[None] < np.array([[5], [4]])
+    label_prompts = {name: RNG.normal(size=(2, rows, 16)).astype(np.float32) for name, rows in
+                     (("prompt", 3), ("infix", 2))}
+    batch = GeneratorBatch(source, source_mask, slots, target, target_mask, label)
+    found = hidden_states(label_prompts, theta, batch, range(2), model=seam)
+    for i, sentence in enumerate(([20, 21], [30])):
+        for shift in range(2):
+            prompt, infix = (label_prompts[name][(label[i] + shift) % 2] for name in ("prompt", "infix"))
+            start, text, written = (np.asarray(theta["embedding"])[ids] for ids in ([5], sentence, target[i, :-1]))
+            row = np.concatenate([start, prompt, text, infix, written])[None]
+            states = seam.input_states(theta, row, np.ones(row.shape[:2], bool))[0, -3:]
+            np.testing.assert_allclose(found[shift, i], states, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_stays_near_float32():

@@ -1,13 +1,16 @@
-"""A family that the project does not know goes through every stage: the seam is all that a new one has to fill."""
+"""A tiny decoder-only model goes through every stage: all methods, the generator, export, prediction, plan, checks."""
 
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from dawgen_jax import Classifier, prompts
-from dawgen_jax.backbones import registry
+from dawgen_jax import Classifier, miniworld, prompts
+from dawgen_jax.backbones.decoder_only import convert
+from dawgen_jax.backbones.decoder_only.config import DecoderConfig
+from dawgen_jax.backbones.decoder_only.model import init
 from dawgen_jax.cli import backbone_check as check_backbone
 from dawgen_jax.cli import export
 from dawgen_jax.config import (
@@ -27,22 +30,21 @@ from dawgen_jax.pipeline import checks, inputs, main, plan
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import read_rows
 from dawgen_jax.training.placement import Placement
-from tests.backbones import toy
+from tests.backbones.bpe import byte_level
 
 PAIR = ("a boy runs .", "a child moves .")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def known():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.FAMILIES, "toy", toy.FAMILY)
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    toy.write(folder)
+    """A random Llama with the mini world's words."""
+    folder, pool = tmp_path_factory.mktemp("llama"), miniworld.pools("mini-snli").train[:100]
+    tokenizer = byte_level(["<|endoftext|>", "<|im_end|>"], [text for one in pool for text in one] +
+                           ["Answer: red, big, two"] * 20, eos_token="<|im_end|>")
+    shape = DecoderConfig(vocab_size=len(tokenizer), width=16, head_dim=4, d_ff=24, num_layers=1, num_heads=4,
+                          num_kv_heads=2)
+    convert.save(folder, shape, init(shape, jax.random.key(0)))
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -120,7 +122,7 @@ def test_the_rest_of_the_project_takes_it(config, folder, capsys):
     assert json.loads(capsys.readouterr().out)["passed"]
 
 
-def test_a_family_that_nobody_registered_is_refused_with_the_known_ones(folder, monkeypatch):
-    monkeypatch.delitem(registry.FAMILIES, "toy")
-    with pytest.raises(UserError, match=r"config.json: model_type = 'toy': not a known family .* of t5, mt5, umt5"):
-        inputs.load_backbone(BackboneConfig(str(folder)), Placement.on(1))
+def test_a_family_that_nobody_registered_is_refused_with_the_known_ones(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gemma3_text"}')
+    with pytest.raises(UserError, match=r"model_type = 'gemma3_text': not a known family .* of t5, mt5, umt5, llama"):
+        inputs.load_backbone(BackboneConfig(str(tmp_path)), Placement.on(1))
