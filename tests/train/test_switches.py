@@ -57,7 +57,8 @@ def test_a_run_has_the_same_results(tmp_path):
     compared = {path for path in files if path.name not in ("timings.json", "report.html")}
     assert {path.suffix for path in compared} >= {".safetensors", ".jsonl", ".json"}
     assert [str(path) for path in sorted(compared) if content(plain / path) != content(switched / path)] == []
-    versions = [json.loads((run / "results.jsonl").read_text().splitlines()[0])["versions"] for run in (plain, switched)]
+    versions = [json.loads((run / "results.jsonl").read_text().splitlines()[0])["versions"]
+                for run in (plain, switched)]
     assert versions[1] == versions[0] | {"matmul precision": "bfloat16"}  # GPUs and TPUs do round products to it
 
 
