@@ -88,7 +88,7 @@ def _override(given: tuple[str, str]) -> None:
             config = options.parse_config(["in/config.py", f"--{given[0]}", given[1]], "").config
     except SystemExit as ended:  # the parser of options has said what is wrong in a box
         assert ended.code == 2 and "Traceback" not in told.getvalue()
-        raise UserError("refused by the parser of options") from None
+        raise UserError("The parser of options refuses it.") from None
     assert given[0] == "name" or fields_of(config).keys() == fields_of(Config()).keys()
 
 
