@@ -6,7 +6,8 @@ One task of the mini world (mini-qqp), the embedded mini-t5, 6 seeds, three arms
 the paper's method with prompt tuning on the shots alone for as many updates (#same-T). The task was chosen after the
 evidence of results/mini, in which no setting was chosen on it.
 
-Expected: the method is ahead in all or nearly all seeds, by 10 to 20 points.
+Expected, from the rows of results/mini (10 seeds, the weight net's former step, evaluated every 50 updates): +15.6
+points, standard deviation 6.6, ahead in 10 of 10 seeds. This command itself was not timed yet.
 
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
 world are the likes of 'a', 'no', 'who', at 0.3); 1,200 updates of 16 + 16 examples (3,000) evaluated every 200 (100);
