@@ -81,7 +81,7 @@ def test_a_generator_reads_document_start_label_prompt_sentence_and_infix():
     seam, theta = DecoderOnly(WIDE, head=1), model.init(WIDE, jax.random.key(0))
     source = np.array([[5, 20, 21, 0, 0, 0], [5, 30, 0, 0, 0, 0]])
     slots = np.array([[-1, -1, -1, 0, 1, -1], [-1, -1, 0, 1, -1, -1]])
-    target, target_mask, label = RNG.integers(2, 48, (2, 3)), np.ones((2, 3), bool), np.array([1, 0])
+    target, target_mask, label = RNG.integers(2, 48, (2, 3)), np.ones((2, 3), bool), np.array([1, 0], np.int32)
     source_mask = np.arange(6)[None] < np.array([[5], [4]])
     label_prompts = {name: RNG.normal(size=(2, rows, 16)).astype(np.float32) for name, rows in
                      (("prompt", 3), ("infix", 2))}
@@ -125,7 +125,8 @@ def test_unrolling_and_recomputing_change_nothing(remat, unroll):
     plain, other = (answer(DecoderOnly(DecoderConfig(**{**vars(WIDE), **fields}))) for fields in (
         {}, {"remat": remat, "scan_unroll": unroll}))
     for one, two in zip(plain, other, strict=True):
-        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+        # Rounding is relative to the largest gradient, of which each is a sum of terms.
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6 * np.abs(one).max())
 
 
 def test_operations_are_those_of_the_compiled_program():
