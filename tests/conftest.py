@@ -25,7 +25,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-SKIPS_WITHOUT_SHARED = 53
+SKIPS_WITHOUT_SHARED = 54
 """Skipped tests of the whole suite where the shared data is missing; none is skipped where it is there."""
 
 SHARED = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
@@ -39,7 +39,7 @@ collect_ignore_glob = [] if TORCH else ["*/torch_*.py", "*/pin.py"]  # the docte
 SMOLLM2 = cache.folder("smollm2-135m-q4").is_dir()
 SKIPS_WITHOUT_SMOLLM2 = 8
 """Skipped tests of the real SmolLM2 where it was not fetched."""
-SKIPS_WITHOUT_BROWSER = 6
+SKIPS_WITHOUT_BROWSER = 7
 """Skipped tests of pages where there is no Chromium (tests/results/browser.py)."""
 
 

@@ -174,7 +174,7 @@ def advance(state: Slots, layers, free: jax.Array, *, model: Model, banned: np.n
       draw: False if every sample is greedy.
     """
     step = functools.partial(_step, layers, model=model, banned=jnp.asarray(banned), eos_id=eos_id, draw=draw)
-    return jax.lax.while_loop(lambda state: jnp.sum(~state.active) < free, step, state)
+    return jax.lax.while_loop(lambda state: jnp.sum(~state.active, dtype=jnp.int32) < free, step, state)
 
 
 def _score(theta, prompts, rows: Rows, targets: jax.Array, target_mask: jax.Array, *, model: Model, embed_fn: EmbedFn

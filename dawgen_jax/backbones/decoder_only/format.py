@@ -169,8 +169,9 @@ class CausalFormat:
             else:
                 parts.append(Part(encode([lead + piece]) * count))
             encode = self._continued
-        tail = None if place is None or answers is not None else sum(len(part.rows[0]) for part in parts[place:])
-        return AnswerRows(fill(parts, max_tokens, task.name), tail if count else None)
+        inside = place is not None and answers is None and count  # no examples say nothing about the tail
+        tail = sum(len(part.rows[0]) for part in parts[place:]) if inside else None
+        return AnswerRows(fill(parts, max_tokens, task.name), tail)
 
     def source_rows(self, sentences: Sequence[str], infix_length: int, max_tokens: int) -> SourceRows:
         found = self._sentences(sentences)
