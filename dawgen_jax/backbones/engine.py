@@ -110,7 +110,7 @@ def _place(state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array
     seen = state.seen
     if seen.shape[1]:
         fresh = jnp.zeros((len(where), seen.shape[1]), bool)
-        seen = put(seen, fresh.at[jnp.arange(len(where))[:, None], penalised].set(True, mode="drop"))
+        seen = put(seen, fresh.at[jnp.arange(len(where), dtype=jnp.int32)[:, None], penalised].set(True, mode="drop"))
     return state.replace(
         active=put(state.active, yes),
         finished=put(state.finished, ~yes),
@@ -143,11 +143,11 @@ def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int,
     tokens, healthy = next_tokens(
         model.logits(layers, hidden), state.sampling, keys=keys, position=state.position, banned=banned, eos_id=eos_id,
         seen=seen if seen.shape[1] else None, draw=draw)
-    here = (jnp.arange(length)[None] == state.position[:, None]) & state.active[:, None]
+    here = (jnp.arange(length, dtype=jnp.int32)[None] == state.position[:, None]) & state.active[:, None]
     finished = state.active & (tokens == eos_id)
     if seen.shape[1]:
         repeated = jnp.where(state.active & ~finished, tokens, seen.shape[1])  # index V is dropped
-        seen = seen.at[jnp.arange(rows), repeated].set(True, mode="drop")
+        seen = seen.at[jnp.arange(rows, dtype=jnp.int32), repeated].set(True, mode="drop")
     position = state.position + state.active.astype(jnp.int32)
     return state.replace(
         active=state.active & ~finished & (position < state.sampling.max_new_tokens),

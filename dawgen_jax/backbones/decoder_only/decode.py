@@ -51,14 +51,14 @@ def prefill(layers, embeddings: jax.Array, mask: jax.Array, *, config: DecoderCo
     kept.append(last.attention.keys_values(last.attention_norm(x), turned))
     place = model.last_position(mask)
     first = jnp.take_along_axis(embeddings, place[:, None, None], axis=1, mode="clip")[:, 0]
-    return Prefilled(kept, mask & (jnp.arange(mask.shape[1])[None] != place[:, None]), first)
+    return Prefilled(kept, mask & (jnp.arange(mask.shape[1], dtype=jnp.int32)[None] != place[:, None]), first)
 
 
 def step(layers, cache: Cache, inputs: jax.Array, position: jax.Array, *, config: DecoderConfig
          ) -> tuple[jax.Array, list]:
     """States [B, H] behind ``inputs`` [B, H] at ``position`` int32 [B], and the samples' new keys and values."""
     length = cache.own[0][0].shape[2]
-    visible = (jnp.arange(length)[None] <= position[:, None])[:, None]
+    visible = (jnp.arange(length, dtype=jnp.int32)[None] <= position[:, None])[:, None]
     seen = cache.inputs.mask[:, None]
     turned = model.angles(jnp.ones((len(inputs), 1), bool), config=config, longest=length + seen.shape[-1],
                           start=seen.sum((1, 2), dtype=jnp.int32) + position)

@@ -54,7 +54,7 @@ def prefill(layers, embeddings: jax.Array, mask: jax.Array, *, config: T5Config)
 def step(layers, cache: Cache, inputs: jax.Array, position: jax.Array, *, config: T5Config) -> tuple[jax.Array, list]:
     """Decoder states [B, H] of ``inputs`` [B, H] at ``position`` int32 [B], and the samples' new keys and values."""
     length = cache.own[0][0].shape[2]
-    visible = (jnp.arange(length)[None] <= position[:, None])[:, None, None, :]
+    visible = (jnp.arange(length, dtype=jnp.int32)[None] <= position[:, None])[:, None, None, :]
     cross_mask = cache.inputs.mask[:, None, None, :]
 
     def bias(table):
