@@ -143,7 +143,8 @@ def next_tokens(
       (tokens int32 [B], healthy bool [B]: False where the logits hold NaN or no finite score).
     """
     scores = logits if seen is None else penalise(logits, seen, sampling.repetition_penalty)
-    early = (position < sampling.min_new_tokens)[:, None] & (jnp.arange(logits.shape[-1], dtype=jnp.int32) == eos_id)[None]
+    ends = jnp.arange(logits.shape[-1], dtype=jnp.int32) == eos_id
+    early = (position < sampling.min_new_tokens)[:, None] & ends[None]
     scores = jnp.where(banned[None] | early, -jnp.inf, scores)
     if draw:
         drawn = jnp.any(sampling.temperature > 0)

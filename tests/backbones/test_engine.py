@@ -7,14 +7,11 @@ import pytest
 
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Work
-from dawgen_jax.backbones.decoder_only.config import DecoderConfig
-from dawgen_jax.backbones.decoder_only.model import init
-from dawgen_jax.backbones.decoder_only.seam import DecoderOnly
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
+from tests.backbones.causal import Causal
 
-SHAPE = DecoderConfig(vocab_size=30, width=16, head_dim=4, d_ff=24, num_layers=2, num_heads=4, num_kv_heads=2)
-MODEL = DecoderOnly(SHAPE)
+MODEL = Causal()
 PAD, EOS, BUDGET, ROWS, LABELS = 0, 1, 9, 2, 3
 WIDTHS = 4, 12
 LENGTH = ROWS + WIDTHS[-1] + BUDGET
@@ -37,8 +34,7 @@ WORK = [Work(i % LABELS, i, *source(i), Sampling(max_new_tokens=1 + i % BUDGET))
 
 @pytest.fixture(scope="module")
 def theta():
-    # Larger than a model is initialised, so that texts differ.
-    return jax.tree.map(lambda leaf: 3 * leaf, init(SHAPE, jax.random.key(0)))
+    return MODEL.init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
