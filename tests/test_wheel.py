@@ -65,7 +65,7 @@ def test_the_command_lists_its_programs_and_knows_shipped_configs(installed, tmp
     shown = run(installed, tmp_path, "dawgen", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert all(f"\n  {name} " in shown.stdout for name in COMMANDS)
-    assert "Shipped configurations: mini, " in shown.stdout
+    assert "Shipped configurations: english, mini, " in shown.stdout
     differs = run(installed, tmp_path, "dawgen", "diff", "mini")
     assert differs.returncode == 0 and "classifier.prompt_length" in differs.stdout, differs.stderr
     assert not list(tmp_path.iterdir())
@@ -81,7 +81,7 @@ def test_the_command_is_this_wheel_and_says_what_is_wrong(installed, tmp_path):
     planned = run(installed, tmp_path, "dawgen", "run", "mini_evidence", "--dry-run")
     assert planned.returncode == 0 and "mini-qqp" in planned.stdout, planned.stderr
     for words, message in ((["rnu", "mini"], "error: 'rnu': unknown command; the nearest is run (dawgen --help lists"),
-                           (["run", "mimi"], "error: mimi: no such configuration file; shipped are mini, ")):
+                           (["run", "mimi"], "error: mimi: no such configuration file; shipped are english, mini, ")):
         refused = run(installed, tmp_path, "dawgen", *words)
         assert refused.returncode == 2 and refused.stderr.startswith(message) and len(refused.stderr.splitlines()) == 1
     assert run(installed, tmp_path, "dawgen").returncode == 2
