@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import peers
+from dawgen_jax.backbones.registry import FAMILIES
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
@@ -36,7 +37,7 @@ from dawgen_jax.cli.options import load_config
 from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
-from dawgen_jax.pipeline.inputs import find_task
+from dawgen_jax.pipeline.inputs import find_task, resolved
 from dawgen_jax.pipeline.main import generators_of, units_of
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes
 from dawgen_jax.tasks import SEVEN
@@ -194,9 +195,15 @@ def short(size: float) -> str:
     return f"{float(f'{size / 1e6:.3g}'):,g}"
 
 
+def _config(name: str) -> Config:
+    """A shipped configuration of a T5."""
+    config = load_config(name)
+    return dataclasses.replace(config, classifier=resolved(config.classifier, FAMILIES["t5"]))
+
+
 def collectives(_: int) -> dict:
     """MB that a chip sends: the model's, the compiler's, and the compiler's as a multiple of the model's."""
-    config, figures, lines = load_config("paper"), {}, {}
+    config, figures, lines = _config("paper"), {}, {}
     tasks = [find_task(name, config) for name in config.tasks]
     shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
     for one in compiled():
@@ -285,7 +292,7 @@ def grid(_: int) -> dict:
     """PFLOP of each part of the paper's grid at T5-large's shape, and the hours of three machines at assumed rates."""
     t5, first, jobs, grids, examples = SIZES["t5-large"], [], [], {}, collections.Counter()
     for backbone, name in GRIDS.items():
-        config = load_config(name)
+        config = _config(name)
         costs, rows = units(config, t5)
         written, tokens = ([], collections.Counter()) if grids else sets(config, t5)  # the second reads the first's
         before = written + source_prompts(config, t5)

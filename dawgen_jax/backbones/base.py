@@ -139,10 +139,17 @@ class Model(Protocol):
     def input_states(self, theta, embeddings, mask) -> jax.Array:
         """States [B, T, H] of the inputs [B, T, H] themselves: their features."""
 
-    def answer_states(self, theta, embeddings, mask) -> jax.Array:
+    def context(self, theta, embeddings, mask) -> Any:
+        """What later positions read of a text [B, T, H] in front of them, without gradient: any tree of [B, T, ...].
+
+        None if a text depends on what stands behind it.
+        """
+
+    def answer_states(self, theta, embeddings, mask, context=None) -> jax.Array:
         """States [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T].
 
-        Padding may stand at either end, and changes nothing.
+        Padding may stand at either end, and changes nothing. ``context`` is :meth:`context` of a text in front of the
+        inputs, which is not computed again; None if there is none.
         """
 
     def summary_states(self, theta, embeddings, mask) -> jax.Array:
@@ -155,7 +162,7 @@ class Model(Protocol):
         """Scores of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
 
     def operations(self, *, inputs: int, outputs: int | None = None,
-                   trained: Literal["none", "prompt", "all"] = "none") -> float:
+                   trained: Literal["none", "prompt", "all"] = "none", context: int = 0) -> float:
         """Floating-point operations of one example, two for a multiplication and an addition.
 
         Args:
@@ -164,6 +171,7 @@ class Model(Protocol):
             not counted.
           trained: forward only; forward and backward with gradients of activations ('prompt'); or with gradients of
             all weights as well ('all'). Nothing that is computed again is counted.
+          context: positions in front of the inputs whose keys and values are known.
         """
 
     # Decoding, for backbones/engine.py. ``layers`` is what ``unstack`` returns; ``embed`` and ``logits`` take it too.
@@ -358,6 +366,8 @@ class Family(NamedTuple):
       convert: (tensors by name, source, target, dtype) -> number of parameters: writes a checkpoint whose tensors are
         not in safetensors, with the source's config.json and tokenizer files.
       adapter: how PEFT holds prompts of the family.
+      classifier: values of the fields of ``ClassifierConfig`` that are None in a configuration.
+      places: where a classifier's prompt may stand.
     """
 
     load: Callable[[pathlib.Path, BackboneConfig, Shardings], tuple[Model, Format, Any]]
@@ -367,3 +377,5 @@ class Family(NamedTuple):
     check: Callable[[pathlib.Path], dict[str, Any]]
     convert: Callable[[dict[str, np.ndarray], pathlib.Path, pathlib.Path, str], int]
     adapter: Adapter
+    classifier: Mapping[str, Any]
+    places: tuple[str, ...]

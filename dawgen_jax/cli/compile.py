@@ -30,12 +30,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dawgen_jax.backbones import registry
-from dawgen_jax.backbones.base import Model
+from dawgen_jax.backbones.base import Family, Model
 from dawgen_jax.cli.options import Configured, parse_config
 from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
-from dawgen_jax.pipeline.inputs import backbone_folder, find_task
+from dawgen_jax.pipeline.inputs import backbone_folder, find_task, resolved
 from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
 from dawgen_jax.training.costs import Cost, analyse
 
@@ -121,22 +121,24 @@ def meshes_of(count: int, asked: MeshConfig) -> list[MeshConfig]:
     return [MeshConfig(fsdp, tensor) for fsdp, tensor in sorted(sizes)]
 
 
-def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str]:
-    """The model and its storage dtype: a published shape by name, or what config.json in its directory says.
+def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str, Family]:
+    """The model, its storage dtype and its family: a published shape by name, or what config.json in its folder says.
 
     Raises:
       UserError: there is no such shape, or config.json cannot be read or is of no known family.
     """
-    shapes = {name: make for family in registry.FAMILIES.values() for name, make in family.shapes.items()}
+    shapes = {name: family for family in registry.FAMILIES.values() for name in family.shapes}
     stated = getattr(config, role).backbone
     if arguments.shape:
         stated = BackboneConfig(arguments.shape, dtype="bfloat16", scan_unroll=1, remat=True)
-    if make := shapes.get(pathlib.Path(stated.path).name.removesuffix("-lm-adapt")):
-        return make(stated), stated.dtype
+    name = pathlib.Path(stated.path).name.removesuffix("-lm-adapt")
+    if family := shapes.get(name):
+        return family.shapes[name](stated), stated.dtype, family
     if arguments.shape:
         raise ConfigError(f"--shape {arguments.shape}: must be one of {', '.join(shapes)}; name a directory by "
                           f"--{role}.backbone.path.")
-    return registry.read_model(backbone_folder(stated.path), stated), stated.dtype
+    folder = backbone_folder(stated.path)
+    return registry.read_model(folder, stated), stated.dtype, registry.family_of(folder)
 
 
 def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
@@ -153,8 +155,10 @@ def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
         return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
     if step == DECODING:
         return rows * model.operations(inputs=0, outputs=1)
-    inputs = config.classifier.prompt_length + config.classifier.max_tokens
-    return rows * model.operations(inputs=inputs, trained="prompt" if step == PROMPT else "all")
+    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
+    if step == PROMPT and shapes.cue:
+        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
+    return rows * model.operations(inputs=prompt + text, trained="prompt" if step == PROMPT else "all")
 
 
 def attempt(step: str, model: Model, dtype: str, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float,
@@ -227,9 +231,10 @@ def main(argv: Sequence[str]) -> None:
         chip = Chip(local_memory(devices[0], len(devices)))
     devices, gib = devices[:config.devices or None], arguments.memory or chip.gib
     tasks = [find_task(name, config) for name in config.tasks]
+    backbones = {role: backbone_of(config, arguments, role) for role in ("generator", "classifier")}
+    config = dataclasses.replace(config, classifier=resolved(config.classifier, backbones["classifier"][2]))
     shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
     where = arguments.topology or f"{len(devices)} local {devices[0].platform} devices"
-    backbones = {role: backbone_of(config, arguments, role) for role in ("generator", "classifier")}
     label = arguments.shape or config.classifier.backbone.label
     print(f"\n{label} ({backbones['classifier'][1]}) on {where}, {gib:.4g} GiB a chip; {shapes.labels} labels, "
           f"{len(config.seeds)} seeds ({shapes.seeds} of the classifier together)\n\n"
@@ -237,7 +242,7 @@ def main(argv: Sequence[str]) -> None:
           "| MB sent |\n|---|---|---|---|---|---|---|---|")
     failed = []
     for step in arguments.steps:
-        model, dtype = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
+        model, dtype, _ = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
         tries = [attempt(step, model, dtype, shapes, devices, mesh, gib, chip)
                  for mesh in meshes_of(len(devices), config.mesh)]
         best, useful = _best(tries), useful_operations(step, model, shapes)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dawgen_jax.cli.options import parse
-from dawgen_jax.config import Config, fields_of, load_config
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, fields_of, load_config
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.terminal import plain
 from dawgen_jax.origins import origin
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     names = parse(argv, Arguments, __doc__).configs
     if len(names) not in (1, 2):
         raise UserError("name one or two configurations; one is compared with the defaults.")
-    configs = [*map(load_config, names), Config()][:2]
+    configs = [*map(load_config, names), Config(classifier=ClassifierConfig(**PAPER))][:2]
     table = Table()
     for column in ("field", *names, *["the default"] * (2 - len(names)), "origin of the default"):
         table.add_column(plain(column), overflow="fold", no_wrap=column == "field")  # no name is cut

@@ -29,10 +29,10 @@ from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.methods.base import Trained
+from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import Stored, read_classifier
-from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.methods.trained import LOW_RANK
 from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, labelled_examples, load_backbone, load_pools
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.tasks import Task
@@ -163,20 +163,21 @@ def score_cell(arguments: OfCell) -> None:
     task, config = classifier.task, classifier.config
     examples = labelled_examples(arguments.file, task, arguments.columns, arguments.label)
     _report(str(arguments.file), examples, Encoded(task, classifier.backbone, config), config, classifier.params,
-            METHODS[classifier.method].trains or PROMPT)
+            METHODS[classifier.method])
 
 
 def _report(title: str, examples: Sequence[Example], encoded: Encoded, config: ClassifierConfig, params: Any,
-            trained: Trained = PROMPT) -> None:
+            method: Method = METHODS["Prompt Tuning"]) -> None:
     """Print the scores with what was tuned, where anything was, and without, and how many predictions it changes."""
     task, predicted = encoded.task, []
     labels = [task.labels.index(example.label) for example in examples]
-    what = "prompt" if trained is PROMPT else "low-rank update"
-    tried = [(f"without {'a' if params is None else 'the'} {what}", None, PROMPT)]
+    what = "low-rank update" if method.trains is LOW_RANK else "prompt"
+    bare = METHODS["Prompting (zero-shot)"] if method.trains else method
+    tried = [(f"without {'a' if params is None else 'the'} {what}", None, bare)]
     if params is not None:
-        tried.insert(0, (f"with the {what}", params, trained))
+        tried.insert(0, (f"with the {what}", params, method))
     for how, tuned, kind in tried:
-        predicted.append(score_examples(encoded, examples, tuned, config, trained=kind).argmax(axis=1))
+        predicted.append(score_examples(encoded, examples, tuned, config, method=kind).argmax(axis=1))
         scored = metrics.scores(task, predicted[-1], labels)
         print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 {100 * scored['f1']:.2f}, "
               f"n = {len(examples)}")

@@ -65,7 +65,7 @@ def _inside(classifier: Stored | None) -> bool:
         tokens = registry.read_format(backbone_folder(classifier.config.backbone.path))
     except UserError:
         return False
-    return prompt_tail(tokens, classifier.task) is not None
+    return prompt_tail(tokens, classifier.task, classifier.config) is not None
 
 
 def export(arguments: Arguments) -> None:

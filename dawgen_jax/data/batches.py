@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dawgen_jax.errors import UserError
 
 __all__ = [
     "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches",
-    "pad_examples", "pad_rows", "stack", "stack_generator", "trim",
+    "pad_examples", "pad_rows", "stack", "stack_generator", "take", "trim",
 ]
 
 
@@ -30,12 +31,15 @@ class ClassifierBatch(NamedTuple):
       mask: bool [B, T] True at tokens.
       label: int32 [B] position in ``Task.labels``.
       weight: float32 [B] weight of the example in the loss; 0 pads a batch to its rectangle.
+      context: what was computed of the texts in front of a soft prompt, leaves [B, T', ...]; ``tokens`` are then those
+        behind the prompt alone. None where nothing was.
     """
 
     tokens: np.ndarray
     mask: np.ndarray
     label: np.ndarray
     weight: np.ndarray
+    context: Any = None
 
 
 class GeneratorBatch(NamedTuple):
@@ -127,6 +131,11 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> 
     return np.concatenate(drawn)
 
 
+def take(batch: ClassifierBatch, index) -> ClassifierBatch:
+    """The examples ``index`` of a batch [N, ...]."""
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
 def trim(batch: ClassifierBatch, multiple: int) -> ClassifierBatch:
     """Cut token columns that are padding in every row, to a multiple of ``multiple``; leading axes are free."""
     width = batch.mask.shape[-1]
@@ -138,25 +147,24 @@ def trim(batch: ClassifierBatch, multiple: int) -> ClassifierBatch:
 
 def pad_rows(batch: ClassifierBatch, rows: int) -> ClassifierBatch:
     """Pad a batch [B, ...] to ``rows`` examples with copies of its last one at weight 0."""
-    index = np.minimum(np.arange(rows), len(batch.label) - 1)
-    padded = ClassifierBatch(*(leaf[index] for leaf in batch))
+    padded = take(batch, np.minimum(np.arange(rows), len(batch.label) - 1))
     return padded._replace(weight=padded.weight * (np.arange(rows) < len(batch.label)).astype(np.float32))
 
 
 def stack(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
     """Stack batches on a new leading axis, padding their token axes to the widest."""
-    return ClassifierBatch(*(np.stack(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *_same_width(parts))
 
 
 def concatenate(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
     """One set [N_1 + N_2 + ..., ...] of several, their token axes padded to the widest."""
-    return ClassifierBatch(*(np.concatenate(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *_same_width(parts))
 
 
 def pad_examples(data: ClassifierBatch, rows: int) -> ClassifierBatch:
     """Pad sets [K, N, ...] to ``rows`` examples of weight 0."""
     extra = rows - data.label.shape[1]
-    return ClassifierBatch(*(np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)) for leaf in data))
+    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)), data)
 
 
 def _same_width(parts: Sequence[ClassifierBatch]) -> list[ClassifierBatch]:

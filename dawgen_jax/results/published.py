@@ -22,7 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dawgen_jax.config import Config, fields_of
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, fields_of
 from dawgen_jax.methods.arms import GENERATORS
 from dawgen_jax.methods.rows import METHODS as _ALL
 from dawgen_jax.tasks import SEVEN
@@ -113,11 +113,11 @@ _NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "cla
 @functools.cache
 def _defaults() -> dict[str, Any]:
     """The default of every field of the config, dotted, as a JSON value."""
-    return json.loads(json.dumps(fields_of(Config())))
+    return json.loads(json.dumps(fields_of(Config(classifier=ClassifierConfig(**PAPER)))))
 
 
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are not the paper's, that is not the default of their config field.
+    """The settings that are not the paper's, that is not the default of their config field, for T5.
 
     Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, do not count.
 

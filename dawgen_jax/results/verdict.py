@@ -109,7 +109,9 @@ def levels(rows: Sequence[Row], tasks: Iterable[str], metric: str = "accuracy") 
     if classes.keys() == tasks and metric == "accuracy":
         found["guessing"] = statistics.fmean(1 / count for count in classes.values())
     for name, chosen in (
-            ("zero-shot prompting", [row for row in rows if row.method == ZERO_SHOT]),
+            ("zero-shot prompting", [row for row in rows if (row.method, row.variant) == (ZERO_SHOT, "")]),
+            ("calibrated zero-shot prompting", [row for row in rows if (row.method, row.variant) == (
+                ZERO_SHOT, "calibrated")]),
             ("prompt tuning on the whole training pool", [row for row in rows if (
                 row.method, row.variant, row.k_shot) == (REFERENCE, "", "full")])):
         chosen = [row for row in chosen if row.task in tasks]
@@ -165,8 +167,9 @@ def _verdict(rows: Sequence[Row], shots: int | str, names: Mapping[tuple, str], 
                     f"the next, {best.name}, has {_points(best.test.mean_a)}%")
     headline += "." if best.decided else ", but the difference may be due to chance."
     held = levels(rows, tasks, metric)
-    if held.get("zero-shot prompting", 0) >= max(best.test.mean_a, best.test.mean_b):
-        headline += f" No trained arm is above zero-shot prompting, {_points(held['zero-shot prompting'])}%."
+    untrained = {value: name for name, value in held.items() if name.endswith("zero-shot prompting")}
+    if untrained and max(untrained) >= max(best.test.mean_a, best.test.mean_b):
+        headline += f" No trained arm is above {untrained[max(untrained)]}, {_points(max(untrained))}%."
     sentences = [_evidence(best, len(compared), len(tasks))]
     if best.row.trainable_parameters != base[0].trainable_parameters:
         sentences.append(f"{best.name} trains {best.row.trainable_parameters:,} parameters, {name} "

@@ -35,8 +35,8 @@ class Context(NamedTuple):
     """What later positions read of a text in front of them.
 
     Attributes:
-      keys: [N, B, kv heads, T, d], rotated.
-      values: [N, B, kv heads, T, d].
+      keys: [B, T, N, kv heads, d], rotated: examples and positions stand first, so that batches are drawn from texts.
+      values: [B, T, N, kv heads, d].
       mask: bool [B, T] True at real positions.
     """
 
@@ -144,7 +144,7 @@ def run(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderConfig,
     start, longest, past = None, length, None
     if context is not None:
         start, longest = context.mask.sum(1, dtype=jnp.int32), length + context.mask.shape[1]
-        past = context.keys.astype(x.dtype), context.values.astype(x.dtype)
+        past = tuple(part.astype(x.dtype).transpose(2, 0, 3, 1, 4) for part in (context.keys, context.values))
     turned, own = angles(mask, config=config, start=start, longest=longest), causal(mask)
 
     def body(x, layer):
@@ -166,7 +166,7 @@ def context(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderCon
     A text in front of a soft prompt does not depend on the prompt, so that it is computed once for all prompts.
     """
     _, kept = run(theta, embeddings, mask, config=config, keep=True)
-    return jax.lax.stop_gradient(Context(*kept, mask))
+    return jax.lax.stop_gradient(Context(*(part.transpose(1, 3, 0, 2, 4) for part in kept), mask))
 
 
 def logits(theta, hidden: jax.Array, ids: jax.Array | None = None) -> jax.Array:

@@ -13,7 +13,7 @@ from dawgen_jax.backbones.t5.format import ADAPTER, T5Format
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import SIZES
 from dawgen_jax.backbones.tokens import read_tokenizer
-from dawgen_jax.config import BackboneConfig
+from dawgen_jax.config import PAPER, BackboneConfig
 
 __all__ = ["FAMILY"]
 
@@ -44,5 +44,5 @@ def _model(shape: T5Config, config: BackboneConfig) -> T5:
 
 FAMILY = Family(load, read_format, read_model,
                 {name: functools.partial(_model, shape) for name, shape in SIZES.items()},
-                check.report, convert.rewrite, ADAPTER)
+                check.report, convert.rewrite, ADAPTER, PAPER, ("before",))
 """How T5 checkpoints are read."""

@@ -65,7 +65,10 @@ class T5:
         """The encoder's states [B, T, H], after its final norm."""
         return model.encode(theta, embeddings, mask, config=self.config)
 
-    def answer_states(self, theta, embeddings, mask) -> jax.Array:
+    def context(self, theta, embeddings, mask) -> None:
+        """None: the encoder reads in both directions."""
+
+    def answer_states(self, theta, embeddings, mask, context: None = None) -> jax.Array:
         """The decoder's states [B, H] at <extra_id_0>, over the encoded input [B, T, H]."""
         return self._decode(theta, embeddings, mask, [self.config.decoder_start_id, self.mask_id])[:, 1]
 
@@ -90,8 +93,11 @@ class T5:
         return partition.layout(self.config, axes)
 
     def operations(self, *, inputs: int, outputs: int | None = None,
-                   trained: Literal["none", "prompt", "all"] = "none") -> float:
-        """See :class:`dawgen_jax.backbones.base.Model`; for an answer the decoder reads its start and the mask."""
+                   trained: Literal["none", "prompt", "all"] = "none", context: int = 0) -> float:
+        """See :class:`dawgen_jax.backbones.base.Model`; for an answer the decoder reads its start and the mask.
+
+        There is no context.
+        """
         passes = {"none": FORWARD, "prompt": FORWARD + BACKWARD, "all": TRAINING}[trained]
         if outputs is None:
             return operations(self.config, passes, source=inputs, target=2)

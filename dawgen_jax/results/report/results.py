@@ -77,7 +77,8 @@ def results(rows: Sequence[Row], synthetic: Sequence[SyntheticRow], metric: str)
         return None
     shown = [row for row in rows if row.metric == metric]
     held = {(backbone, task): {name: value for name, value in levels(
-        [row for row in shown if row.backbone == backbone], [task], metric).items() if name != "zero-shot prompting"}
+        [row for row in shown if row.backbone == backbone], [task], metric).items() if not name.endswith(
+            "zero-shot prompting")}
         for backbone, task in dict.fromkeys((row.backbone, row.task) for row in shown)}
     plots = [Plot(panel.title, dots(panel, f"{METRIC_NAMES[metric]} of every seed: {panel.title}"), panel.levels)
              for panel in panels(shown, held)]
