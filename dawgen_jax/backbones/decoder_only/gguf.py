@@ -17,7 +17,7 @@ from dawgen_jax.backbones.checkpoint import check_names, leaves, write_config, w
 from dawgen_jax.backbones.decoder_only import model
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.backbones.decoder_only.convert import tensor_names
-from dawgen_jax.backbones.tokens import no_advice
+from dawgen_jax.backbones.tokens import quiet_import
 from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["convert"]
@@ -181,7 +181,7 @@ def _tokenizer(file: _File, vocab_size: int) -> Any:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    with no_advice():
+    with quiet_import():
         from transformers import PreTrainedTokenizerFast
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

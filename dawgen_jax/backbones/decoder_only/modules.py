@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
-from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide
+from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide_dtype
 
 __all__ = ["Attention", "FeedForward", "Layer", "norm", "rotary", "rotate"]
 
@@ -54,7 +54,7 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
     Returns:
       [B, heads, T, d] in the dtype of ``x``.
     """
-    cos, sin = angles[:, :, None].astype(wide(x.dtype))
+    cos, sin = angles[:, :, None].astype(wide_dtype(x.dtype))
     first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
@@ -110,7 +110,7 @@ class Attention(nnx.Module):
         grouped = self.queries(x, angles).reshape(batch, shared, group * length, -1)
         scores, masks = [], []
         for keys, _, mask in attended:
-            scores.append(jnp.matmul(grouped, keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+            scores.append(jnp.matmul(grouped, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(x.dtype))
                           .reshape(batch, shared, group, length, -1))
             masks.append(jnp.broadcast_to(mask, (batch, length, mask.shape[-1])))
         # Scores are joined, not keys: while decoding, the cache would be copied for every token.

@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 
 from dawgen_jax import prng
-from dawgen_jax.backbones.layers import project, wide
+from dawgen_jax.backbones.layers import project, wide_dtype
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.modules import DecoderLayer, EncoderLayer, buckets, norm
 
@@ -124,7 +124,7 @@ def relative_bias(
     """Relative bias [heads, Q, K] from a table [buckets, heads], for queries at ``positions`` [Q] and ``keys`` = K."""
     relative = np.arange(keys)[None, :] - np.asarray(positions)[:, None]
     chosen = buckets(relative, config=config, bidirectional=bidirectional)
-    return jnp.moveaxis(jnp.take(table, chosen, axis=0).astype(wide(config.dtype)), -1, 0)
+    return jnp.moveaxis(jnp.take(table, chosen, axis=0).astype(wide_dtype(config.dtype)), -1, 0)
 
 
 def _run(stack, x: jax.Array, mask: jax.Array, *extra, side: str, config: T5Config) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide
+from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide_dtype
 from dawgen_jax.backbones.t5.config import T5Config
 
 __all__ = ["Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "buckets", "norm"]
@@ -101,17 +101,18 @@ class Attention(nnx.Module):
           values: [B, heads, K, d_kv].
           mask: bool, broadcastable to [B, heads, Q, K] (same rank): True where a key is seen. A query that sees none
             attends to all evenly instead of giving NaN.
-          bias: broadcastable to [B, heads, Q, K] (same rank), in the wide dtype.
+          bias: broadcastable to [B, heads, Q, K] (same rank), in the dtype of the scores.
 
         Returns:
           [B, Q, H].
         """
-        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+        dtype = wide_dtype(x.dtype)
+        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=dtype)
         if bias is not None:
             scores = scores + bias
         return self._join(jnp.matmul(softmax(scores, mask, x.dtype), values))
 
-    def over(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
+    def attend(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
         """Attend from ``x`` to ``states``, by whichever order of products is cheaper; there is no bias.
 
         For few queries the key kernel is applied to them and the value kernel to what they have mixed, since
@@ -134,7 +135,7 @@ class Attention(nnx.Module):
                       for kernel in (self.key, self.value))
         reading = jnp.einsum("bhqd,nhd->bhqn", self.split(x, self.query), key)
         flat = reading.reshape(x.shape[0], -1, x.shape[-1])  # heads and queries in one matrix: few large products
-        scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+        scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide_dtype(x.dtype))
         weights = softmax(scores.reshape(*reading.shape[:3], count), mask, x.dtype)
         mixed = jnp.matmul(weights.reshape(x.shape[0], -1, count), states).reshape(reading.shape)
         return self._join(jnp.einsum("bhqn,nhd->bhqd", mixed, value))
@@ -210,5 +211,5 @@ class DecoderLayer(nnx.Module):
         """[B, U, H] -> [B, U, H] beside ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
         y = self.attention_norm(x)
         x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)
-        x = x + self.cross.over(self.cross_norm(x), encoded, encoder_mask)
+        x = x + self.cross.attend(self.cross_norm(x), encoded, encoder_mask)
         return x + self.feed_forward(self.feed_forward_norm(x))
