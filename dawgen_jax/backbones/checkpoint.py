@@ -1,7 +1,7 @@
 """Directories of safetensors to trees of arrays and back, for every family, without PyTorch.
 
 Tensors are read one at a time from (sharded) safetensors into a stacked leaf, which is placed into its sharding before
-the next leaf is read, so that host memory holds one leaf besides the tree. PyTorch's Linear weights are [out, in] and
+the next leaf is read, so that host memory holds one leaf in addition to the tree. PyTorch's Linear weights are [out, in] and
 are transposed; a family's :class:`Leaf` marks them. Weights stored in float16 and bfloat16 are widened.
 """
 
@@ -145,7 +145,7 @@ class Tensors:
 
 def check_names(folder: pathlib.Path, found: Collection[str], wanted: Collection[str], optional: Collection[str] = ()
                 ) -> None:
-    """Raise a :class:`UserError` unless ``found`` equals ``wanted``, apart from ``optional`` names."""
+    """Raise a :class:`UserError` unless ``found`` is ``wanted``, plus any ``optional`` names."""
     missing = sorted(set(wanted) - set(found))
     extra = sorted(set(found) - set(wanted) - set(optional))
     for names, what in ((missing, "are missing"), (extra, "are not part of this model")):

@@ -1,6 +1,6 @@
 """Functions of tokenizers that all families share: reading, encoding, decoding, and which tokens start a word.
 
-Tokens tell which of three kinds a vocabulary is: SentencePiece marks the start of a word with '▁', byte-level BPE
+The tokens show which of three kinds a vocabulary is: SentencePiece marks the start of a word with '▁', byte-level BPE
 writes the preceding space as 'Ġ', and a vocabulary of whole words has no marks.
 """
 
@@ -149,7 +149,7 @@ def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 
 def unused_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int, eos_id: int, special: Iterable[int] = ()
                ) -> np.ndarray:
-    """Ids that are never sampled: special tokens except the end of sequence, and ids without a token.
+    """Ids that are never sampled: special tokens except the end of sequence, and unused ids.
 
     Args:
       tokenizer: from ``transformers``.
