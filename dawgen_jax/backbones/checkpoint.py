@@ -1,8 +1,8 @@
 """Directories of safetensors to trees of arrays and back, for every family, without PyTorch.
 
 Tensors are read one at a time from (sharded) safetensors into a stacked leaf, which is placed into its sharding before
-the next leaf is read, so that host memory holds one leaf in addition to the tree. PyTorch's Linear weights are [out, in] and
-are transposed; a family's :class:`Leaf` marks them. Weights stored in float16 and bfloat16 are widened.
+the next leaf is read, so that host memory holds one leaf in addition to the tree. PyTorch's Linear weights are
+[out, in] and are transposed; a family's :class:`Leaf` marks them. Stored float16 and bfloat16 are widened.
 """
 
 from __future__ import annotations

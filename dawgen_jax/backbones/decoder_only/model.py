@@ -111,7 +111,7 @@ def angles(mask: jax.Array, *, config: DecoderConfig, start: jax.Array | None = 
 
 
 def causal(mask: jax.Array) -> jax.Array:
-    """bool [B, T, T], True if a position attends to a key: real keys up to the position, and always the position itself.
+    """bool [B, T, T], True if a position attends to a key: real keys up to the position, and always itself.
 
     A padding position would otherwise attend to nothing, and softmax over nothing is NaN.
     """
