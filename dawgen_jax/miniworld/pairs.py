@@ -43,13 +43,13 @@ def _compare(w, v) -> str:
     both = first & second
     if first == second:
         return "same"
-    return "narrower" if both == first else "broader" if both == second else "other" if both else "apart"
+    return "narrower" if both == first else "broader" if both == second else "other" if both else "disjoint"
 
 
 def _table(slot: str, optional: bool) -> dict[str, dict[str, tuple[str, ...]]]:
     words = {**({"": None} if optional else {}), **SLOTS[slot]}
     return {v: {how: tuple(w for w in words if _compare(words[w], words[v]) == how)
-                for how in ("same", "narrower", "broader", "apart", "other")} for v in words}
+                for how in ("same", "narrower", "broader", "disjoint", "other")} for v in words}
 
 
 _STANDING = {slot: _table(slot, slot not in ("agent", "verb")) for slot in SLOTS}
@@ -60,9 +60,9 @@ _ANY_OBJECT = _STANDING["object"][""]["same"][1:]
 
 # How a slot of the edited clause stands to the given one, by goal: one slot that decides, and the others.
 _KEEP = {"within": (("same", 0.55), ("narrower", 1.0)), "around": (("same", 0.55), ("broader", 1.0)),
-         "equal": (("same", 1.0),), "apart": (("same", 0.45), ("narrower", 0.9), ("broader", 1.0)),
+         "equal": (("same", 1.0),), "disjoint": (("same", 0.45), ("narrower", 0.9), ("broader", 1.0)),
          "across": (("same", 0.45), ("narrower", 1.0))}
-_DECIDE = {"within": ("narrower",), "around": ("broader",), "equal": ("same",), "apart": ("apart",),
+_DECIDE = {"within": ("narrower",), "around": ("broader",), "equal": ("same",), "disjoint": ("disjoint",),
            "across": ("broader", "broader", "other")}
 
 
@@ -145,14 +145,14 @@ def _goal(rng: Random, wanted: str, negated: bool, negation: float) -> tuple[str
     """Goal of the edit and whether the edited clause is negated, for a second clause that is negated or not."""
     if not negated:
         return {"equivalent": "equal", "entailment": "within", "neutral": "across",
-                "contradiction": "apart"}[wanted], False
+                "contradiction": "disjoint"}[wanted], False
     if wanted == "equivalent":
         return "equal", True
     if wanted == "contradiction":
         return "within", False
     first_negated = rng.random() < 0.4 and negation > 0
     if wanted == "entailment":
-        return ("around", True) if first_negated else ("apart", False)
+        return ("around", True) if first_negated else ("disjoint", False)
     return ("across", first_negated)
 
 
@@ -192,8 +192,8 @@ def question_about(rng: Random, statement: Clause, kind: str, known: bool, level
     """A question of ``kind`` that ``statement`` answers, or (not ``known``) one that it leaves open."""
     said = Sentence("statement", statement)
     for _ in range(_TRIES):
-        goal = pick(rng, ("around", "apart") if kind == "polar" else ("around",)) if known else (
-            pick(rng, ("within", "across", "across", "apart") if kind != "polar" else ("within", "across")))
+        goal = pick(rng, ("around", "disjoint") if kind == "polar" else ("around",)) if known else (
+            pick(rng, ("within", "across", "across", "disjoint") if kind != "polar" else ("within", "across")))
         edited = _edit(rng, statement, goal, level)
         if edited is None or (kind == "what" and not edited.object):
             continue
@@ -208,7 +208,7 @@ def question_like(rng: Random, clause: Clause, kind: str, same: bool, level: int
     second = ask(clause, kind)
     words = render(second)
     for _ in range(_TRIES):
-        edited = _edit(rng, clause, "equal" if same else pick(rng, ("within", "around", "across", "apart")), level)
+        edited = _edit(rng, clause, "equal" if same else pick(rng, ("within", "around", "across", "disjoint")), level)
         if edited is None or (kind == "what" and not edited.object):
             continue
         first = ask(_surface(rng, edited, level), kind)

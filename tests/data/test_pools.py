@@ -121,7 +121,7 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
      r"a\.tsv:2: 2 of 2 rows have a value in quotes, but \.tsv files are read without quoting; save the file as \.csv"),
     ("a.tsv", 'sentence1\tsentence2\tlabel\nx\ty\t1\n"a"\tb\t0\n"c ""d"""\td\t1\n',
      r"a\.tsv:3: 2 of 3 rows have a value in quotes"),
-    ("a.pkl", "", r"a\.pkl: unknown kind of file; known are \.jsonl"),
+    ("a.pkl", "", r"a\.pkl: unknown type of file; known are \.jsonl"),
 ])
 def test_mistakes_name_file_and_line(tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
