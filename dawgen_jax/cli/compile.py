@@ -5,8 +5,8 @@
 Compiles for a TPU topology (pip install 'dawgen-jax[tpu]'; no TPU is needed), or without --topology for the devices of
 this machine. The generator step, decoding of a token, the prompt step with surgery and full fine-tuning are compiled
 from shapes alone, for several meshes data x fsdp x tensor (or only for the mesh of --mesh.fsdp and --mesh.tensor), and
-printed as a Markdown table. Of the meshes that fit, the one with the least estimated time is in
-bold. Exits with status 2 if a step fits no mesh.
+printed as a Markdown table. Of the meshes that fit, the one with the least estimated time is in bold. Exits with status
+2 if a step fits no mesh.
 
     GiB        per chip: persistent data (parameters, state, batch), results, temporary buffers
     TFLOP      of matrix products per chip, including padding and recomputation

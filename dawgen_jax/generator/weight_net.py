@@ -5,8 +5,8 @@ gold prompt, scaled to a root mean square of 1. 'loss': FewGen's perceptron 1 ->
 discriminative loss, unscaled.
 
 ``Departure:`` the paper only says that the weight net maps R^d to R; the decoder state as its input is our
-interpretation. Adam's step on the linear layer is divided by H; see :func:`optimiser`. Besides FewGen's softmax over
-all supervised tokens of the batch, a softmax per sentence is available.
+interpretation. Adam's step on the linear layer is divided by H; see :func:`optimiser`. There is FewGen's softmax over
+all supervised tokens of the batch, and a softmax per sentence.
 """
 
 from __future__ import annotations

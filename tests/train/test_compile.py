@@ -117,8 +117,8 @@ def test_a_program_without_matrix_products_has_no_share():
 
 
 def test_a_step_that_does_not_fit_ends_the_program(small, capsys):
-    with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB per chip: the prompt step "
-                                        r"\(parameters and state alone are 0\.0 GiB\); take more chips") as error:
+    with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB per chip: the prompt "
+                                        r"step \(parameters and state alone are 0\.0 GiB\); take more chips") as error:
         run(capsys, "--steps", PROMPT, "--devices", "2", "--memory", "1e-6")
     assert "\n" not in str(error.value)
     assert "does not fit: parameters and state alone" in capsys.readouterr().out
