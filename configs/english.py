@@ -3,14 +3,14 @@
     dawgen backbone fetch smollm2-135m-q4
     dawgen run english --seed 13
 
-Expected: not measured yet. A strong zero-shot template (``--tasks MR-sentiment``) belongs beside the result: a lift
+Expected: not measured yet. Report a strong zero-shot template (``--tasks MR-sentiment``) with the result, since a lift
 over a weak template alone says little.
 
 Pair tasks run the same way with a folder of data: ``--tasks SICK --data.root DIR --synthesis.temperature 0``.
 
-``Departure:`` 20 prompt rows behind the text at rate 0.02 (the paper's code, on T5: 100 rows at 0.3); 100 updates of
-8 + 8 (3,000 of 16 + 16); at most 50 generator updates at rate 7e-3 that keep the lowest dev loss (320 at 5e-3), lambda
-0.1 (1); 160 samples per label (5,000) at temperature 0.9 and top 30 (greedy); 40 new tokens (50).
+``Departure:`` 20 prompt rows after the text at rate 0.02 (the paper's code, on T5: 100 rows at 0.3); 100 updates of 8 +
+8 (3,000 of 16 + 16); at most 50 generator updates at rate 7e-3, of which the lowest dev loss is kept (320 at 5e-3),
+lambda 0.1 (1); 160 samples per label (5,000) at temperature 0.9 and top 30 (greedy); 40 new tokens (50).
 """
 
 from dawgen_jax.config import (
@@ -25,7 +25,7 @@ from dawgen_jax.config import (
 
 
 def get_config() -> Config:
-    """Six arms on MR under LM-BFF's template; ``--tasks MR-sentiment`` is the other one."""
+    """Six arms on MR with LM-BFF's template; ``--tasks MR-sentiment`` is the other template."""
     backbone = BackboneConfig("smollm2-135m-q4", scan_unroll=1)  # one compiled layer instead of thirty
     return Config(
         name="english",
