@@ -19,7 +19,7 @@ PAD, EOS, UNK = 0, 1, 2
 CONNECTIVES = {"equivalent": ("likewise", "indeed"), "entailment": ("so", "therefore"),
                "neutral": ("maybe", "perhaps"), "contradiction": ("never", "rather")}
 """Words that join two statements, by the relation of the first to the second."""
-QUESTION_PAIRS = {"same": ("again", "namely"), "different": ("also", "next to")}
+QUESTION_PAIRS = {"same": ("again", "namely"), "different": ("also", "besides")}
 """Words that join two questions."""
 ANSWERING = {"known": ("well", "surely"), "open": ("anyway", "meanwhile")}
 """Words that join a question and a statement that answers it, or leaves it open."""
