@@ -273,7 +273,7 @@ def test_fields_that_agree_and_quotes_that_belong_to_the_text(tmp_path, caplog):
 def test_odd_notes_in_parquet_are_told(tmp_path, notes):
     pair = {"sentence1": ["a"], "sentence2": ["b"], "label": [0]}
     write_parquet(tmp_path / "a.parquet", pair, {b"huggingface": notes})
-    with pytest.raises(UserError, match=r"a\.parquet: its metadata 'huggingface' cannot be read"):
+    with pytest.raises(UserError, match=r"a\.parquet: cannot read the names of integer labels in its metadata"):
         read_examples(tmp_path / "a.parquet", MNLI)
 
 

@@ -21,7 +21,7 @@ def test_two_runs_in_one_table(tmp_path, make_row):
     write_rows(tmp_path / "a" / "results.jsonl", [make_row(value=0.1), make_row(value=0.4, seed=21)])
     write_rows(tmp_path / "b" / "results.jsonl", [make_row(value=0.6), make_row(value=0.5, metric="f1")])
     shown = output(tmp_path / "a", tmp_path / "b" / "results.jsonl")
-    assert "50.00 ± 14.14 (2)" in shown and "more than one run: 1; those of the later" in shown
+    assert "50.00 ± 14.14 (2)" in shown and "more than one run: 1; the rows of the later" in shown
     assert "50.00 (1)" in output(tmp_path / "b", metric="f1")
 
 
