@@ -3,7 +3,7 @@
     dawgen backbone fetch smollm2-135m-q4
     dawgen run english --seed 13
 
-Expected: not measured yet. A strong zero-shot template (``--tasks MR-sentiment``) belongs beside the result: a lift
+Expected: not measured yet. Report a strong zero-shot template (``--tasks MR-sentiment``) with the result, since a lift
 over a weak template alone says little.
 
 Pair tasks run the same way with a folder of data: ``--tasks SICK --data.root DIR --synthesis.temperature 0``.
@@ -26,7 +26,7 @@ from dawgen_jax.config import (
 
 
 def get_config() -> Config:
-    """Seven arms on MR under LM-BFF's template; ``--tasks MR-sentiment`` is the other one."""
+    """Seven arms on MR with LM-BFF's template; ``--tasks MR-sentiment`` is the other template."""
     backbone = BackboneConfig("smollm2-135m-q4", scan_unroll=1)  # one compiled layer instead of thirty
     return Config(
         name="english",

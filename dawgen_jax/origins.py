@@ -1,7 +1,7 @@
-"""Where the value of a config field comes from: the paper, the authors' poster, the code of its baselines, or us.
+"""The origin of a config field's default: the paper, the authors' poster, the code of its baselines, or this project.
 
-Only fields that a result depends on are listed; :func:`origin` says 'ours' of every other one. A default that is
-'ours' fills a gap: neither the paper nor the poster states the value.
+Only fields that affect results are listed; :func:`origin` returns 'ours' for all others. A default is 'ours' if neither
+the paper nor the poster states the value.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ORIGINS = {
         "transfer.optima_radius", "transfer.optima_domain_weight", "transfer.optima_domain_rate",
     ),
 }
-"""Field -> origin of its default. 'baseline code': FewGen's, OPTIMA's or PPT's."""
+"""Origin of a field's default. 'baseline code' is that of FewGen, OPTIMA or PPT."""
 
 
 def origin(field: str) -> str:
-    """Where the default of a dotted field comes from.
+    """Origin of the default of a dotted field.
 
     >>> origin("classifier.prompt_length"), origin("generator.dist_weight"), origin("classifier.epsilon")
     ('paper', 'poster', 'ours')
