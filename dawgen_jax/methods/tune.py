@@ -186,8 +186,9 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     """
     num_labels = len(label_ids)
     contexts = contexts if trained.fixed else None
-    if contexts:
-        contexts.keep([*dev, *(one for name in data for one in data[name])], title)
+    if contexts:  # a set of more examples than are drawn is not worth computing beforehand
+        drawn = sum(phase.num_steps * phase.batch_size for phase in plan)
+        contexts.keep([*dev, *(one for sets in data.values() for one in sets if len(one.label) <= drawn)], title)
     start = [trained.init(backbone, config, num_labels, prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
     rates = value_of(config, trained.rates) if trained.rates else (0.0,)
