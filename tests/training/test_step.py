@@ -14,7 +14,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
-from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack
+from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack, take
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import verbalizer
 from dawgen_jax.surgery import aggregator, gradient_surgery, weighted_sum
@@ -80,7 +80,7 @@ def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta,
     assert np.abs(state.params - start()).max() > 0 and int(state.step) == 1
     wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
     wide = batch._replace(tokens=wide[0], mask=wide[1])
-    padded = stack([pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)])
+    padded = stack([pad_rows(take(wide, s), 8) for s in range(2)])
     other, other_metrics = step(init_state(start(), transform()), theta, padded)
     np.testing.assert_allclose(other.params, state.params, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
@@ -133,7 +133,7 @@ def test_one_and_four_devices_and_vmapped_seeds_agree(theta, step):
     batches[1].label[1] = (batches[1].label[0] + 1) % 3
     for leaf in batches[1][:2]:
         leaf[1] = leaf[0]  # the same text under other labels: a conflict for sure
-    many = ClassifierBatch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))
+    many = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     starts = np.stack([start(0), start(1)])
     outcomes = []
     seeds = jax.vmap(step_with(transform()), in_axes=(0, None, 0))
