@@ -13,7 +13,7 @@ import functools
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,7 @@ from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
+from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
@@ -116,15 +116,12 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
     together = job.config.classifier.vmap_seeds and (arm.method.trains is None or arm.method.trains.together)
     together = together and not arm.method.demonstrations
     name = f"{given.task.name}-{job.config.classifier.backbone.label}-{arm}"
-    with claim(artefact(job.root, "cells", name, "arm")):
-        for wanted in [cells] if together else [[cell] for cell in cells]:
-            group = unfinished_group(job.root, "cells", name, wanted, lambda cell: cell.folder, lambda cell: cell.key)
-            if group:
-                progress = artefact(job.root, "cells", name, digest([cell.key for cell in group]))
-                with job.stage(f"run {arm}"):
-                    _run(job, given, encoded, arm, group, partial(progress))
-                discard(progress)
-            discard(artefact(job.root, "cells", name, digest([cell.key for cell in wanted])))  # after a kill
+    for wanted in [cells] if together else [[cell] for cell in cells]:
+        def make(missing: list[int], work: pathlib.Path, wanted: Sequence[Cell] = wanted) -> Iterator[Fill]:
+            with job.stage(f"run {arm}"):
+                yield from _run(job, given, encoded, arm, [wanted[place] for place in missing], work)
+
+        build([cell.folder for cell in wanted], make, group=artefact(job.root, "cells", name, "arm"))
     return [cell.folder for cell in cells]
 
 
@@ -135,7 +132,8 @@ def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
             | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")})
 
 
-def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
+def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path
+         ) -> Iterator[Fill]:
     """Cells that are tuned together, then scored together."""
     config, method, begin = job.config.classifier, arm.method, time.monotonic()
     seeds, backbone, trained = [cell.seed for cell in cells], encoded.backbone, method.trains or PROMPT
@@ -177,9 +175,9 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         kept = jax.tree.map(lambda leaf, k=k: leaf[k], small)
         stored = Stored(given.task, method, config, backbone.digest, kept)
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
-        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
-                                              stored=stored if can_be_stored(method) else None,
-                                              adapter=backbone.format.adapter, inside=encoded.tail is not None))
+        yield functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
+                                stored=stored if can_be_stored(method) else None, adapter=backbone.format.adapter,
+                                inside=encoded.tail is not None)
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,

@@ -32,7 +32,7 @@ from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import world
 from dawgen_jax.io.files import STAGE_AGAIN, write_json
 from dawgen_jax.io.metadata import read_meta
-from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
+from dawgen_jax.io.store import Fill, artefact, build, exists
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
@@ -132,11 +132,7 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
                      task.reject, given.digests["sentences"], generator_folder.name,
                      job.config.generator.backbone.label)
         folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
-        with claim(folder):
-            if not exists(folder):
-                with job.stage("synthesize"):
-                    _write(job, given, generator, seed, generator_folder, folder)
-            discard(folder)
+        build([folder], functools.partial(_write, job, given, generator, seed, generator_folder))
         samples, writer = files.read_set(folder), read_meta(folder).generator_backbone
         if not writer:
             raise UserError(f"{folder / 'meta.json'}: Meta.generator_backbone: is missing; {STAGE_AGAIN}.")
@@ -221,22 +217,23 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
     return selection, too_long
 
 
-def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path,
-           folder: pathlib.Path) -> None:
+def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path, _: list[int],
+           work: pathlib.Path) -> list[Fill]:
     config, begin, task = job.config.synthesis, time.monotonic(), given.task
     backbone = job.backbone(job.config.generator.backbone)
-    selection, too_long = generate_set(
-        task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
-        generator=job.config.generator, config=config, placement=job.placement, folder=partial(folder),
-        title=f"{task.name} {generator} {seed}", repeats=given.repeats)
+    with job.stage("synthesize"):
+        selection, too_long = generate_set(
+            task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
+            generator=job.config.generator, config=config, placement=job.placement, folder=work,
+            title=f"{task.name} {generator} {seed}", repeats=given.repeats)
+        row = _quality(job.config, given, generator, seed, backbone, selection)
     selected = read_meta(generator_folder).selected_step
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
             "generator_artefact": generator_folder.name, "selected_step": selected, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
-    row = _quality(job.config, given, generator, seed, backbone, selection)
     row.extras["selected_step"] = selected
-    finish(folder, functools.partial(_fill, task=task, selection=selection, row=row,
-                                     meta=meta | _origins(job.config, given, generator, backbone)))
+    return [functools.partial(_fill, task=task, selection=selection, row=row,
+                              meta=meta | _origins(job.config, given, generator, backbone))]
 
 
 def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
-from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
+from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
 from dawgen_jax.miniworld.documents import documents as mini_documents
@@ -94,19 +94,19 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
                  *wording_key(backbone.format, source))
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")
     folder = artefact(job.root, "source_prompts", name, key)
-    with claim(folder):
-        if not exists(folder):
-            with job.stage(f"train {kind.name}"):
-                arrays = Encoded(source, backbone, config.classifier)
-                train, dev = hold_out(arrays.arrays(examples, "source"), config.transfer.held_out, _SEED)
-                unlabelled = encoded.arrays(given.pools.train, "unlabelled pool") if kind.unlabelled else None
-                _train(job, kind, arrays, SourceData(train, dev, unlabelled), folder, partial(folder), name)
-        discard(folder)
+
+    def make(_: list[int], work: pathlib.Path) -> list[Fill]:
+        with job.stage(f"train {kind.name}"):
+            arrays = Encoded(source, backbone, config.classifier)
+            train, dev = hold_out(arrays.arrays(examples, "source"), config.transfer.held_out, _SEED)
+            unlabelled = encoded.arrays(given.pools.train, "unlabelled pool") if kind.unlabelled else None
+            return [_train(job, kind, arrays, SourceData(train, dev, unlabelled), work, name)]
+
+    build([folder], make)
     return SourcePrompt(prompts.load(folder / "prompt.safetensors")["prompt"], key, settings)
 
 
-def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder: pathlib.Path, work: pathlib.Path,
-           title: str) -> None:
+def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, work: pathlib.Path, title: str) -> Fill:
     config, backbone, begin = job.config, arrays.backbone, time.monotonic()
     start = prompts.vocabulary_prompt(
         backbone.theta, backbone.format.word_start_ids(), config.classifier.prompt_length, model=backbone.model,
@@ -116,8 +116,7 @@ def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder
                                 tail=arrays.tail, placement=job.placement, seed=_SEED, folder=work, title=title,
                                 metrics_log=log)
     log.close()
-    finish(folder, functools.partial(_fill, tuned=tuned, lines=log.lines(),
-                                     seconds=round(time.monotonic() - begin, 1)))
+    return functools.partial(_fill, tuned=tuned, lines=log.lines(), seconds=round(time.monotonic() - begin, 1))
 
 
 def _fill(folder: pathlib.Path, *, tuned: SourceTuned, lines: list[dict], seconds: float) -> None:

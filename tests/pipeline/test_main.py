@@ -14,9 +14,10 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.config import BackboneConfig, FineTuningConfig
 from dawgen_jax.errors import UserError
+from dawgen_jax.io import store
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.arms import Arm
-from dawgen_jax.pipeline import cells, generators, inputs, main, sets
+from dawgen_jax.pipeline import cells, inputs, main, sets
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import Row, SyntheticRow, read_rows, write_rows
 from dawgen_jax.training.placement import Placement
@@ -190,10 +191,10 @@ def killing(function, calls: int):
 
 @pytest.mark.parametrize(("owner", "name", "calls"), [
     pytest.param(MetricsLog, "record", 2, id="generator"),
-    pytest.param(generators, "finish", 1, id="generator published"),
+    pytest.param(store, "finish", 1, id="generator published"),
     pytest.param(sets.files, "write_shard", 2, id="synthesis"),
     pytest.param(MetricsLog, "record", 4, id="prompt"),  # two lines of the generator, then step 0 and update 2
-    pytest.param(cells, "finish", 2, id="cell published"),
+    pytest.param(store, "finish", 6, id="cell published"),  # after two generators and two sets
 ])
 def test_interrupted_and_started_again_ends_with_the_same_bytes(owner, name, calls, finished, config, tmp_path,
                                                                 monkeypatch):
