@@ -13,7 +13,7 @@ import functools
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ from dawgen_jax.methods.base import Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
-from dawgen_jax.pipeline import adapters
+from dawgen_jax.pipeline import adapters, generators, sets, source_prompts
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
@@ -44,7 +44,12 @@ from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.tasks import Task
 
-__all__ = ["Cell", "cell_settings", "cells_of", "run_arm", "start_prompt"]
+__all__ = ["REVISION", "Cell", "cell_settings", "cells_of", "is_current", "run_arm", "start_prompt"]
+
+REVISION = 1
+"""Raised by hand when the same inputs give other results; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
+_REVISIONS = {"generator.revision": generators.REVISION, "synthesis.revision": sets.REVISION,
+              "transfer.revision": source_prompts.REVISION, "classifier.revision": REVISION}
 
 _EACH, _IN_ALL, _CHARACTERS = 3, 60, 400
 """Bounds of wrong_examples.json: examples of each kind of mistake and of all, and characters of each of their texts."""
@@ -129,7 +134,14 @@ def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
     """The fields that the cells of an arm depend on, dotted, with their values; of paths there is the corpus's name
     alone, as a cell's key covers their content."""
     return (arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
-            | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")})
+            | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")}
+            | {"classifier.revision": REVISION})
+
+
+def is_current(settings: Mapping[str, Any]) -> bool:
+    """Whether a row's settings name the revisions of today's stages; rows without any are of earlier code."""
+    named = {name: value for name, value in settings.items() if name in _REVISIONS}
+    return bool(named) and named.items() <= _REVISIONS.items()
 
 
 def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path

@@ -36,6 +36,7 @@ from dawgen_jax.io.store import Fill, artefact, build, exists
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
+from dawgen_jax.pipeline import generators
 from dawgen_jax.pipeline.inputs import TaskData, is_own
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
@@ -44,9 +45,11 @@ from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement, Team
 
-__all__ = ["SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
+__all__ = ["REVISION", "SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
 
 log = logging.getLogger(__name__)
+REVISION = 1
+"""Raised by hand when the same inputs give another set; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
 _WIDTH = 32  # source widths that are compiled are multiples of this
 _HOPELESS = 512  # first sentences after which a label without an accepted sample is given up
 
@@ -81,7 +84,8 @@ def set_settings(config: Config, generator: str) -> dict[str, Any]:
     read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
     inputs = {"generator.backbone.dtype": config.generator.backbone.dtype, "data.corpus_seed": config.data.corpus_seed,
               "data.corpus": pathlib.Path(config.data.corpus).name}
-    return variant_settings(config.generator, generator) | read | inputs
+    revisions = {"generator.revision": generators.REVISION, "synthesis.revision": REVISION}
+    return variant_settings(config.generator, generator) | read | inputs | revisions
 
 
 def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
@@ -128,9 +132,9 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
     variants = tuple(variant for variant, here in (("cut", config.unfinished == "cut"), ("pool", pool)) if here)
     sets = []
     for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
-        key = digest("synthetic", given.digest, read, job.config.generator.max_source_tokens, task.repetition_penalty,
-                     task.reject, given.digests["sentences"], generator_folder.name,
-                     job.config.generator.backbone.label)
+        key = digest("synthetic", REVISION, given.digest, read, job.config.generator.max_source_tokens,
+                     task.repetition_penalty, task.reject, given.digests["sentences"], given.repeats,
+                     generator_folder.name, job.config.generator.backbone.label, _languages(job.config, task))
         folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
         build([folder], functools.partial(_write, job, given, generator, seed, generator_folder))
         samples, writer = files.read_set(folder), read_meta(folder).generator_backbone
@@ -236,13 +240,18 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
                               meta=meta | _origins(job.config, given, generator, backbone))]
 
 
+def _languages(config: Config, task: Task) -> list[str]:
+    """Language codes of a task's texts, as far as they are stated; all tasks but custom ones are English."""
+    stated = config.own.language if is_own(task.name, config) else "en"
+    return [stated] if stated else []
+
+
 def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone) -> dict[str, Any]:
     """Where a set is from: language, model, where first sentences are from, and every setting of both stages."""
     tuned = fields_of(fixed_by(config.generator, generator), "generator.")
     tuned = {name: value for name, value in tuned.items() if not name.startswith("generator.backbone.")}  # a local path
     corpus = pathlib.Path(config.data.corpus).name or "the mini world's corpus"
-    stated = config.own.language if is_own(given.task.name, config) else "en"  # all others are English
-    return {"languages": [stated] if stated else [], "generator_backbone_digest": backbone.digest,
+    return {"languages": _languages(config, given.task), "generator_backbone_digest": backbone.digest,
             "first_sentences": corpus if len(given.task.fields) > 1 else "none: single texts",
             "corpus_seed": config.data.corpus_seed, "k": given.k,
             "settings": tuned | fields_of(config.synthesis, "synthesis.")}

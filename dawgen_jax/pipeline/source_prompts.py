@@ -30,7 +30,10 @@ from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, load_pools,
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
 
-__all__ = ["SourcePrompt", "labelled_source", "train_source"]
+__all__ = ["REVISION", "SourcePrompt", "labelled_source", "train_source"]
+
+REVISION = 1
+"""Raised by hand when the same inputs give another prompt; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
 
 _SEED = 0
 """Of everything random: the prompt is one for all seeds of the few shots."""
@@ -86,8 +89,8 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     """
     kind, config, backbone = SOURCES[kind_name], job.config, encoded.backbone
     source, examples = labelled_source(kind, given.task, config)
-    settings, target = kind.settings(config), (
-        digest(given.pools.train, given.task.template) if kind.unlabelled else "")
+    settings = kind.settings(config) | {"transfer.revision": REVISION}
+    target = digest(given.pools.train, given.task.template) if kind.unlabelled else ""
     # Task.causal counts only for the families that read it, and of Task.folder there are the examples.
     fields = {name: value for name, value in dataclasses.asdict(source).items() if name not in ("causal", "folder")}
     key = digest("source prompt", kind.name, settings, fields, digest(examples), target, backbone.digest,

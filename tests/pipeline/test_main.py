@@ -90,7 +90,7 @@ def test_results_of_other_data_give_way_to_those_of_this_run(finished, tmp_path,
         main._merged(tmp_path / "results.jsonl", Row, groups, data)
         assert {row.key for row in read_rows(tmp_path / "results.jsonl")} == {row.key for row in (*rows, *elsewhere)}
     [message] = caplog.messages
-    assert message.endswith(f"{len(rows)} rows of other data of the same task give way to this run's.")
+    assert f": dropped {len(rows)} rows that were computed on different data or by an earlier revision;" in message
     unknown = [dataclasses.replace(row, data="") for row in rows]
     main._merged(tmp_path / "old" / "results.jsonl", Row, [unknown, rows[:1]], data)
     assert len(read_rows(tmp_path / "old" / "results.jsonl")) == len(rows) + 1  # what is not known stays
