@@ -37,7 +37,7 @@ from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline import adapters, generators, sets, source_prompts
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, wording_key
+from dawgen_jax.pipeline.inputs import SPLIT_FILES, Encoded, TaskData, content_digest, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
@@ -131,9 +131,10 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
 
 
 def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
-    """The fields that the cells of an arm depend on, dotted, with their values; of paths there is the corpus's name
-    alone, as a cell's key covers their content."""
-    return (arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
+    """The fields that the cells of an arm depend on, dotted, with their values; for paths the digests of what is
+    there."""
+    shots = {"data.kshot": content_digest(config.data.kshot, SPLIT_FILES)} if arm.method.seeded else {}
+    return (shots | arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
             | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")}
             | {"classifier.revision": REVISION})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -28,9 +29,12 @@ from dawgen_jax.training.placement import Placement
 
 __all__ = [
     "KNOWN",
+    "RELEASED_FILES",
+    "SPLIT_FILES",
     "Encoded",
     "TaskData",
     "backbone_folder",
+    "content_digest",
     "find_task",
     "is_own",
     "labelled_examples",
@@ -46,6 +50,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 KNOWN = SEVEN | SAMPLES | miniworld.TASKS
 """All tasks but custom ones, by name."""
+RELEASED_FILES, SPLIT_FILES = "*/*/gen-train.jsonl*", "*/*/*.jsonl"
+"""Files of a folder of released synthetic sets, and of one of fixed few-shot splits."""
 _UNCUT = 1 << 20
 """A budget that no text reaches."""
 
@@ -91,6 +97,23 @@ def find_task(name: str, config: Config | None = None) -> Task:
         return KNOWN[name]
     raise UserError(f"Config.tasks: '{name}' is an unknown task; there are {', '.join(KNOWN)}, and your own task "
                     "(configs/own_task.py shows how).")
+
+
+def content_digest(path: str, pattern: str = "") -> str:
+    """The digest of a file, or of the files of a folder that match a pattern, wherever they lie; '' for an empty path.
+
+    Settings hold it in place of a path, so that rows of another corpus of the same name are other rows.
+    """
+    root = pathlib.Path(path)
+    files = [root] if root.is_file() or not path else sorted(root.glob(pattern))
+    return path and digest([(str(file.relative_to(root)), _sha256(file, file.stat().st_mtime_ns)) for file in files])
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(file: pathlib.Path, changed: int) -> str:
+    del changed  # a file that changes is read again
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_own(name: str, config: Config) -> bool:

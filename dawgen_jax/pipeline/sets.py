@@ -37,7 +37,7 @@ from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
 from dawgen_jax.pipeline import generators
-from dawgen_jax.pipeline.inputs import TaskData, is_own
+from dawgen_jax.pipeline.inputs import RELEASED_FILES, SPLIT_FILES, TaskData, content_digest, is_own
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.synthesis import files
@@ -77,13 +77,16 @@ class SyntheticSet(NamedTuple):
 
 
 def set_settings(config: Config, generator: str) -> dict[str, Any]:
-    """The fields that a synthetic set depends on, dotted, with their values; of the corpus's path its name."""
+    """The fields that a synthetic set depends on, dotted, with their values; for paths the digests of what is there."""
     if generator == RELEASED:
-        return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
+        return {"synthesis.samples_per_label": config.synthesis.samples_per_label,
+                "data.released": content_digest(config.data.released, RELEASED_FILES)}
     idle = {"score"} | (set() if config.synthesis.temperature else {"seed"})  # greedy decoding draws nothing
     read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
+    corpus = config.data.corpus
     inputs = {"generator.backbone.dtype": config.generator.backbone.dtype, "data.corpus_seed": config.data.corpus_seed,
-              "data.corpus": pathlib.Path(config.data.corpus).name}
+              "data.corpus": corpus if corpus == "pool" else content_digest(corpus, RELEASED_FILES),
+              "data.kshot": content_digest(config.data.kshot, SPLIT_FILES)}
     revisions = {"generator.revision": generators.REVISION, "synthesis.revision": REVISION}
     return variant_settings(config.generator, generator) | read | inputs | revisions
 

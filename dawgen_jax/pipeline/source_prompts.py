@@ -26,7 +26,7 @@ from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
 from dawgen_jax.miniworld.documents import documents as mini_documents
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, load_pools, wording_key
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, content_digest, find_task, load_pools, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
 
@@ -90,6 +90,8 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     kind, config, backbone = SOURCES[kind_name], job.config, encoded.backbone
     source, examples = labelled_source(kind, given.task, config)
     settings = kind.settings(config) | {"transfer.revision": REVISION}
+    if kind.labelled == "documents":
+        settings["transfer.documents"] = content_digest(config.transfer.documents)
     target = digest(given.pools.train, given.task.template) if kind.unlabelled else ""
     # Task.causal counts only for the families that read it, and of Task.folder there are the examples.
     fields = {name: value for name, value in dataclasses.asdict(source).items() if name not in ("causal", "folder")}

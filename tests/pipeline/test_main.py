@@ -299,3 +299,25 @@ def test_a_cell_does_not_depend_on_the_seeds_beside_it(config, tmp_path):
     beside_13, together = prompt_of_21((13, 21), tmp_path / "together")
     assert name == beside_13
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_runs_with_other_shots_or_another_corpus_of_the_same_name_keep_each_others_rows(config, tmp_path):
+    split = inputs.read_task("mini-snli", config, generates=False).splits[13]
+    for name, halves in (("a", (split.train, split.dev)), ("b", (split.dev, split.train))):
+        folder = tmp_path / name / "mini-snli" / "4-13"
+        folder.mkdir(parents=True)
+        for file, examples in zip(("train", "dev"), halves, strict=True):
+            (folder / f"{file}.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in examples))
+        (tmp_path / name / "first.txt").write_text("".join(f"{name} {who} runs .\n" for who in ("boy", "girl", "dog")))
+
+    def rows(shots, corpus):
+        data = dataclasses.replace(config.data, kshot=str(tmp_path / shots),
+                                   corpus=str(tmp_path / corpus / "first.txt"))
+        return main.run(Job.start(dataclasses.replace(
+            config, seeds=(13,), arms=("Prompt Tuning", "FewGen: Syn only"), data=data), tmp_path / "run"))
+
+    first = rows("a", "a")
+    both = rows("b", "b")
+    assert len(first) == 4 and len(both) == 8 and all(row in both for row in first)
+    assert len(rows("a", "b")) == 10  # the prompt's rows are those of the first run, the generator read another corpus
+    assert len(read_rows(tmp_path / "run" / "synthetic.jsonl", SyntheticRow)) == 3
