@@ -350,7 +350,7 @@ class Family(NamedTuple):
     """How the checkpoints of a family are read: one line of the registry.
 
     Attributes:
-      load: (folder, config, shardings) -> (model, format, theta), each leaf placed as it is read.
+      load: (folder, config, shardings, storage dtype) -> (model, format, theta), each leaf placed as it is read.
       read_format: (folder) -> format, from config.json and the tokenizer.
       read_model: (folder, config) -> model, from config.json alone.
       shapes: published shapes by name, each (config) -> model.
@@ -360,7 +360,7 @@ class Family(NamedTuple):
       adapter: how PEFT holds prompts of the family.
     """
 
-    load: Callable[[pathlib.Path, BackboneConfig, Shardings], tuple[Model, Format, Any]]
+    load: Callable[[pathlib.Path, BackboneConfig, Shardings, str], tuple[Model, Format, Any]]
     read_format: Callable[[pathlib.Path], Format]
     read_model: Callable[[pathlib.Path, BackboneConfig], Model]
     shapes: Mapping[str, Callable[[BackboneConfig], Model]]

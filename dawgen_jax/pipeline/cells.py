@@ -37,7 +37,7 @@ from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
 from dawgen_jax.pipeline import adapters, generators, sets, source_prompts
-from dawgen_jax.pipeline.inputs import SPLIT_FILES, Encoded, TaskData, content_digest, wording_key
+from dawgen_jax.pipeline.inputs import SPLIT_FILES, Encoded, TaskData, content_digest, load_backbone, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
@@ -197,20 +197,22 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
            log: MetricsLog) -> Tuned:
     """What the method trains, for every cell."""
     config, method, backbone = job.config.classifier, arm.method, encoded.backbone
+    if method.trains.weights and config.backbone.dtype != "float32":
+        # Loaded again: the frozen copy is rounded to the compute dtype, which loses what small updates would add to.
+        backbone = backbone._replace(theta=load_backbone(config.backbone, job.placement, storage="float32").theta)
     arrays = functools.partial(encoded.arrays, bare=method.trains.bare)
     data = {"real": [arrays(cell.split.train, f"train {cell.seed} {method.full}") for cell in cells]}
     if cells[0].synthetic:
         data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
-    return tune(method.trains, _starts(job, encoded, cells, method.trains), backbone, data, dev,
+    return tune(method.trains, _starts(config, backbone, cells, method.trains), backbone, data, dev,
                 method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
                 title=f"{given.task.name} {arm}", metrics_log=log)
 
 
-def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
+def _starts(config: ClassifierConfig, backbone: Backbone, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
     """The starting prompt [P, H] of each cell; each draws its own rows, whatever seeds are tuned with it."""
-    config, backbone = job.config.classifier, encoded.backbone
     if cells[0].source:
         return np.stack([cell.source.prompt for cell in cells])
     return np.stack([start_prompt(backbone, config, trained, cell.seed) for cell in cells])

@@ -79,10 +79,17 @@ def backbone_folder(path: str) -> pathlib.Path:
                     f"`dawgen backbone fetch` knows {', '.join(fetch.WHEELS)}.")
 
 
-def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
-    """Load a backbone and its tokenizer and place it on the devices."""
+def load_backbone(config: BackboneConfig, placement: Placement, *, storage: str = "") -> Backbone:
+    """Load a backbone and its tokenizer and place it on the devices.
+
+    Args:
+      config: which checkpoint, and its compute dtype.
+      placement: devices.
+      storage: dtype of the parameters in memory; by default the compute dtype.
+    """
     return registry.load(backbone_folder(config.path), config,
-                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"])
+                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"],
+                         storage or config.dtype)
 
 
 def find_task(name: str, config: Config | None = None) -> Task:
