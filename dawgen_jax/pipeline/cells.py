@@ -1,7 +1,7 @@
-"""Stage 3: one cell a (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
+"""Stage 3: one cell per (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
 
 An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json,
-wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, where something small
+wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, if something small
 was tuned, the classifier (``methods.stored``): classifier.json with prompt.safetensors (and the same as a PEFT adapter
 in peft/) or lora.safetensors.
 """
@@ -70,17 +70,17 @@ class Cell(NamedTuple):
 
 def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticSet] | None,
              source: SourcePrompt | None) -> list[Cell]:
-    """The cells of an arm of a task, whether they are finished or not.
+    """The cells of a task's arm, finished or not.
 
     Args:
       job: configuration, directory, devices.
       given: the task's data.
       arm: method and generator.
-      synthetic: the synthetic set of each seed, where the arm has a generator.
-      source: the prompt that the method starts from, where it is not the vocabulary's.
+      synthetic: the synthetic set of each seed; None if the arm has no generator.
+      source: the prompt that the method starts from; None if it starts from the vocabulary.
 
     Returns:
-      One a seed; a method without seeds has one in all.
+      One per seed; a method without seeds has one cell.
     """
     config, method, task = job.config, arm.method, given.task
     backbone, cells = job.backbone(config.classifier.backbone), []
@@ -103,7 +103,7 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
 
 
 def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell]) -> list[pathlib.Path]:
-    """Run the cells of an arm that are not finished; all seeds in one program where that is asked for.
+    """Run the unfinished cells of an arm; all seeds in one program if ``classifier.vmap_seeds``.
 
     Args:
       job: configuration, directory, devices.
@@ -176,7 +176,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
     count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
-    # Whole backbones are not kept: they stay where they are.
+    # Whole backbones are not stored, so they are not copied to the host.
     small = jax.tree.map(np.asarray, tuned.params) if method.stretches and not trained.weights else None
     for k, cell in enumerate(cells):
         lines = log.of_seed(k)

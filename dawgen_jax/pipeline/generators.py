@@ -232,7 +232,7 @@ def _take(arrays: GeneratorBatch, index: np.ndarray, rows: int) -> GeneratorBatc
 
 def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, config: GeneratorConfig,
           rows: int) -> GeneratorBatch:
-    """The batch [K, rows, ...] of a step: the same number of each class, then rows without supervised tokens."""
+    """The batch [K, rows, ...] of one update: the same number of each class, then rows without supervised tokens."""
     return batches.stack_generator([
         _take(arrays, batches.class_balanced(arrays.label, config.examples_per_label, seed, step), rows)
         for arrays, seed in zip(data, seeds, strict=True)])

@@ -1,4 +1,4 @@
-"""What stages read: backbones, and everything of a task, read, hashed and encoded once and passed on."""
+"""What stages read: backbones, and each task's examples, which are read, hashed and encoded once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def backbone_folder(path: str) -> pathlib.Path:
     """The folder of a backbone: a directory, a .gguf file, hub:ORG/NAME, or the name of an embedded or fetched one.
 
     Raises:
-      UserError: there is none, or it cannot be downloaded or converted.
+      UserError: no such folder, or it cannot be downloaded or converted.
     """
     if path.startswith(hub.PREFIX):
         return hub.snapshot(path)
@@ -96,7 +96,7 @@ def find_task(name: str, config: Config | None = None) -> Task:
     """The task of that name: one of the seven, of the mini world's, or the configuration's own.
 
     Raises:
-      UserError: there is none, or the own task's data is missing or broken.
+      UserError: unknown task, or the custom task's data is missing or broken.
     """
     if config and is_own(name, config):
         return read_own_task(config.own)
@@ -174,10 +174,10 @@ class TaskData:
       task: what it is.
       pools: all examples.
       splits: the few-shot split of each seed.
-      sentences: first sentences in the order in which they are used, the same for every label; empty where no
+      sentences: first sentences in the order in which they are used, the same for every label; empty if no
         generator runs.
       test: the examples that results are reported on.
-      k: examples a class of a few-shot split, and as many for dev.
+      k: examples per class of a few-shot split, and as many for dev.
       repeats: first sentences come again, each time for another sample.
       digests: of each split ('split', seed), the test examples ('test') and the sentences ('sentences').
     """
@@ -202,8 +202,7 @@ class TaskData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of what the task's name stands for to a classifier, whatever the seeds and however much of the test set is
-        scored."""
+        """The digest of a classifier's task: words, template, training pool and test set, whatever part is scored."""
         task = self.task
         return digest(task.labels, task.template, task.label_words, task.positive, self.pools.train,
                       self.pools.scored(task))
@@ -291,7 +290,7 @@ def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> 
 
 
 def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Log how many tokens of a task's examples are the unknown piece, where that is more than one in a hundred.
+    """Log how many tokens of a task's examples are unknown, if more than one in a hundred.
 
     Args:
       task: named in the warning.
@@ -305,10 +304,6 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
-_UNCUT = 1 << 20
-"""A budget of tokens that no template is over."""
-
-
 def wording_key(tokens: Format, task: Task) -> tuple:
     """What cache keys hold of a family's own template and label words; nothing if these are the task's ``template``."""
     wording = tokens.wording(task)
@@ -316,16 +311,16 @@ def wording_key(tokens: Format, task: Task) -> tuple:
 
 
 def prompt_tail(tokens: Format, task: Task) -> int | None:
-    """How many tokens of a task's rows stand behind a soft prompt; None if it stands in front of the row."""
+    """How many tokens of a task's rows follow the soft prompt; None if the prompt precedes the whole row."""
     return tokens.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
 
 
 class Encoded:
-    """Token arrays of one task's examples for one backbone; each set is encoded once a template.
+    """Token arrays of one task's examples for one backbone; each set is encoded once per template.
 
     Attributes:
       label_ids: token ids of the L label words.
-      tail: how many tokens of a row stand behind a soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
+      tail: how many tokens of a row follow the soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
     """
 
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):

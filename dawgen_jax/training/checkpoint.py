@@ -1,8 +1,8 @@
 """Training state on disk: Orbax checkpoints of the newest two steps in a folder, each there whole or not at all.
 
-Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: what a
-mesh of eight has saved, one device goes on with, and the other way round. Frozen parameters are never in it. Training
-waits until the arrays are on the host; they go to disk while it goes on.
+Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: one
+device resumes from what a mesh of eight saved, and the other way round. Frozen parameters are never saved. Training
+waits until the arrays are on the host; they go to disk while it continues.
 
 Orbax is for state that only this project reads. What is shared (prompts, backbones, data) is safetensors, JSONL and
 parquet.
