@@ -22,13 +22,13 @@ from dawgen_jax.backbones import registry
 from dawgen_jax.config import Config
 from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import Method, value_of
-from dawgen_jax.pipeline.cells import cell_settings
+from dawgen_jax.pipeline.cells import cell_settings, is_current
 from dawgen_jax.pipeline.generators import num_steps_of
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task, prompt_tail, resolved
 from dawgen_jax.pipeline.main import Unit, generators_of
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "product_rate", "prompt_lines", "time_left"]
+__all__ = ["Planned", "earlier_cells", "outline", "plan", "product_rate", "prompt_lines", "time_left"]
 
 
 class Planned(NamedTuple):
@@ -42,6 +42,7 @@ class Planned(NamedTuple):
       flops: estimated, of all seeds, evaluation not counted.
       seconds: of all seeds, from measured cells; NaN where none was measured.
       finished: cells of the run directory that are there already.
+      earlier: cells of the run directory that an earlier revision of the code has computed.
       labels: of the task.
     """
 
@@ -52,6 +53,7 @@ class Planned(NamedTuple):
     flops: float
     seconds: float
     finished: int
+    earlier: int
     labels: int
 
 
@@ -110,9 +112,16 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
-        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
+        earlier = len({row.seed for row in mine if _is_of(row, unit) and not is_current(row.settings)})
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds), earlier,
                                labels[unit.task]))
     return planned
+
+
+def earlier_cells(planned: Sequence[Planned]) -> str:
+    """A sentence on the cells that an earlier revision of the code has computed; empty if there are none."""
+    count = sum(line.earlier for line in planned)
+    return f"{_number(count, 'cell')} of an earlier revision: left as they are, and not used." if count else ""
 
 
 def product_rate(dtype: str, size: int = 0) -> float:
@@ -155,6 +164,7 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
                   f"{sum(line.updates * line.cells for line in planned):,} updates")
     lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
+    lines += [f"  {earlier}" for earlier in [earlier_cells(planned)] if earlier]
     if finished < cells:
         flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
         minutes = round(2 * flops / rate / 60)
