@@ -11,7 +11,15 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.family import FAMILY
 from dawgen_jax.backbones.t5.sizes import SIZES
 from dawgen_jax.cli import compile as program
-from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, GeneratorConfig, MeshConfig, SynthesisConfig
+from dawgen_jax.config import (
+    PAPER,
+    BackboneConfig,
+    ClassifierConfig,
+    Config,
+    GeneratorConfig,
+    MeshConfig,
+    SynthesisConfig,
+)
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline.inputs import find_task
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, PROGRAMS, PROMPT, Shapes, lower
@@ -21,7 +29,7 @@ from tests import tiny
 CONFIG = Config(seeds=(1, 2), generator=GeneratorConfig(prompt_length=3, max_source_tokens=6, max_target_tokens=5,
                                                          weighting="uniform", dist_weight=0.0),
                 synthesis=SynthesisConfig(batch_size=4, max_new_tokens=4),
-                classifier=ClassifierConfig(prompt_length=4, max_tokens=8, batch_size=8))
+                classifier=ClassifierConfig(**PAPER | {"prompt_length": 4}, max_tokens=8, batch_size=8))
 SHAPES = Shapes.of(CONFIG, find_task("mini-snli"))
 
 
@@ -72,7 +80,7 @@ def run(capsys, *words):
 
 def test_a_step_that_does_not_fit_ends_the_program(small, capsys):
     with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB per chip: the prompt "
-                                        r"step \(parameters and state alone are 0\.0 GiB\); take more chips") as error:
+                                        r"step \(parameters and state alone are 0\.0 GiB\); use more chips") as error:
         run(capsys, "--steps", PROMPT, "--devices", "2", "--memory", "1e-6")
     assert "\n" not in str(error.value)
     assert "does not fit: parameters and state alone" in capsys.readouterr().out
