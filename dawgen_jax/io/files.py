@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes  # noqa: F401 (NumPy has no bfloat16 before; every reader of safetensors imports this module)
 from safetensors import SafetensorError, safe_open
 
 from dawgen_jax.errors import ConfigError, UserError
