@@ -6,7 +6,8 @@ generated apart, each writes itself), and what may differ between processes (is 
 :func:`led`, or by each to all, :func:`gathered`. One process is a world of its own, and leads it; nothing here costs it
 anything.
 
-JAX itself finds the others on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; elsewhere it is told.
+JAX itself finds the others on Cloud TPU, GKE, Slurm, Open MPI 4 and Kubernetes; elsewhere it is told, and a program
+whose environment says that it is one of several does not run alone without being told.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ _turns, _steps = itertools.count(), itertools.count()
 _state = {"leading": False, "listening": False, "told": False, "stopped_status": 0}
 _INDEXED_POD = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
 """Variables of a pod that is one of several, by its number."""
+_LAUNCHED = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"),
+             ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+             ("FLUX_JOB_SIZE", "FLUX_TASK_RANK"), ("WORLD_SIZE", "RANK"), ("", "PMIX_RANK"), ("", "PALS_RANKID"))
+"""Variables of a process that a launcher has started, the number of processes and that of this one: Open MPI; MPICH and
+Intel MPI; MVAPICH; Slurm's srun; Flux; torchrun; prterun and PALS, which state no number. SLURM_NTASKS is not one of
+them: a batch script and a shell in an allocation, which are one process, have it too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +70,44 @@ class Processes:
 
 
 def initialize(told: Processes) -> None:
-    """Meet the other processes, where there are any; to be called before anything asks JAX for a device.
+    """Meet the other processes, if there are any; to be called before anything asks JAX for a device.
 
-    Where they have not met in time, this process ends at once with a sentence and exit status 2: JAX's wait for them
+    If they have not met in time, this process ends at once with a sentence and exit status 2: JAX's wait for them
     cannot be broken off by an exception.
 
     Raises:
-      UserError: what was told does not fit together.
+      UserError: what was told does not fit together, or a launcher has started several processes and JAX finds one.
     """
     _state["stopped_status"] = told.stopped_status
     if told.num_processes == 1:
         return
+    several = _several()
+    if not several and told == Processes(timeout=told.timeout, stopped_status=told.stopped_status) and (
+            os.environ.get("SLURM_STEP_NUM_TASKS") == "1" != os.environ.get("SLURM_NTASKS")):
+        return  # a shell in an allocation: JAX would wait for as many processes as were allocated
+    _join(told)
+    if several and count() == 1:
+        raise UserError(f"{several} = {os.environ[several]}: a launcher has started several processes, but JAX finds "
+                        "only this one; give each --coordinator HOST:PORT --num-processes N --process-id I, or let "
+                        "each run alone with --num-processes 1.")
+
+
+def _several() -> str:
+    """The environment variable which says that this process is one of several that a launcher has started, or ''."""
+    def number(variable: str) -> int:
+        text = os.environ.get(variable, "")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    for size, rank in _LAUNCHED:
+        if rank in os.environ and number(size) > 1:
+            return size
+        if number(rank) > 0:
+            return rank
+    return ""
+
+
+def _join(told: Processes) -> None:
+    """Meet the other processes of a launcher that JAX knows, or that the command names."""
     import jax  # programs that need none may import this module
 
     stated = (told.coordinator, told.num_processes, told.process_id)
