@@ -1,20 +1,15 @@
-"""Compile every step for a machine that is not there: does it fit, and what does it cost?
+"""Compile every step for other devices, to see whether it fits and how long it takes.
 
-    dawgen compile CONFIG --topology v5e:4x4 [--shape t5-xl] [--field.sub value ...]
+    dawgen compile CONFIG --topology v5e:4x4 [--mesh.fsdp 16] [--shape t5-xl] [--field.sub value ...]
 
-For a TPU topology (support: pip install 'dawgen-jax[tpu]'; no TPU is needed), or for the devices of this machine where
-there is no --topology. The generator step, decoding of one token, the prompt step with surgery and full fine-tuning are
-compiled from shapes alone and printed as a Markdown table, for several meshes data x fsdp x tensor (--mesh.fsdp and
---mesh.tensor try that one alone). The best mesh of a step, in bold, has the least estimated time of those that fit.
-Exits with status 2 where a step fits no mesh.
+Compiles for a TPU topology (pip install 'dawgen-jax[tpu]'; no TPU is needed), or without --topology for the devices of
+this machine. The generator step, decoding of a token, the prompt step with surgery and full fine-tuning are compiled
+from shapes alone, for the mesh of --mesh.fsdp and --mesh.tensor, and printed as a Markdown table. Exits with status 2
+if a step does not fit.
 
-    GiB        on a chip: what stays (parameters, state, batch), results, temporary buffers
-    TFLOP      of matrix products on a chip, what padding and recomputation cost included
-    useful     operations that the mathematics asks for on the real rows / those of all chips
-    GB moved   to and from a chip's memory
-    ms         the compiler's own estimate, in cycles, of what a chip computes, and the time of the
-               collectives at the links' nominal rate, which may overlap
-    MB sent    by a chip in collectives: (R) all-reduce, (G) all-gather, (S) reduce-scatter, (O) others
+    GiB        per chip: persistent data (parameters, state, batch), results, temporary buffers
+    TFLOP      operations required by the mathematics for the real rows, of all chips
+    ms         the compiler's estimate of a run, if it gives one
 """
 
 from __future__ import annotations
@@ -22,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import math
 import os
 import pathlib
 import re
@@ -30,61 +24,95 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dawgen_jax.backbones import registry
-from dawgen_jax.backbones.base import Model
+from dawgen_jax.backbones.base import Family, Model
 from dawgen_jax.cli.options import Configured, parse_config
 from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
-from dawgen_jax.pipeline.inputs import backbone_folder, find_task
+from dawgen_jax.pipeline.inputs import backbone_folder, find_task, resolved
 from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
-from dawgen_jax.training.costs import Cost, analyse
 
 GIB = 2.0**30
+CHIPS = {"v5e": 15.75, "v4": 32.0, "v5p": 95.0, "v6e": 31.25}
+"""GiB per chip that programs can use, by the first part of a topology's name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Configured):
-    """What this program takes besides the configuration."""
+    """Options in addition to the configuration."""
 
     topology: str = ""
-    """A TPU topology, 'v5e:4x4' for instance; empty compiles for the devices of this machine."""
+    """A TPU topology, for instance 'v5e:4x4'; empty compiles for the devices of this machine."""
     shape: str = ""
-    """A shape in place of the configuration's backbones: t5-large, t5-xl or t5-xxl (v1.1), in bfloat16, one layer
-    compiled and recomputed."""
+    """A published size instead of the configuration's backbones: t5-large, t5-xl or t5-xxl (v1.1), in bfloat16, with
+    layers scanned and recomputed."""
     memory: float = 0.0
-    """GiB of a chip; 0 takes what is known of the topology, or what this machine says."""
+    """GiB per chip; 0 uses the published size of the topology, or the memory of this machine."""
     steps: tuple[str, ...] = PROGRAMS
-    """Which of them."""
+    """Steps to compile."""
 
 
-class Chip(NamedTuple):
-    """What is published of a chip: GiB of memory, clock in Hz, bytes a second of all its links one way."""
+class Machine(NamedTuple):
+    """What programs are compiled for: devices, GiB of each, shapes, (model, storage dtype, family) of each role, and
+    the names of machine and backbone."""
 
+    devices: Sequence
     gib: float
-    clock: float = math.inf
-    links: float = math.inf
+    shapes: Shapes
+    backbones: dict[str, tuple[Model, str, Family]]
+    where: str
+    label: str
+
+    def backbone(self, step: str) -> tuple[Model, str]:
+        """The model of a step, and the dtype that its parameters are stored in."""
+        return self.backbones["generator" if step in (GENERATOR, DECODING) else "classifier"][:2]
+
+    @property
+    def title(self) -> str:
+        """A line that names backbone and machine."""
+        return (f"{self.label} ({self.backbones['classifier'][1]}) on {self.where}, {self.gib:.4g} GiB per chip; "
+                f"{self.shapes.labels} labels, {len(self.shapes.config.seeds)} seeds ({self.shapes.seeds} of the "
+                "classifier together)")
 
 
-CHIPS = {"v5e": Chip(15.75, 1.5e9, 200e9), "v4": Chip(32), "v5p": Chip(95), "v6e": Chip(31.25)}
-"""By the first part of a topology's name. Of 16 GiB a v5e gives 15.75 to programs; its clock is 197e12 / (2 * 4 *
-128 * 128), its rate that of 1600 Gbit/s."""
+class Memory(NamedTuple):
+    """Bytes per chip while a program runs, without results that are written over arguments."""
+
+    arguments: float
+    results: float
+    temporary: float
+    code: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Bytes that a chip needs."""
+        return sum(self)
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{part / GIB:.2f}" for part in self[:3])
+        return f"{self.total / GIB:.2f} = {parts}"
 
 
-class Tried(NamedTuple):
-    """A step on a mesh; ``cost`` is None where it was not compiled, and ``why`` it does not fit."""
+class Compiled(NamedTuple):
+    """A step on a mesh; ``program`` is None if it was not compiled, and ``why`` is the reason if it does not fit."""
 
     mesh: tuple[int, int, int]
-    cost: Cost | None
     why: str
-    seconds: float
-    exchange: float
+    memory: Memory | None = None
+    program: Any = None
+
+    @property
+    def milliseconds(self) -> float | None:
+        """The compiler's estimate of one run."""
+        seconds = (self.program.cost_analysis() or {}).get("optimal_seconds", 0.0) if self.program else 0.0
+        return 1e3 * seconds if seconds > 0 else None
 
 
 def topology_devices(name: str) -> list:
     """The devices of a TPU topology.
 
     Raises:
-      UserError: it is none, or the TPU compiler is not installed.
+      UserError: the topology is unknown, or the TPU compiler is not installed.
     """
     if not re.fullmatch(r"\w+:\d+x\d+(x\d+)?", name) or name.partition(":")[0] not in CHIPS:
         raise UserError(f"--topology {name[:60]}: must be a kind of {', '.join(CHIPS)} and its extents, for instance "
@@ -93,59 +121,52 @@ def topology_devices(name: str) -> list:
         raise UserError(f"--topology {name}: the TPU compiler is not installed; pip install 'dawgen-jax[tpu]'.")
     for variable, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_MIN_LOG_LEVEL", "3"), ("TPU_STDERR_LOG_LEVEL", "3"),
                             ("TPU_WORKER_HOSTNAMES", "localhost"), ("TPU_ACCELERATOR_TYPE", "v5litepod-4")):
-        os.environ.setdefault(variable, value)  # nobody is asked which TPU this machine is
+        os.environ.setdefault(variable, value)  # avoids a query for this machine's TPU type
     import jax
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # no device here can load what was compiled
+    jax.config.update("jax_enable_compilation_cache", False)  # no local device could load the compiled programs
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
-    except Exception as error:  # of whatever kind the TPU's runtime raises
-        raise UserError(f"--topology {name}: the TPU compiler knows none of that name "
+    except Exception as error:  # the TPU's runtime raises many types
+        raise UserError(f"--topology {name}: unknown to the TPU compiler "
                         f"({str(error).splitlines()[0][:120]}); give one like v5e:4x4.") from None
 
 
 def local_memory(device: Any, count: int) -> float:
-    """GiB of a device of this machine; CPU devices share its memory."""
+    """GiB of memory per local device; CPU devices share the machine's memory."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / count) / GIB
 
 
-def meshes_of(count: int, asked: MeshConfig) -> list[MeshConfig]:
-    """The meshes to try: that which is asked for; or copies, parameters cut over fsdp, over tensor, over both."""
-    if asked != MeshConfig():
-        return [asked]
-    most, some = math.gcd(count, 16), math.gcd(count, 4)
-    sizes = {(1, 1), (most, 1), (1, some), (most // some, some)}
-    return [MeshConfig(fsdp, tensor) for fsdp, tensor in sorted(sizes)]
-
-
-def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str]:
-    """The model and its storage dtype: a published shape by name, or what config.json in its directory says.
+def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str, Family]:
+    """The model, its storage dtype and its family, for a published size by name or from the folder's config.json.
 
     Raises:
-      UserError: there is no such shape, or config.json cannot be read or is of no known family.
+      UserError: the size is unknown, or config.json cannot be read or belongs to no known family.
     """
-    shapes = {name: make for family in registry.FAMILIES.values() for name, make in family.shapes.items()}
+    shapes = {name: family for family in registry.FAMILIES.values() for name in family.shapes}
     stated = getattr(config, role).backbone
     if arguments.shape:
         stated = BackboneConfig(arguments.shape, dtype="bfloat16", scan_unroll=1, remat=True)
-    if make := shapes.get(pathlib.Path(stated.path).name.removesuffix("-lm-adapt")):
-        return make(stated), stated.dtype
+    name = pathlib.Path(stated.path).name.removesuffix("-lm-adapt")
+    if family := shapes.get(name):
+        return family.shapes[name](stated), stated.dtype, family
     if arguments.shape:
         raise ConfigError(f"--shape {arguments.shape}: must be one of {', '.join(shapes)}; name a directory by "
                           f"--{role}.backbone.path.")
-    return registry.read_model(backbone_folder(stated.path), stated), stated.dtype
+    folder = backbone_folder(stated.path)
+    return registry.read_model(folder, stated), stated.dtype, registry.family_of(folder)
 
 
 def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
-    """Operations that one run asks for on its real rows, nothing computed twice."""
+    """Operations that a run requires for its real rows, without recomputation."""
     config, rows = shapes.config, shapes.rows(step)
     if step == GENERATOR:
         generator, meta = config.generator, config.generator.weighting == "meta"
         reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
-        # Scores at Q; two transposes and a derivative along v of what is differentiated; value and gradient at Q'.
+        # Scores at Q; two transposes and a derivative along v of the differentiated rows; value and gradient at Q'.
         forward, backward = shapes.labels, reached
         if meta:
             forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
@@ -153,98 +174,88 @@ def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
         return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
     if step == DECODING:
         return rows * model.operations(inputs=0, outputs=1)
-    inputs = config.classifier.prompt_length + config.classifier.max_tokens
-    return rows * model.operations(inputs=inputs, trained="prompt" if step == PROMPT else "all")
+    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
+    if step == PROMPT and shapes.cue:
+        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
+    return rows * model.operations(inputs=prompt + text, trained="prompt" if step == PROMPT else "all")
 
 
-def attempt(step: str, model: Model, dtype: str, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float,
-            chip: Chip) -> Tried:
-    """Compile a step for a mesh, where what stays on a chip leaves room."""
+def compile_step(step: str, machine: Machine, mesh: MeshConfig) -> Compiled:
+    """Compile a step for a mesh, if its persistent data leaves room on a chip."""
     import jax
 
     from dawgen_jax.training.placement import Placement, make_mesh
 
-    placement = Placement(make_mesh(0, mesh, among=devices))
-    sizes = (placement.mesh.shape["data"], mesh.fsdp, mesh.tensor)
+    model, dtype = machine.backbone(step)
+    placement = Placement(make_mesh(0, mesh, among=machine.devices))
+    sizes, room = (placement.mesh.shape["data"], mesh.fsdp, mesh.tensor), machine.gib * GIB
     theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), model.abstract())
-    held, lower = programs.lower(step, model, theta, shapes, placement)
-    if held > gib * GIB:
-        return Tried(sizes, None, f"parameters and state alone are {held / GIB:.1f} GiB", math.inf, 0.0)
+    held, lower = programs.lower(step, model, theta, machine.shapes, placement)
+    if held > room:
+        return Compiled(sizes, f"parameters and state alone are {held / GIB:.1f} GiB")
     try:
-        cost = analyse(lower().compile())
+        program = lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used ([\d.]+[KMGT]) of", str(error))
-        return Tried(sizes, None, f"the compiler needs {used[1] if used else 'more'}", math.inf, 0.0)
-    if step == DECODING:  # which reads a part of what stays
-        cost.arguments = held + cost.reused
-    why = f"needs {cost.memory / GIB:.1f} GiB" if cost.memory > gib * GIB else ""
-    return Tried(sizes, cost, why, cost.cycles / chip.clock, cost.exchanged / chip.links)
+        return Compiled(sizes, f"the compiler needs {used[1] if used else 'more'}")
+    found = program.memory_analysis()
+    # Decoding reads only a part of the persistent data.
+    arguments = held + found.alias_size_in_bytes if step == DECODING else found.argument_size_in_bytes
+    memory = Memory(arguments, found.output_size_in_bytes - found.alias_size_in_bytes, found.temp_size_in_bytes,
+                    found.generated_code_size_in_bytes)
+    return Compiled(sizes, f"needs {memory.total / GIB:.1f} GiB" if memory.total > room else "", memory, program)
 
 
-def _best(tries: Sequence[Tried]) -> Tried | None:
-    fitting = [one for one in tries if not one.why]
-    return min(fitting, key=lambda one: (one.seconds + one.exchange, one.cost.flops, one.cost.memory), default=None)
+def machine_of(config: Config, arguments: Arguments) -> Machine:
+    """The machine, backbones and shapes that the options name.
 
-
-def _sent(cost: Cost) -> str:
-    letters = {"all-reduce": "R", "all-gather": "G", "reduce-scatter": "S"}
-    found: dict[str, list[float]] = {}
-    for kind, size in cost.collectives.items():
-        total = found.setdefault(letters.get(kind, "O"), [0.0, 0.0])
-        total[0], total[1] = total[0] + size, total[1] + cost.counts[kind]
-    return ", ".join(f"{size / 1e6:.3g} in {count:.0f} ({letter})" for letter, (size, count) in found.items()) or "–"
-
-
-def _row(step: str, tried: Tried, best: bool, useful: float, chips: int) -> str:
-    mesh = " x ".join(map(str, tried.mesh))
-    name = f"**{mesh}**" if best else mesh
-    if tried.cost is None:
-        return f"| {step} | {name} | does not fit: {tried.why} | | | | | |"
-    cost, gib = tried.cost, [tried.cost.arguments / GIB, tried.cost.results / GIB, tried.cost.temporary / GIB]
-    memory = f"{cost.memory / GIB:.2f} = " + " + ".join(f"{part:.2f}" for part in gib)
-    times = f"{1e3 * tried.seconds:.3g} + {1e3 * tried.exchange:.3g}" if cost.cycles else "–"
-    share = f"{100 * useful / (chips * cost.flops):.1f} %" if cost.flops else "–"  # a row a chip: no matrix product
-    return (f"| {step} | {name} | {f'does not fit: {memory}' if tried.why else memory} | {cost.flops / 1e12:.3g} | "
-            f"{share} | {cost.bytes / 1e9:.3g} | {times} | {_sent(cost)} |")
-
-
-def main(argv: Sequence[str]) -> None:
-    """Print the table; end with what fits nowhere."""
-    config, _, arguments = parse_config(argv, __doc__, Arguments)
+    Raises:
+      UserError: an option is wrong.
+    """
     if unknown := [step for step in arguments.steps if step not in PROGRAMS]:
         raise UserError(f"--steps '{unknown[0]}': must be some of {', '.join(map(repr, PROGRAMS))}.")
     if arguments.memory < 0:
-        raise UserError(f"--memory {arguments.memory}: must be GiB, or 0 for what is known.")
+        raise UserError(f"--memory {arguments.memory}: must be a positive number of GiB, or 0 for the known size.")
     if arguments.topology:
-        devices, kind = topology_devices(arguments.topology), arguments.topology.partition(":")[0]
-        chip = CHIPS[kind]
+        devices = topology_devices(arguments.topology)
+        gib = CHIPS[arguments.topology.partition(":")[0]]
     else:
         import jax
 
         devices = jax.devices()
-        chip = Chip(local_memory(devices[0], len(devices)))
-    devices, gib = devices[:config.devices or None], arguments.memory or chip.gib
+        gib = local_memory(devices[0], len(devices))
+    devices = devices[:config.devices or None]
     tasks = [find_task(name, config) for name in config.tasks]
-    shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
-    where = arguments.topology or f"{len(devices)} local {devices[0].platform} devices"
     backbones = {role: backbone_of(config, arguments, role) for role in ("generator", "classifier")}
-    label = arguments.shape or config.classifier.backbone.label
-    print(f"\n{label} ({backbones['classifier'][1]}) on {where}, {gib:.4g} GiB a chip; {shapes.labels} labels, "
-          f"{len(config.seeds)} seeds ({shapes.seeds} of the classifier together)\n\n"
-          "| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | useful | GB moved | ms "
-          "| MB sent |\n|---|---|---|---|---|---|---|---|")
-    failed = []
+    config = dataclasses.replace(config, classifier=resolved(config.classifier, backbones["classifier"][2]))
+    return Machine(devices, arguments.memory or gib, Shapes.of(config, max(tasks, key=lambda task: len(task.labels))),
+                   backbones,
+                   arguments.topology or f"{len(devices)} local {devices[0].platform} devices",
+                   arguments.shape or config.classifier.backbone.label)
+
+
+def no_room(machine: Machine, failed: Sequence[str]) -> UserError:
+    """An error that names the steps that do not fit, and offers a next step."""
+    return UserError(f"{machine.label} does not fit {machine.where} with {machine.gib:.4g} GiB per chip: "
+                     f"{', '.join(failed)}; use more chips, shard parameters over more of them (--mesh.fsdp), "
+                     "recompute layers (backbone.remat), or lower batch sizes.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table; raise for steps that do not fit."""
+    config, _, arguments = parse_config(argv, __doc__, Arguments)
+    machine, failed = machine_of(config, arguments), []
+    print(f"\n{machine.title}\n\n| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | ms |\n"
+          "|---|---|---|---|---|")
     for step in arguments.steps:
-        model, dtype = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
-        tries = [attempt(step, model, dtype, shapes, devices, mesh, gib, chip)
-                 for mesh in meshes_of(len(devices), config.mesh)]
-        best, useful = _best(tries), useful_operations(step, model, shapes)
-        for tried in tries:
-            print(_row(step, tried, tried is best, useful, len(devices)), flush=True)
-        if best is None:
-            failed.append(f"the {step} ({min(tries, key=lambda one: one.mesh[0]).why})")
+        one = compile_step(step, machine, config.mesh)
+        fits = f"does not fit: {one.why}" if one.why else str(one.memory)
+        milliseconds = f"{one.milliseconds:.3g}" if one.milliseconds else "–"
+        operations = useful_operations(step, machine.backbone(step)[0], machine.shapes)
+        print(f"| {step} | {' x '.join(map(str, one.mesh))} | {fits} | {operations / 1e12:.3g} | {milliseconds} |",
+              flush=True)
+        failed += [f"the {step} ({one.why})"] if one.why else []
     if failed:
-        raise UserError(f"{label} does not fit {where} with {gib:.4g} GiB a chip: {', '.join(failed)}; take more "
-                        "chips, recompute layers (backbone.remat), or lower batch sizes.")
+        raise no_room(machine, failed)

@@ -15,7 +15,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import ClassifierBatch
 
-__all__ = ["class_scores", "cross_entropy", "prompt_loss", "weighted_mean"]
+__all__ = ["class_scores", "cross_entropy", "weighted_mean"]
 
 
 def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
@@ -25,7 +25,7 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
     Args:
       prompt: [P, H]; P = 0 is prompting without a soft prompt.
       theta: parameters of the backbone.
-      batch: tokens and mask are read, [B, T].
+      batch: tokens and mask [B, T] are read, and the context of texts in front of the prompt where the batch has one.
       model: the backbone.
       label_ids: token ids of the L label words.
       tail: how many tokens of a row stand behind the prompt; None puts it in front.
@@ -33,8 +33,9 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
     Returns:
       float32 [B, L].
     """
+    tail = tail if batch.context is None else None  # with a context, all tokens stand behind the prompt
     embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model, tail=tail)
-    return model.logits(theta, model.answer_states(theta, embeddings, mask), jnp.array(label_ids))
+    return model.logits(theta, model.answer_states(theta, embeddings, mask, batch.context), jnp.array(label_ids))
 
 
 def cross_entropy(scores, label, smoothing: float = 0.0):
@@ -57,22 +58,3 @@ def weighted_mean(values, weight):
     """``sum w v / sum w`` over [B], 0 where all weights are 0 (a batch of padding)."""
     total = jnp.sum(weight)
     return jnp.sum(values * weight) / jnp.where(total > 0, total, 1)
-
-
-def prompt_loss(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
-                smoothing: float = 0.0):
-    """Mean cross-entropy of a batch under a prompt: the loss of a prompt step.
-
-    Args:
-      prompt: [P, H].
-      theta: parameters of the backbone.
-      batch: [B, ...]; examples of weight 0 do not count.
-      model: the backbone.
-      label_ids: token ids of the L label words.
-      smoothing: of labels.
-
-    Returns:
-      A scalar.
-    """
-    scores = class_scores(prompt, theta, batch, model=model, label_ids=label_ids)
-    return weighted_mean(cross_entropy(scores, batch.label, smoothing), batch.weight)

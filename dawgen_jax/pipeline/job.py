@@ -18,7 +18,7 @@ from dawgen_jax.io import world
 from dawgen_jax.io.files import write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.trackers import Trackers
-from dawgen_jax.pipeline.inputs import load_backbone
+from dawgen_jax.pipeline.inputs import load_backbone, resolved
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Job"]
@@ -42,8 +42,10 @@ class Job:
         """Make the run directory and write the resolved configuration into it.
 
         Raises:
-          UserError: ``root`` cannot be made or written to, or a tracker is not installed.
+          UserError: the classifier's backbone cannot be found, ``root`` cannot be made or written to, or a tracker is
+            not installed.
         """
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
         trackers = Trackers(config.track, root)
 
         def write() -> None:
@@ -67,7 +69,7 @@ class Job:
         """The log of what is trained with its unfinished work in ``folder``; the process that writes shows it as well.
 
         Args:
-          folder: of :func:`dawgen_jax.io.store.partial`; its name is the run's.
+          folder: for unfinished work, of :func:`dawgen_jax.io.store.build`; its name is the run's.
           settings: shown with it.
           seeds: that are trained together.
         """

@@ -7,6 +7,7 @@ method.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -19,15 +20,15 @@ import jax.numpy as jnp
 
 from dawgen_jax.backbones import registry
 from dawgen_jax.config import Config
-from dawgen_jax.methods.arms import RELEASED
+from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import Method, value_of
-from dawgen_jax.pipeline.cells import cell_settings
+from dawgen_jax.pipeline.cells import cell_settings, is_current
 from dawgen_jax.pipeline.generators import num_steps_of
-from dawgen_jax.pipeline.inputs import backbone_folder, find_task
+from dawgen_jax.pipeline.inputs import backbone_folder, find_task, prompt_tail, resolved
 from dawgen_jax.pipeline.main import Unit, generators_of
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "product_rate", "time_left"]
+__all__ = ["Planned", "earlier_cells", "outline", "plan", "product_rate", "prompt_lines", "time_left"]
 
 
 class Planned(NamedTuple):
@@ -41,6 +42,7 @@ class Planned(NamedTuple):
       flops: estimated, of all seeds, evaluation not counted.
       seconds: of all seeds, from measured cells; NaN where none was measured.
       finished: cells of the run directory that are there already.
+      earlier: cells of the run directory that an earlier revision of the code has computed.
       labels: of the task.
     """
 
@@ -51,6 +53,7 @@ class Planned(NamedTuple):
     flops: float
     seconds: float
     finished: int
+    earlier: int
     labels: int
 
 
@@ -78,11 +81,15 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
       units: to be run.
       rows: finished ones of the run directory.
     """
-    classifier, planned = config.classifier, []
-    model = registry.read_model(backbone_folder(classifier.backbone.path), classifier.backbone)
+    config, planned = dataclasses.replace(config, classifier=resolved(config.classifier)), []
+    classifier = config.classifier
+    folder = backbone_folder(classifier.backbone.path)
+    model, tokens = registry.read_model(folder, classifier.backbone), registry.read_format(folder)
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
-    labels = {task: len(find_task(task, config).labels) for task in dict.fromkeys(unit.task for unit in units)}
+    tasks = {name: find_task(name, config) for name in dict.fromkeys(unit.task for unit in units)}
+    labels = {name: len(task.labels) for name, task in tasks.items()}
+    tails = {name: prompt_tail(tokens, task, classifier) for name, task in tasks.items()}
     costs = {}
     for unit in units:
         costs[unit] = _cost(unit.arm.method, config, labels[unit.task])
@@ -94,16 +101,27 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         method, (updates, examples) = unit.arm.method, costs[unit]
         heavy = bool(method.trains and method.trains.weights)
         seeds = len(config.seeds) if method.seeded else 1
-        tokens = classifier.max_tokens + (classifier.prompt_length if method.trains else 0)
-        flops = model.operations(inputs=tokens, trained="all" if heavy else "prompt") * examples * seeds
+        prompt, tail = classifier.prompt_length if method.trains else 0, tails[unit.task]
+        if tail is not None and method.trains and method.trains.fixed:  # texts are computed once, and not counted
+            each = model.operations(inputs=prompt + tail, trained="prompt", context=classifier.max_tokens)
+        else:
+            each = model.operations(inputs=classifier.max_tokens + prompt, trained="all" if heavy else "prompt")
+        flops = each * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
-        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
+        earlier = len({row.seed for row in mine if _is_of(row, unit) and not is_current(row.settings)})
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds), earlier,
                                labels[unit.task]))
     return planned
+
+
+def earlier_cells(planned: Sequence[Planned]) -> str:
+    """A sentence on the cells that an earlier revision of the code has computed; empty if there are none."""
+    count = sum(line.earlier for line in planned)
+    return f"{_number(count, 'cell')} of an earlier revision: left as they are, and not used." if count else ""
 
 
 def product_rate(dtype: str, size: int = 0) -> float:
@@ -146,6 +164,7 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
                   f"{sum(line.updates * line.cells for line in planned):,} updates")
     lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
     lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
+    lines += [f"  {earlier}" for earlier in [earlier_cells(planned)] if earlier]
     if finished < cells:
         flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
         minutes = round(2 * flops / rate / 60)
@@ -153,7 +172,19 @@ def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str
                 f"TFLOP at half the {rate / 1e9:.3g} GFLOP/s of matrix products here" if minutes else
                 "how long that takes is told when a first arm is tuned")
         lines.append(f"  {time_left(planned) or told}")
-    return lines
+    return lines + [f"  {line}" for line in prompt_lines(config, arms)]
+
+
+def prompt_lines(config: Config, arms: Sequence[Arm]) -> list[str]:
+    """What prompts of the arms are and how they are tuned, whether the configuration says so or the backbone's family;
+    nothing if no arm has one."""
+    if not any(arm.method.trains and "prompt_length" in arm.method.trains.fields for arm in arms):
+        return []
+    chosen = resolved(config.classifier)
+    kept = (f"; keys and values of texts take at most {chosen.context_cache_gib:g} GiB"
+            if chosen.prompt_place == "after" else "")
+    return [f"prompts: {chosen.prompt_length} {chosen.prompt_init} rows {chosen.prompt_place} the text, "
+            f"{chosen.optimiser} at {chosen.learning_rate:g}{kept}"]
 
 
 def time_left(planned: Sequence[Planned]) -> str:
