@@ -20,7 +20,6 @@ Exits with status 2 where a step fits no mesh.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
 import math
 import os
@@ -36,7 +35,7 @@ from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task
-from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
+from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, Shapes, operations
 from dawgen_jax.training.costs import Cost, analyse
 
 GIB = 2.0**30
@@ -139,24 +138,6 @@ def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model,
     return registry.read_model(backbone_folder(stated.path), stated), stated.dtype
 
 
-def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
-    """Operations that one run asks for on its real rows, nothing computed twice."""
-    config, rows = shapes.config, shapes.rows(step)
-    if step == GENERATOR:
-        generator, meta = config.generator, config.generator.weighting == "meta"
-        reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
-        # Scores at Q; two transposes and a derivative along v of what is differentiated; value and gradient at Q'.
-        forward, backward = shapes.labels, reached
-        if meta:
-            forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
-        pair = functools.partial(model.operations, inputs=shapes.source, outputs=generator.max_target_tokens)
-        return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
-    if step == DECODING:
-        return rows * model.operations(inputs=0, outputs=1)
-    inputs = config.classifier.prompt_length + config.classifier.max_tokens
-    return rows * model.operations(inputs=inputs, trained="prompt" if step == PROMPT else "all")
-
-
 def attempt(step: str, model: Model, dtype: str, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float,
             chip: Chip) -> Tried:
     """Compile a step for a mesh, where what stays on a chip leaves room."""
@@ -240,7 +221,7 @@ def main(argv: Sequence[str]) -> None:
         model, dtype = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
         tries = [attempt(step, model, dtype, shapes, devices, mesh, gib, chip)
                  for mesh in meshes_of(len(devices), config.mesh)]
-        best, useful = _best(tries), useful_operations(step, model, shapes)
+        best, useful = _best(tries), operations(step, model, shapes)
         for tried in tries:
             print(_row(step, tried, tried is best, useful, len(devices)), flush=True)
         if best is None:

@@ -14,6 +14,7 @@ from dawgen_jax.backbones.t5.sizes import FORWARD, SIZES, TRAINING, operations
 from dawgen_jax.cli import compile as program
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, GeneratorConfig, MeshConfig, SynthesisConfig
 from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import find_task
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, PROGRAMS, PROMPT, Shapes, lower
 from dawgen_jax.training.costs import analyse
@@ -60,12 +61,12 @@ def test_what_stays_on_a_chip_is_known_before_the_compiler_runs():
 
 def test_useful_share_is_what_padding_and_copies_leave():
     (one,), (eight,) = (attempts(PROMPT, [MeshConfig()], devices=count) for count in (1, 8))
-    useful = program.useful_operations(PROMPT, tiny.MODEL, SHAPES)
+    useful = programs.operations(PROMPT, tiny.MODEL, SHAPES)
     assert 0.85 < useful / one.cost.flops <= 1.1  # attention of so short rows is in part no matrix product
     assert useful / (8 * eight.cost.flops) == pytest.approx(useful / one.cost.flops, rel=0.05)  # 8 rows on 8 devices
     few = Shapes.of(dataclasses.replace(CONFIG, classifier=dataclasses.replace(CONFIG.classifier, batch_size=2)),
                     find_task("mini-snli"))
-    assert program.useful_operations(PROMPT, tiny.MODEL, few) == useful / 4  # and on 8 devices the same program runs
+    assert programs.operations(PROMPT, tiny.MODEL, few) == useful / 4  # and on 8 devices the same program runs
 
 
 @pytest.mark.parametrize(("target", "passes"), [(3, FORWARD), (12, FORWARD), (12, TRAINING)])
