@@ -278,10 +278,10 @@ class Format(Protocol):
         """Readable pieces; those that start a word begin with :data:`dawgen_jax.backbones.tokens.MARK`."""
 
     def label_ids(self, task: Task) -> np.ndarray:
-        """The id of each label word where the answer is read, int32 [L] in the order of ``task.labels``.
+        """The id of each label word's first token where the answer is read, int32 [L] in the order of ``task.labels``.
 
         Raises:
-          UserError: a label word is not one known piece, or two labels share one.
+          LabelWordError: a label word is unknown, or two labels share their first token.
         """
 
     def word_start_ids(self) -> np.ndarray:
@@ -333,6 +333,10 @@ class Backbone(NamedTuple):
       digest: of its weights, configuration, tokenizer and compute dtype.
       config: how it was loaded.
     """
+
+    def __repr__(self) -> str:
+        """Its name and size, without its parameters."""
+        return f"Backbone({self.label}, {sum(leaf.size for leaf in jax.tree.leaves(self.theta)):,} parameters)"
 
     model: Model
     format: Format

@@ -31,14 +31,14 @@ def _is_template(text: str) -> bool:
 
 @validated
 class Task:
-    """A classification task of sentence pairs or of single texts.
+    """A classification task of sentence pairs or of single texts; its tuples are in the order of ``labels``.
 
-    Attributes (L labels, all tuples in the order of ``labels``):
+    Attributes:
       name: as in the published tables.
       labels: class names.
       template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
         classification head). Its fields decide whether the task is one of pairs or of single texts.
-      label_words: one word per label; its single token's logit at the mask is the class score.
+      label_words: one word per label; the logit of its first token at the mask is the class score.
       phrases: (before sentence 1, before what is generated): initial texts of Q_l and of the infix.
       repetition_penalty: CTRL's penalty on tokens of sentence 1 and on tokens generated so far; 1 is off.
       corpus: tasks whose released sets have suitable first sentences.
