@@ -44,7 +44,7 @@ class AggregatorState(NamedTuple):
         rate.
       nonfinite: int32, updates in which a gradient or the direction was not finite; their direction was zero.
       cosine: float32, mean cosine of the pairs in the last update; 0 without pairs.
-      projected: float32, mean share |d_s - d_s'| / |d_s| of the pairs in the last update that Algorithm 2 removes
+      projected: float32, mean share ``|d_s - d_s'| / |d_s|`` of the pairs in the last update that Algorithm 2 removes
         (for other aggregators: would remove).
     """
 
@@ -68,8 +68,8 @@ def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.A
         array (one vector of a prompt).
 
     Returns:
-      An aggregator of gradients [S, *params]. Inner products are in float32 or wider, the direction [*params] has the
-      dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts it.
+      An aggregator of gradients ``[S, *params]``. Inner products are in float32 or wider, the direction ``[*params]``
+      has the dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts it.
 
     Raises:
       ConfigError: unknown scope, or epsilon out of range; from the update, there is no source ``reference``, or a
