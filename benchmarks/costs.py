@@ -13,14 +13,15 @@ import collections
 import dataclasses
 from typing import NamedTuple
 
-from dawgen_jax.backbones.base import Model
-from dawgen_jax.backbones.decoder_only.config import DecoderConfig
-from dawgen_jax.backbones.decoder_only.seam import DecoderOnly
+from dawgen_jax.backbones.base import Family, Model
+from dawgen_jax.backbones.registry import FAMILIES
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import load_config
+from dawgen_jax.config import BackboneConfig, load_config
+from dawgen_jax.pipeline.inputs import find_task, resolved
 from dawgen_jax.pipeline.main import units_of
 from dawgen_jax.pipeline.plan import plan, steps
+from dawgen_jax.pipeline.programs import Shapes
 
 
 class Machine(NamedTuple):
@@ -33,26 +34,26 @@ class Machine(NamedTuple):
 MACHINES = {"2 CPU cores": Machine(1e11, 0.5e11), "8 CPU cores": Machine(4e11, 1e11), "one GPU": Machine(4e13, 1e12)}
 
 
-def _t5(width: int, d_ff: int, layers: int, heads: int) -> Model:
+def _t5(width: int, d_ff: int, layers: int, heads: int) -> tuple[Model, Family]:
     return T5(T5Config(vocab_size=32128, d_model=width, d_kv=64, d_ff=d_ff, num_layers=layers,
-                       num_decoder_layers=layers, num_heads=heads))
+                       num_decoder_layers=layers, num_heads=heads)), FAMILIES["t5"]
 
 
-BACKBONES: dict[str, Model] = {
+BACKBONES: dict[str, tuple[Model, Family]] = {
     "T5-small": _t5(512, 1024, 8, 6), "T5-base": _t5(768, 2048, 12, 12), "T5-large": _t5(1024, 2816, 24, 16),
-    "SmolLM2-135M": DecoderOnly(DecoderConfig(
-        vocab_size=49152, width=576, head_dim=64, d_ff=1536, num_layers=30, num_heads=9, num_kv_heads=3,
-        tied_head=True), head=1),
+    "SmolLM2-135M": (FAMILIES["llama"].shapes["smollm2-135m"](BackboneConfig()), FAMILIES["llama"]),
 }
 """Published shapes; the T5s are v1.1."""
 COLUMNS = {"generators": "generator", "sets": "synthetic set", "cells": "prompts and LoRA"}
 
 
-def operations(model: Model) -> dict[str, float]:
+def operations(model: Model, family: Family) -> dict[str, float]:
     """Floating-point operations of each stage of configs/own_task.py with a backbone."""
     config = dataclasses.replace(load_config("own_task"), tasks=("MR",))  # of single texts and two classes
-    found = collections.Counter()
-    for (kind, *_), step in steps(config, plan(config, units_of(config), model=model), model, model).items():
+    config = dataclasses.replace(config, classifier=resolved(config.classifier, family))
+    cue = Shapes.of(config, find_task("MR")).cue or None
+    planned, found = plan(config, units_of(config), model=model, tail=cue), collections.Counter()
+    for (kind, *_), step in steps(config, planned, model, model).items():
         found[kind] += step.operations
     return dict(found)
 
@@ -69,8 +70,8 @@ def main() -> None:
         print(f"| {name} | {machine.training:.1e} | {machine.decoding:.1e} |")
     print(f"\n| backbone | {', '.join(COLUMNS.values())}: 10^12 operations | "
           + " | ".join(f"{name}, minutes (computed)" for name in MACHINES) + " |\n|---|---|" + "---|" * len(MACHINES))
-    for name, model in BACKBONES.items():
-        found = operations(model)
+    for name, (model, family) in BACKBONES.items():
+        found = operations(model, family)
         times = [minutes(found, machine) for machine in MACHINES.values()]
         print(f"| {name} | {', '.join(f'{found[kind] / 1e12:,.0f}' for kind in COLUMNS)} | "
               + " | ".join("under 1" if time < 1 else f"{time:.0f}" for time in times) + " |")

@@ -4,8 +4,8 @@
 
 The training step of FT (ft) and of PFT + soft prompt (pft) is compiled from shapes alone: T5-v1.1-large, computed in
 bfloat16 with recomputed layers, parameters and optimiser state in float32, a batch of 8 pairs of 100 tokens (and 100
-prompt rows). Memory is the compiler's own analysis for the machine it runs on: arguments, results that are not written
-over them, and temporary buffers. The last line is JSON.
+prompt rows). Memory is the compiler's analysis for this machine: arguments, results that do not overwrite arguments,
+and temporary buffers. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROWS, TOKENS, LABELS = 8, 100, 3
 
 
 def memory(trained, extra: dict) -> dict:
-    """GiB that one step needs."""
+    """GiB needed by one step."""
     config, t5 = ClassifierConfig(), dataclasses.replace(peers.LARGE, dtype="bfloat16", remat=True)
     scores = functools.partial(trained.scores, model=T5(t5, 32099), label_ids=(4273, 7163, 150), config=config)
     tx = trained.optimiser(config, config.fine_tuning.num_steps, 1e-4)

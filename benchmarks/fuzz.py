@@ -1,9 +1,10 @@
-"""The fuzz suite with more inputs, and with new ones at every run.
+"""The fuzz suite with more inputs, which are new in every run.
 
     python -m benchmarks.fuzz [--examples 2000] [--only PROPERTY ...] [--fixed]
 
-Prints a line a property with how many inputs were accepted and refused, then the whole as JSON. An input that is
-neither, or that a reader takes though it is not sane, ends the run with the smallest such input and status 1.
+Prints a line per property with the numbers of accepted and refused inputs, followed by all results as JSON. If an input
+is neither accepted nor refused, or is accepted although it is invalid, the run ends with the smallest such input and
+status 1.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from tests.fuzz.runner import run
 
 
 def main() -> None:
-    """Run the properties one after the other."""
+    """Run the properties in turn."""
     parser = argparse.ArgumentParser(description="The fuzz suite with more inputs.")
-    parser.add_argument("--examples", type=int, default=2000, help="inputs of each property (a tenth of the slow ones)")
+    parser.add_argument("--examples", type=int, default=2000, help="inputs per property (a tenth for slow ones)")
     parser.add_argument("--only", nargs="*", default=list(PROPERTIES), choices=list(PROPERTIES))
-    parser.add_argument("--fixed", action="store_true", help="the same inputs at every run")
+    parser.add_argument("--fixed", action="store_true", help="use the same inputs in every run")
     arguments = parser.parse_args()
-    logging.disable(logging.WARNING)  # which many inputs earn
+    logging.disable(logging.WARNING)  # many inputs cause warnings
     found, failed = {}, []
     for name in arguments.only:
         begin = time.monotonic()

@@ -1,16 +1,16 @@
-"""How fast is synthetic text decoded, beside PyTorch ``transformers`` and CTranslate2 on the same weights?
+"""How fast is decoding of synthetic text, compared with PyTorch ``transformers`` and CTranslate2 on the same weights?
 
     python -m benchmarks.generation [--runs 3] [--samples 256] [--only speed flat top_k load accelerator]
 
-speed: greedy decoding, T5-v1.1-small shape with an untied head, real first sentences of mixed length (needs the shared
-data folder, DAWGEN_SHARED), every row ending at its own budget out of 10, 18, ..., 50 tokens (least = largest length),
-float32. Peers run one call a budget, sorted by length (PyTorch also in arrival order, all rows of a batch to its
-largest budget); only useful tokens count, and outputs may first differ only at a near tie, a gap between the two best
-scores below 1e-4: a row that differs elsewhere ends the run with an error once all is printed. Needs torch and
-ctranslate2 (pip install ctranslate2). flat: seconds and peak memory of 10 x the samples. top_k: keeping the best k of
-32,128 scores. load: peak memory of reading a T5-large-shaped checkpoint. accelerator: tokens per second of T5-large in
-bfloat16 at batch 256 behind two widths of the source, the share of the bound that the measured copy bandwidth sets, and
-what cross-attention would gain by keys and values in int8. The last line is JSON.
+speed: greedy decoding in float32 with the T5-v1.1-small shape and an untied head, on real first sentences of mixed
+length (needs the shared data folder, DAWGEN_SHARED); every row has a fixed length out of 10, 18, ..., 50 tokens. Peers
+run one call per length, sorted by length (PyTorch also in arrival order, with all rows of a batch decoded to its
+largest length). Only useful tokens count. Outputs may first differ only at a near tie, a gap between the two best
+scores below 1e-4; a row that differs elsewhere ends the run with an error after all results are printed. Needs torch
+and ctranslate2 (pip install ctranslate2). flat: seconds and peak memory for 10 times the samples. top_k: keeping the
+best k of 32,128 scores. load: peak memory of reading a T5-large-shaped checkpoint. accelerator: tokens per second of
+T5-large in bfloat16 at batch 256 for two widths of the source, as a share of the bound given by the measured copy
+bandwidth, and the gain of cross-attention with keys and values in int8. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SHARED = pathlib.Path(os.environ.get("DAWGEN_SHARED", pathlib.Path(__file__).par
 
 
 def first_sentences(count: int) -> list[list[int]]:
-    """Token ids of released first sentences of four tasks in turn, each sentence once (most of RTE's are MRPC's)."""
+    """Token ids of released first sentences of four tasks in turn, without repeats (most of RTE's are MRPC's)."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "tokenizer")
@@ -87,7 +87,7 @@ def run_ours(decoder: Decoder, theta, work) -> dict[int, np.ndarray]:
 
 
 def run_torch(peer, sources, budgets, batches) -> dict[int, np.ndarray]:
-    """One call of ``generate`` a batch of row numbers, each to the batch's largest budget."""
+    """One call of ``generate`` per batch of row numbers, each to the batch's largest budget."""
     import torch
 
     out = {}
@@ -111,7 +111,7 @@ def ctranslate2_peer(config, theta, threads: tuple[int, int]):
     with tempfile.TemporaryDirectory() as folder:
         convert.save(f"{folder}/hf", config, theta, tokenizer_from=SHARED / "tokenizer")
         ctranslate2.converters.TransformersConverter(f"{folder}/hf").convert(f"{folder}/ct2")
-        # The converter gives rows behind the tokenizer's last the names of sentinels, which other rows have already.
+        # The converter names rows after the tokenizer's last token like sentinels, whose names are already used.
         vocabulary = pathlib.Path(folder, "ct2", "shared_vocabulary.json")
         assert tuple(json.loads(vocabulary.read_text())[:3]) == NAMES
         vocabulary.write_text(json.dumps(ctranslate2_names(range(config.vocab_size))))
@@ -121,12 +121,12 @@ def ctranslate2_peer(config, theta, threads: tuple[int, int]):
 
 
 def ctranslate2_names(ids) -> list[str]:
-    """Names of token ids, each id its own."""
+    """Distinct names of token ids."""
     return [NAMES[i] if i < len(NAMES) else str(i) for i in ids]
 
 
 def run_ctranslate2(translator, sources: list[list[str]], budgets, batches) -> dict[int, np.ndarray]:
-    """One call a batch of row numbers of one budget; ``sources`` are names."""
+    """One call per batch of row numbers with equal budgets; ``sources`` are names."""
     out = {}
     for batch in batches:
         budget = budgets[batch[0]]
@@ -141,32 +141,32 @@ def run_ctranslate2(translator, sources: list[list[str]], budgets, batches) -> d
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def gap_at(theta, source, mask, tokens, place, one, other, *, config):
-    """How far the worse of two tokens is below the best score at ``place``, where no row may pad or end."""
+def gap_at(theta, source, mask, tokens, position, one, other, *, config):
+    """Difference between the best score at ``position`` and the worse of two tokens, excluding padding and the end."""
     encoded = model.encode(theta, model.embed(theta, source, config=config), mask, config=config)
     hidden = model.decode(theta, tokens, encoded, mask, config=config)
-    scores = model.logits(theta, hidden[:, place], config=config)[0]
+    scores = model.logits(theta, hidden[:, position], config=config)[0]
     best = jnp.max(scores.at[jnp.array([config.pad_id, config.eos_id])].set(-jnp.inf))
     return best - jnp.minimum(scores[one], scores[other])
 
 
 def unlike(config, theta, sources, first, second) -> tuple[int, int]:
-    """(rows that differ, those among them whose first difference is no near tie)."""
+    """(number of rows that differ, number of those whose first difference is not a near tie)."""
     differing = wrong = 0
     for i, tokens in first.items():
         if np.array_equal(tokens, second[i]):
             continue
         differing += 1
-        places = np.flatnonzero(tokens[: len(second[i])] != second[i][: len(tokens)])
-        if not len(places):
+        positions = np.flatnonzero(tokens[: len(second[i])] != second[i][: len(tokens)])
+        if not len(positions):
             wrong += 1
             continue
-        place = places[0]
+        position = positions[0]
         source = np.pad(sources[i], (0, max(WIDTHS) - len(sources[i])))[None]
         mask = np.arange(max(WIDTHS))[None] < len(sources[i])
         inputs = np.zeros((1, max(BUDGETS)), np.int32)
-        inputs[0, 1 : place + 1] = tokens[:place]
-        gap = gap_at(theta, source, mask, inputs, place, tokens[place], second[i][place], config=config)
+        inputs[0, 1 : position + 1] = tokens[:position]
+        gap = gap_at(theta, source, mask, inputs, position, tokens[position], second[i][position], config=config)
         wrong += not gap < 1e-4
     return differing, wrong
 
@@ -192,7 +192,7 @@ def speed(samples: int, runs: int) -> dict:
     translators = {pair: ctranslate2_peer(config, theta, pair) for pair in threads}
     calls = {
         **{f"ours, {slots} slots": lambda d=d: run_ours(d, theta, work) for slots, d in decoders.items()},
-        "torch, a call a budget": lambda: run_torch(peer, sources, budgets, by_budget),
+        "torch, a call per budget": lambda: run_torch(peer, sources, budgets, by_budget),
         "torch, half a budget": lambda: run_torch(peer, sources, budgets, halves),
         "torch, unsorted": lambda: run_torch(peer, sources, budgets, arrival),
         **{
@@ -228,7 +228,7 @@ def speed(samples: int, runs: int) -> dict:
 
 
 class PeakMemory:
-    """Largest anonymous resident memory of the process while the context is open, in bytes, over that before."""
+    """Increase of the process's largest anonymous resident memory while the context is open, in bytes."""
 
     def __enter__(self):
         self.before = self.now()
@@ -253,7 +253,7 @@ class PeakMemory:
 
 
 def flat(samples: int, runs: int) -> dict:
-    """Seconds and peak memory of a stream and of one ten times as long."""
+    """Seconds and peak memory of a stream and of a stream ten times as long."""
     config = peers.MINI
     theta = peers.random_theta(config)
     decoder = make_decoder(config, slots=64, widths=(32, 64))
@@ -261,7 +261,7 @@ def flat(samples: int, runs: int) -> dict:
     draw = np.random.default_rng(0)
     sources = [draw.integers(3, config.vocab_size, draw.integers(8, 60)) for _ in range(samples)]
 
-    def stream(count):  # the same samples again and again, so that ten times as many are ten times the work
+    def stream(count):  # repeats the same samples, so that ten times as many are ten times the work
         for i in range(count):
             budget = BUDGETS[i % samples % len(BUDGETS)]
             yield Work(0, i, sources[i % samples], None, Sampling(min_new_tokens=budget, max_new_tokens=budget))
@@ -280,7 +280,7 @@ def flat(samples: int, runs: int) -> dict:
 
 
 def top_k(runs: int, rows: int = 64, k: int = 50) -> dict:
-    """Seconds of keeping the best k of a large vocabulary: by bisection, as drawing does, and by ``lax.top_k``."""
+    """Seconds of keeping the best k of a large vocabulary, by bisection as in sampling, and by ``lax.top_k``."""
     scores = jax.random.normal(jax.random.key(0), (rows, peers.SMALL.vocab_size))
     ours = functools.partial(jax.jit(sampling.truncate), scores, jnp.full(rows, k), jnp.ones(rows))
     by_sort = jax.jit(lambda scores: jnp.where(scores >= jax.lax.top_k(scores, k)[0][:, -1:], scores, -jnp.inf))
@@ -296,8 +296,8 @@ def write_large(folder: str) -> None:
 
 
 def read_large(folder: str) -> dict:
-    """What :func:`load` reports, measured in this process."""
-    jax.config.update("jax_platforms", "cpu")  # where theta counts as the host's memory
+    """The report of :func:`load`, measured in this process."""
+    jax.config.update("jax_platforms", "cpu")  # theta then counts as the host's memory
     shapes = jax.tree.leaves(model.abstract(peers.LARGE))
     largest, total = max(leaf.size * 4 for leaf in shapes), sum(leaf.size * 4 for leaf in shapes)
     jax.block_until_ready(jax.device_put(np.zeros(8)))
@@ -311,25 +311,25 @@ def read_large(folder: str) -> dict:
 
 
 def load() -> dict:
-    """Growth of peak memory over theta's own bytes while a T5-large-shaped checkpoint is read, in largest leaves."""
+    """Growth of peak memory while reading a T5-large-shaped checkpoint, beyond theta, in units of the largest leaf."""
     with tempfile.TemporaryDirectory() as folder:
         for function in (write_large, read_large):
-            # Each in a process of its own: memory that was freed before would serve the load unseen.
+            # Separate processes, since the load could reuse memory that was freed before without being measured.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found = pool.submit(function, folder).result()  # raises where the process failed or was killed
+                found = pool.submit(function, folder).result()  # raises if the process failed or was killed
     return found
 
 
 def copy_rate(runs: int) -> float:
-    """Bytes a second of reading and writing one large array."""
+    """Bytes per second of reading and writing a large array."""
     block = jnp.zeros(2**29 if jax.devices()[0].platform != "cpu" else 2**24, jnp.bfloat16)
-    copies = 50  # in one program, so that launching it does not count
+    copies = 50  # in one program, so that the launch does not count
     copy = jax.jit(lambda block: jax.lax.fori_loop(0, copies, lambda _, block: block + 1, block))
     return copies * 2 * block.nbytes / peers.alternate({"copy": lambda: copy(block)}, runs)["copy"]
 
 
 def token_rate(runs: int, config: T5Config, source: int, rate: float, slots: int = 256, steps: int = 64) -> dict:
-    """Tokens a second in bfloat16, and the share of what ``rate`` bytes a second allow."""
+    """Tokens per second in bfloat16, and their share of the bound for ``rate`` bytes per second."""
     config = dataclasses.replace(config, dtype="bfloat16")
     theta = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.init(config, key)))(
         jax.random.key(0)
@@ -356,9 +356,9 @@ def token_rate(runs: int, config: T5Config, source: int, rate: float, slots: int
 
 
 def int8(runs: int, config: T5Config, source: int = 128, rows: int = 256) -> dict:
-    """Cross-attention of one token in all layers, its keys and values held in bfloat16, and in int8 with a scale a key.
+    """Cross-attention of one token in all layers, with keys and values in bfloat16, and in int8 with a scale per key.
 
-    What the decoder would gain by holding them so: it does not.
+    This measures the gain from int8 caches, which the decoder does not use.
     """
     shape, repeats = (config.num_decoder_layers, rows, config.num_heads, source, config.d_kv), 20
     held = tuple(jax.random.normal(jax.random.key(i), shape, jnp.bfloat16) for i in range(2))
@@ -370,14 +370,14 @@ def int8(runs: int, config: T5Config, source: int = 128, rows: int = 256) -> dic
         scores = jnp.matmul(query, keys.swapaxes(-1, -2), preferred_element_type=jnp.float32)
         return jnp.matmul(jax.nn.softmax(scores, -1).astype(query.dtype), values), None
 
-    def wide(query, layer):
+    def widened(query, layer):
         return attend(query, tuple(part.astype(query.dtype) * scale for part, scale in layer))
 
-    def token(step, held):  # a layer's query is what the one before has mixed
+    def token(step, held):  # a layer's query is the output of the previous layer
         once = lambda _, query: jax.lax.scan(step, query, held)[0]  # noqa: E731
         return jax.lax.fori_loop(0, repeats, once, jnp.ones((*shape[1:3], 1, shape[-1]), jnp.bfloat16))
 
-    plain, quantised = jax.jit(lambda held: token(attend, held)), jax.jit(lambda held: token(wide, held))
+    plain, quantised = jax.jit(lambda held: token(attend, held)), jax.jit(lambda held: token(widened, held))
     pairs = tuple(zip(small, scales, strict=True))
     seconds = peers.alternate({"bfloat16": lambda: plain(held), "int8": lambda: quantised(pairs)}, runs)
     return {"ms_a_token": {name: 1e3 * value / repeats for name, value in seconds.items()},
@@ -385,7 +385,7 @@ def int8(runs: int, config: T5Config, source: int = 128, rows: int = 256) -> dic
 
 
 def accelerator(runs: int, config: T5Config = peers.LARGE) -> dict:
-    """Decoding in bfloat16 at batch 256 behind two widths of the source, and cross-attention in int8."""
+    """Decoding in bfloat16 at batch 256 for two widths of the source, and cross-attention in int8."""
     rate = copy_rate(runs)
     return {"copy_gb_per_second": rate / 1e9, "int8": int8(runs, config),
             **{f"source {width}": token_rate(runs, config, width, rate) for width in (64, 128)}}

@@ -1,8 +1,8 @@
-"""How generators are tuned, in figures: the mean over seeds of what their metrics.jsonl hold, at a few updates.
+"""Figures of generator tuning: means over seeds of metrics.jsonl at a few updates.
 
     python -m benchmarks.generator_curves RUN [--steps 10 20 40 80 240]
 
-RUN is the directory of a finished or unfinished run. Prints a Markdown table a figure: a row a generator.
+RUN is the directory of a finished or unfinished run. Prints a Markdown table per figure, with a row per generator.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from dawgen_jax.results.render import Table, to_markdown
 
 FIGURES = {
     "weight_entropy": ("entropy of the token weights, as a share of the greatest", ".3f"),
-    "loss_wgen": ("L_wGen: weighted negative log-likelihood a token", ".3f"),
+    "loss_wgen": ("L_wGen: weighted negative log-likelihood per token", ".3f"),
     "nll": ("L_gen: the same without weights", ".3f"),
     "loss_disc": ("L_disc", ".3f"),
     "loss_dist": ("L_dist", ".3f"),
     "meta_grad_norm": ("norm of the meta-gradient", ".1e"),
 }
-"""Of metrics.jsonl: what it is, and how it is printed."""
+"""Fields of metrics.jsonl: their descriptions and formats."""
 
 
 def read_run(run: pathlib.Path) -> dict[str, list[dict[int, dict]]]:
-    """For each task and generator the lines of its seeds by update."""
+    """Lines by update, for each seed of each task and generator."""
     found: dict[str, list[dict[int, dict]]] = {}
     for folder in sorted((run / "synthetic").glob("[!.]*")):
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What does one generator step cost, beside differentiating through the virtual step and beside PyTorch?
+"""What does a generator step cost, compared with differentiating through the virtual step and with PyTorch?
 
     python -m benchmarks.generator_step [--runs 5] [--only speed seeds compile]
 

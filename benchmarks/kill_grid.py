@@ -1,10 +1,10 @@
-"""Does a grid that is killed at random moments end with the rows of one that was not, and run nothing twice?
+"""Does a grid that is killed at random moments give the rows of an undisturbed one, without running anything twice?
 
     python -m benchmarks.kill_grid [--kills 10] [--seed 0]
 
 A small grid of the mini world (a random backbone of the tests, four arms, two seeds) is started, killed with SIGKILL
-after a random time, and started again, as often as asked for; after every kill the finished cells are noted, and at the
-end none may have been written again, lost or doubled. The last line is JSON.
+after a random time, and restarted, as often as requested. The finished cells are recorded after every kill; in the end
+no cell may have been rewritten, lost or duplicated. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         write_backbone(root / "random0", 0)
@@ -39,8 +39,8 @@ def main() -> None:
         kills = 0
         while kills < arguments.kills:
             process = grids.start(root / "short.py", killed)
-            # A process takes seconds to start; when one has finished, the next grid begins from nothing.
-            there = grids.kill(process, killed, after=draw.uniform(3, 25))
+            # A process takes seconds to start. After one has finished, the next grid starts from scratch.
+            there = grids.kill(process, killed, after=rng.uniform(3, 25))
             if process.returncode == 0:
                 compare(whole, killed, seen)
                 killed, seen = root / f"killed{kills}", {}
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def compare(whole: pathlib.Path, killed: pathlib.Path, seen: dict[str, int]) -> None:
-    """The same cells and rows, and none that was seen finished was written again."""
+    """Check that cells and rows are the same, and that no finished cell was written again."""
     assert grids.finished(killed) == grids.finished(whole), "cells were lost or doubled"
     assert grids.numbers(killed) == grids.numbers(whole), "rows differ"
     assert grids.times(killed, list(seen)) == seen, "a finished cell was written again"

@@ -1,12 +1,12 @@
-"""Do several processes, one of which is killed at random moments, end with the results of some that were not?
+"""Do several processes, one of which is killed at random moments, give the results of undisturbed ones?
 
     python -m benchmarks.kill_world [--processes 1 2 4] [--kills 7] [--seed 0]
 
-A small main job (a random backbone of the tests, generators, sets and two arms) is run by so many processes over
-loopback, and by one process of as many devices, which must give the same results (prompts and metrics up to rounding).
-Then a random one of the processes is killed with SIGKILL at a random moment, and all are started again, as often as
-asked for. The others must end by themselves, and whenever the job is done its prompts, samples, predictions and metrics
-must be those of the undisturbed run, byte for byte. The last line is JSON.
+A small main job (a random backbone of the tests, generators, sets and two arms) is run by several processes over
+loopback, and by one process with as many devices, which must give the same results (prompts and metrics up to
+rounding). Then a random process is killed with SIGKILL at a random moment, and all are restarted, as often as
+requested. The others must end by themselves, and when the job is done its prompts, samples, predictions and metrics
+must equal those of the undisturbed run, byte for byte. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from tests.multiprocess import worlds
 
 _MEET = ("--initialization-timeout", str(int(worlds.ENDS) - 10))
-"""Those that wait for one that was killed before they met end by this."""
+"""Bounds the wait for a process that was killed before all had met."""
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def main() -> None:
     print(json.dumps({"kills": arguments.kills, "processes": found, "equal": True}))
 
 
-def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dict[str, float]:
-    """Kill one of ``count`` processes so often; how many jobs that took, and the seconds until the others ended."""
+def kill(root: pathlib.Path, count: int, kills: int, rng: random.Random) -> dict[str, float]:
+    """Kill one of ``count`` processes ``kills`` times; the number of jobs, and the seconds until the others ended."""
     file, _ = worlds.write_job(root)
     finish(worlds.start(file, root / "first", count=count))  # compiles
     begin = time.monotonic()
@@ -49,8 +49,8 @@ def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dic
     worlds.assert_alike(root / "alone", root / "whole")
     out, jobs, done, slowest = root / "killed0", 0, 0, 0.0
     while done < kills:
-        processes, moment = worlds.start(file, out, *_MEET, count=count), draw.uniform(0, seconds)
-        victim, begin = draw.randrange(count), time.monotonic()
+        processes, moment = worlds.start(file, out, *_MEET, count=count), rng.uniform(0, seconds)
+        victim, begin = rng.randrange(count), time.monotonic()
         while time.monotonic() - begin < moment and any(process.poll() is None for process in processes):
             time.sleep(0.01)
         if processes[victim].poll() is None:
@@ -61,7 +61,7 @@ def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dic
             print(f"{count} processes, kill {done} of process {victim} after {moment:.1f} s", flush=True)
         else:
             finish(processes)
-        if processes[0].returncode == 0:  # the job was done before; the next begins from nothing
+        if processes[0].returncode == 0:  # the job was already done; the next starts from scratch
             assert worlds.contents(out) == whole, "results differ"
             jobs += 1
             out = root / f"killed{jobs}"
@@ -71,7 +71,7 @@ def kill(root: pathlib.Path, count: int, kills: int, draw: random.Random) -> dic
 
 
 def finish(processes: list) -> None:
-    """Wait for the end, which must be a good one."""
+    """Wait for all processes, which must succeed."""
     for status, _, errors in worlds.ended(processes, within=600):
         assert status == 0, errors[-3000:]
 

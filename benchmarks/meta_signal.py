@@ -1,23 +1,23 @@
-"""Does the meta-gradient of the weight net carry signal, and do learned weights help a virtual step?
+"""Does the meta-gradient of the weight net carry a signal, and do learned weights improve a virtual step?
 
     python -m benchmarks.meta_signal [--config mini] [--backbone mini-t5] [--task mini-snli] [--generator DawGen]
         [--seeds 13 21 42 87 100] [--updates 0 20 80 240] [--rates 0.02 0.1 1.0] [--per-label 2 8 0] [--draws 4]
         [--out FILE.jsonl]
 
-A generator is tuned as the config says. At its prompts Q and weight net omega after each of ``--updates`` updates, for
-every step size of the virtual step and every number of examples per class (0: all shots), on ``--draws`` pairs of
-disjoint batches of the shots (all shots: one pair, of the shots and the dev shots):
+A generator is tuned with the config's settings. At its prompts Q and weight net omega after each of ``--updates``
+updates, for every step size of the virtual step and every number of examples per class (0: all shots), on ``--draws``
+pairs of disjoint batches of the shots (all shots: one pair, the shots and the dev shots):
 
-  cosine, halves    cosine of the meta-gradients in omega on the two halves of the batch (each half has its own virtual
-                    step and L_disc; halves of one example per class have no pair for L_dist)
-  cosine, batches   the same of the batch and the other batch
+  cosine, halves    cosine of the meta-gradients in omega on the two halves of the batch (each half has a separate
+                    virtual step and L_disc; halves with one example per class have no pair for L_dist)
+  cosine, batches   cosine of the meta-gradients on the batch and on the other batch
   learned, uniform, random
-                    L_disc(Q') - L_disc(Q) of one virtual step on the batch: with the weights that omega gives, with
-                    uniform ones, and with omega's weights shuffled over the tokens (mean of 8 shuffles); below 0 is
+                    L_disc(Q') - L_disc(Q) of a virtual step on the batch: with the weights from omega, with uniform
+                    weights, and with omega's weights shuffled over the tokens (mean of 8 shuffles); negative is
                     better. 'same' is L_disc of the batch itself, 'other' of the other batch.
 
-At update 0 the linear weight net gives uniform weights, so that the three do not differ. Prints a table of means over
-seeds and draws, cosines with the standard deviation over seeds, and writes a JSON line for each measurement.
+At update 0 the linear weight net gives uniform weights, so the three are equal. Prints a table of means over seeds and
+draws, cosines with the standard deviation over seeds, and writes a JSON line per measurement.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def measure(state, theta, first: GeneratorBatch, second: GeneratorBatch, rate, k
     """All figures of a pair of batches at one state.
 
     Args:
-      state: of the generator.
+      state: state of generator tuning.
       theta: frozen parameters.
-      first: the batch, an even number of each class in a row.
+      first: the batch, with an even number of consecutive examples per class.
       second: the other batch.
-      rate: of the virtual step.
-      key: of the shuffles.
-      config: the generator's.
+      rate: rate of the virtual step.
+      key: random key for the shuffles.
+      config: the generator's settings.
       model: the backbone.
     """
     Q, omega, mask = state.label_prompts, state.weight_net, first.target_mask
@@ -100,7 +100,7 @@ def measure(state, theta, first: GeneratorBatch, second: GeneratorBatch, rate, k
 
 
 def cosine(first, second) -> jax.Array:
-    """Of two trees."""
+    """Cosine of two trees."""
     return optax.tree.vdot(first, second) / (optax.tree.norm(first) * optax.tree.norm(second))
 
 
@@ -114,26 +114,26 @@ def shuffled(weights: jax.Array, mask: jax.Array, key: jax.Array) -> jax.Array:
 
 def pairs(shots: GeneratorBatch, dev: GeneratorBatch, per_label: int, seed: int, draws: int
           ) -> Iterator[tuple[GeneratorBatch, GeneratorBatch]]:
-    """Pairs of disjoint batches with ``per_label`` shots of each class; of all shots and all dev shots if it is 0."""
+    """Pairs of disjoint batches with ``per_label`` shots per class; if it is 0, all shots and all dev shots."""
     def of(arrays, number, step):
         return GeneratorBatch(*(leaf[class_balanced(arrays.label, number, seed, step)] for leaf in arrays))
 
     if not per_label:
-        number = int(np.bincount(shots.label).min()) // 2 * 2  # its halves have as many of each class
+        number = int(np.bincount(shots.label).min()) // 2 * 2  # even, so that both halves have equally many per class
         yield of(shots, number, 0), of(dev, number, 0)
         return
-    for draw in range(draws):  # an even step and the next one are in the same epoch of an even number of batches
+    for draw in range(draws):  # an even step and the next are in the same epoch, which has an even number of batches
         yield of(shots, per_label, 2 * draw), of(shots, per_label, 2 * draw + 1)
 
 
 def lines_of_seed(config: Config, given: TaskData, backbone: Backbone, seed: int, arguments: argparse.Namespace
                   ) -> Iterator[dict]:
-    """Tune the generator of a seed and measure on the way."""
+    """Tune the generator of a seed, and measure at the given updates."""
     generator, task = config.generator, given.task
     start = start_prompts(task, backbone, generator.prompt_length, seed)
     shots, dev = (generator_arrays(backbone.format, task, part, start["infix"].shape[1], generator)
                   for part in given.splits[seed][:2])
-    both = stack_generator([shots, dev])  # of one width
+    both = stack_generator([shots, dev])  # pads them to equal widths
     shots, dev = (GeneratorBatch(*(leaf[k] for leaf in both)) for k in range(2))
     num_steps = num_steps_of(generator, len(task.labels))
     state = init_state(start, prng.key(seed), config=generator, num_steps=num_steps)
@@ -180,8 +180,8 @@ def main() -> None:
     """Tune, measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="mini", help="a config file, or the name of a shipped one")
-    parser.add_argument("--backbone", default="", help="of the generator; empty: the config's")
-    parser.add_argument("--task", default="", help="empty: the config's first")
+    parser.add_argument("--backbone", default="", help="backbone of the generator; empty: the config's")
+    parser.add_argument("--task", default="", help="name of the task; empty: the config's first")
     parser.add_argument("--generator", choices=[name for name in VARIANTS if "weighting" not in VARIANTS[name]],
                         default="DawGen")
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 21, 42, 87, 100])

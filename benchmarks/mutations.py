@@ -1,12 +1,11 @@
-"""Does some test fail where one line of the code is wrong?
+"""Does a test fail if a line of the code is wrong?
 
     nice -n 5 python -m benchmarks.mutations [--only NAME ...]
 
-Each entry of mutations.toml is put into a copy of the tree by itself, and the tests that it names are run there until
-the first of them fails: 'killed', or 'survived'. Without a mutation they must pass, which is tried first. An entry is
-stale, and nothing is run, where its old text is not there once or a test that it names is not there. Mutations that no
-test can tell from the code are listed with the reason. The table is Markdown, the last line JSON; the exit status is 1
-where one survived.
+Each entry of mutations.toml is applied alone to a copy of the tree, where the tests that it names run until one fails:
+'killed', or 'survived'. Without a mutation they must pass, which is checked first. An entry is stale if its old text
+does not occur exactly once or a named test does not exist; then nothing is run. Mutations that no test can detect are
+listed with the reason. The table is Markdown, the last line JSON; the exit status is 1 if a mutation survived.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from collections.abc import Iterable
 
 ROOT = pathlib.Path(__file__).parents[1]
 LIMIT = 900
-"""Seconds after which tests that do not end (a mutated loop may not) count as failed."""
+"""Time limit in seconds, since a mutated loop may not end; exceeding it counts as a failure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,12 @@ class Mutation:
     """One change of the code.
 
     Attributes:
-      name: what is wrong after it.
-      file: below the repository's root.
-      old: text that occurs there once.
-      new: what it becomes.
+      name: description of the fault.
+      file: path relative to the repository's root.
+      old: text that occurs there exactly once.
+      new: its replacement.
       tests: files or node ids of pytest, of which one must fail.
-      equivalent: why none can fail; then there are no tests.
+      equivalent: the reason why no test can fail; then there are no tests.
     """
 
     name: str
@@ -58,12 +57,12 @@ def read() -> list[Mutation]:
 
 
 def faults(mutation: Mutation) -> list[str]:
-    """What makes an entry stale; empty where it can be run."""
+    """Reasons why an entry is stale; empty if it can be run."""
     found, count = [], (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old)
     if count != 1:
         found.append(f"the old text occurs {count} times in {mutation.file}")
     if mutation.new == mutation.old or bool(mutation.tests) == bool(mutation.equivalent):
-        found.append("it changes nothing, or has not either tests or a reason why there are none")
+        found.append("it changes nothing, or does not have either tests or a reason why there are none")
     for test in mutation.tests:
         path, _, name = test.partition("::")
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8")) if (ROOT / path).is_file() else ast.parse("")
@@ -74,8 +73,8 @@ def faults(mutation: Mutation) -> list[str]:
 
 
 def run_tests(tree: pathlib.Path, tests: Iterable[str]) -> str:
-    """The first of ``tests`` that fails in a copy of the tree; empty where all pass."""
-    # The mutated file may be as old and as long as the one before it: nothing may be taken from a cache of bytecode.
+    """The first of ``tests`` that fails in a copy of the tree; empty if all pass."""
+    # The mutated file may have the same time and size as the one before it, so cached bytecode must not be used.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     try:
@@ -89,7 +88,7 @@ def run_tests(tree: pathlib.Path, tests: Iterable[str]) -> str:
 
 
 def judge(mutation: Mutation, tree: pathlib.Path) -> str:
-    """Put a mutation into a copy of the tree, run its tests there, and take it out again: as :func:`run_tests`."""
+    """Apply a mutation to a copy of the tree, run its tests there, and revert it; see :func:`run_tests`."""
     path = tree / mutation.file
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
@@ -100,7 +99,7 @@ def judge(mutation: Mutation, tree: pathlib.Path) -> str:
 
 
 def main() -> None:
-    """Judge the mutations that are asked for."""
+    """Judge the requested mutations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="mutations by name; all by default")
     arguments = parser.parse_args()
@@ -115,7 +114,7 @@ def main() -> None:
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "dist"))
         tests = dict.fromkeys(test for mutation in chosen for test in mutation.tests)
         if tests and (failed := run_tests(tree, tests)):
-            sys.exit(f"{failed} fails without a mutation; mend that first.")
+            sys.exit(f"{failed} fails without a mutation; fix that first.")
         print("| mutation | file | outcome |\n|---|---|---|")
         survived = []
         for mutation in chosen:

@@ -1,4 +1,4 @@
-"""One random backbone in both frameworks, and medians of alternating runs."""
+"""A random backbone in both frameworks, and medians of alternating runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = T5Config(vocab_size=32128, d_model=512, d_kv=64, d_ff=1024, num_layers=8
 """T5-v1.1-small with an untied head."""
 LARGE = T5Config(vocab_size=32128, d_model=1024, d_kv=64, d_ff=2816, num_layers=24, num_decoder_layers=24,
                  num_heads=16, scan_unroll=1)
-"""T5-v1.1-large (t5-large-lm-adapt, flan-t5-large), one layer compiled."""
+"""T5-v1.1-large (t5-large-lm-adapt, flan-t5-large), with layers scanned."""
 MINI = T5Config(vocab_size=160, d_model=128, d_kv=32, d_ff=320, num_layers=4, num_decoder_layers=2, num_heads=4)
 """The shape of the embedded mini-t5."""
 
@@ -42,7 +42,7 @@ def random_theta(config: T5Config):
 
 
 def alternate(functions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Median seconds of each function over ``runs`` rounds in which all run in turn, after one that is not counted."""
+    """Median seconds of each function over ``runs`` rounds in which all run in turn, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(runs + 1):
         for name, function in functions.items():
@@ -54,7 +54,7 @@ def alternate(functions: dict[str, Callable[[], object]], runs: int) -> dict[str
 
 
 def compile_cost(function: Callable, *arguments) -> dict[str, float]:
-    """Lowering and compiling from the arguments' shapes alone, with a cold cache.
+    """Cost of lowering and compiling from the arguments' shapes alone, with a cold cache.
 
     Returns:
       Seconds, CPU seconds, and GiB of temporary memory of the program.
@@ -63,7 +63,7 @@ def compile_cost(function: Callable, *arguments) -> dict[str, float]:
     jax.clear_caches()
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # whether the cache is used is decided once, at the first compilation
+    compilation_cache.reset_cache()  # JAX decides once, at the first compilation, whether to use the cache
     start, cpu = time.perf_counter(), time.process_time()
     compiled = jax.jit(function).lower(*shapes).compile()
     cost = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
@@ -74,7 +74,7 @@ def compile_cost(function: Callable, *arguments) -> dict[str, float]:
 
 
 def main(doc: str, questions: dict[str, Callable[[int], dict]], *, runs: int) -> None:
-    """Answer the questions that --only names (all by default) over --runs runs each, and report."""
+    """Answer the questions named by --only (all by default) over --runs runs each, and report."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--only", nargs="*", choices=questions, default=list(questions))
@@ -86,7 +86,7 @@ def main(doc: str, questions: dict[str, Callable[[int], dict]], *, runs: int) ->
 
 
 def report(figures: dict) -> None:
-    """Print the figures, last and on one line, as JSON."""
+    """Print the figures as JSON on the last line."""
     device = jax.devices()[0]
     machine = {"device": f"{device.platform} {device.device_kind}", "cpus": os.cpu_count(),
                "python": platform.python_version(), "jax": jax.__version__}

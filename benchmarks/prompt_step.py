@@ -1,12 +1,12 @@
-"""How long does one prompt-tuning step with surgery take, beside PyTorch's two backward passes on the same weights?
+"""How long does a prompt-tuning step with surgery take, compared with PyTorch's two backward passes on equal weights?
 
     python -m benchmarks.prompt_step [--runs 7] [--only speed limit sources padding seeds compile]
 
 speed: T5-v1.1-small shape, 8 real + 8 synthetic rows, 100 prompt rows + 100 tokens, float32; the PyTorch step is
-``transformers``' T5 with inputs_embeds, one backward pass a source, Algorithm 2, clipping and ``transformers``'
-Adafactor. limit: the rate of the step's floating-point operations beside that of its own feed-forward product alone.
+``transformers``' T5 with inputs_embeds, one backward pass per source, Algorithm 2, clipping and ``transformers``'
+Adafactor. limit: the step's rate of floating-point operations compared with the rate of its feed-forward product alone.
 sources: two sources under one vmap against one source with both batches, which is all that a step without surgery
-needs. padding: the same step at the lengths that batches of real SICK and MRPC need (multiples of 16), instead of 100
+needs. padding: the same step at the lengths of batches of real SICK and MRPC (multiples of 16), instead of 100
 (needs the shared data folder, DAWGEN_SHARED). seeds: five seeds under one vmap at mini size. compile: lowering and
 compiling a T5-large-shaped step from shapes alone. The last line is JSON.
 """
@@ -26,14 +26,14 @@ import optax
 from benchmarks import peers
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.config import PAPER, ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.methods.verbalizer import prompt_loss
 from dawgen_jax.surgery import aggregator
 from dawgen_jax.training import optimisers
 from dawgen_jax.training.step import init_state, train_step
 
-CONFIG = ClassifierConfig()
+CONFIG = ClassifierConfig(**PAPER)
 LABEL_IDS, MASK_ID = (4273, 7163, 150), 32099
 NUM_STEPS = 100
 
@@ -146,7 +146,7 @@ def sources(runs: int) -> dict:
 
 
 def padding(runs: int) -> dict:
-    """Seconds at each padded width, weighed by how often 8 + 8 random rows of a real training pool need it."""
+    """Seconds at each padded width, weighted by how often 8 + 8 random rows of a real training pool need it."""
     from dawgen_jax.backbones.t5.format import T5Format
     from dawgen_jax.backbones.tokens import read_tokenizer
     from dawgen_jax.data import encoding, pools

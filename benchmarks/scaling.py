@@ -2,13 +2,12 @@
 
     python -m benchmarks.scaling [--only steps collectives grid] [--runs 5]
 
-``steps`` runs the prompt step and the generator step of the embedded mini-t5's shape on CPU devices, one quantity
-changed at a time: rows, prompt length, seeds, labels, devices. It prints a table: operations that the model of
-benchmarks/scaling.md predicts, those of the compiled program, and the median of alternating runs. ``collectives``
-compares the bytes that the same model says a chip exchanges with those that the TPU's compiler counts in
-benchmarks/compile.md; ``grid`` counts the operations of configs/paper.py and configs/paper_flan.py at T5-large's shape,
-part by part, and the hours of three machines at the rates of compile.md. Nothing is run in these two. The last line is
-JSON.
+``steps`` runs the prompt step and the generator step of the embedded mini-t5's shape on CPU devices, changing one
+quantity at a time: rows, prompt length, seeds, labels, devices. It prints a table of the operations that the model of
+benchmarks/scaling.md predicts, those of the compiled program, and the median time of alternating runs. ``collectives``
+compares the bytes per chip in collectives by this model with the TPU compiler's count in benchmarks/compile.md.
+``grid`` counts the operations of configs/paper.py and configs/paper_flan.py at T5-large's shape by part, and the hours
+of three machines at the rates of compile.md. The last two do not run anything. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import peers
+from dawgen_jax.backbones.registry import FAMILIES
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
@@ -35,7 +35,7 @@ from dawgen_jax.cli.options import load_config
 from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
-from dawgen_jax.pipeline.inputs import find_task
+from dawgen_jax.pipeline.inputs import find_task, resolved
 from dawgen_jax.pipeline.main import generators_of, units_of
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes, operations
 from dawgen_jax.tasks import SEVEN
@@ -45,10 +45,10 @@ from dawgen_jax.training.placement import Placement
 DEVICES = 2
 COMPILED = pathlib.Path(__file__).with_name("compile.md")
 GRIDS = {"T5-large": "paper", "Flan-T5-large": "paper_flan"}
-"""The classifiers of the paper's tables, both of T5-large's shape, and their configs; they share the sets."""
+"""The classifiers of the paper's tables, both with T5-large's shape, and their configs; they share the sets."""
 EVALUATION, SOURCES = "evaluation", "source prompts"
 H100, H100_DECODING = 0.4 * 989e12, 10.0
-"""Assumed of an H100, not measured: operations a second of every step but decoding, and its decoding in v5e chips."""
+"""Assumed for an H100, not measured: operations per second of all steps but decoding, and decoding in v5e chips."""
 BASE = Config(tasks=("MNLI",), seeds=(0,), devices=1,
               classifier=ClassifierConfig(prompt_length=50, max_tokens=50, pad_multiple=1, batch_size=8),
               generator=GeneratorConfig(prompt_length=20, max_source_tokens=40, max_target_tokens=20,
@@ -73,7 +73,7 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
 
 
 def runnable(step: str, config: Config, t5: T5Config = peers.MINI):
-    """A compiled step over random arrays: (its cost, a function that runs it once, the operations that are useful)."""
+    """A compiled step with random arrays: (its cost, a function that runs it once, the number of useful operations)."""
     shapes, placement = Shapes.of(config, find_task(config.tasks[0])), Placement.on(config.devices)
     theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, t5.dtype), model.abstract(t5))
     _, lower = programs.lower(step, T5(t5, mask_id=t5.vocab_size - 1), theta, shapes, placement)
@@ -102,7 +102,7 @@ def runnable(step: str, config: Config, t5: T5Config = peers.MINI):
 
 
 def steps(runs: int) -> dict:
-    """The table, and its figures."""
+    """The table and its figures."""
     figures, lines = {}, []
     for step, changes in ((PROMPT, CHANGES), (GENERATOR, GENERATOR_CHANGES)):
         built = {name: runnable(step, changed(BASE, change)) for name, change in changes.items()}
@@ -122,12 +122,12 @@ def steps(runs: int) -> dict:
 
 
 class Compiled(NamedTuple):
-    """A line of compile.md: a step of ``backbone`` on a mesh of v5e chips, ``best`` of its topology.
+    """A line of compile.md: a step of ``backbone`` on a mesh of v5e chips; ``best`` marks the best of its topology.
 
     Attributes:
       mesh: data, fsdp, tensor.
-      rate: useful operations a second and chip, as the compiler estimates; 0 where it counts none.
-      sent: bytes of a chip's collectives.
+      rate: useful operations per second and chip by the compiler's estimate; 0 if it counts none.
+      sent: bytes per chip in collectives.
     """
 
     backbone: str
@@ -140,7 +140,7 @@ class Compiled(NamedTuple):
 
 
 def compiled() -> list[Compiled]:
-    """What compile.md says of every step and mesh that fits."""
+    """The lines of compile.md for all steps and meshes that fit."""
     found, where = [], ("", "")
     for line in COMPILED.read_text(encoding="utf-8").splitlines():
         if command := re.fullmatch(r"`dawgen compile paper --shape (\S+) --topology (\S+)`", line):
@@ -156,16 +156,16 @@ def compiled() -> list[Compiled]:
 
 
 def exchanged(step: str, t5: T5Config, shapes: Shapes, data: int, tensor: int) -> float:
-    """Bytes of a chip's collectives by the model of benchmarks/scaling.md, where layers are recomputed.
+    """Bytes per chip in collectives by the model of benchmarks/scaling.md, with recomputed layers.
 
-    Gradients of prompts are float32, all else bfloat16.
+    Gradients of prompts are float32, everything else bfloat16.
 
     Args:
-      step: one of the programs.
+      step: name of the program.
       t5: the backbone's shape.
-      shapes: of the job.
-      data: chips that share the rows.
-      tensor: chips that share each layer.
+      shapes: shapes of the job.
+      data: number of chips that share the rows.
+      tensor: number of chips that share each layer.
     """
     config, width, source, target = shapes.config, t5.d_model, shapes.source, 1
     tuned = config.classifier.prompt_length + config.classifier.max_tokens
@@ -189,13 +189,19 @@ def exchanged(step: str, t5: T5Config, shapes: Shapes, data: int, tensor: int) -
 
 
 def short(size: float) -> str:
-    """Bytes as MB of three digits."""
+    """Bytes as MB with three digits."""
     return f"{float(f'{size / 1e6:.3g}'):,g}"
 
 
+def _config(name: str) -> Config:
+    """A shipped configuration of a T5."""
+    config = load_config(name)
+    return dataclasses.replace(config, classifier=resolved(config.classifier, FAMILIES["t5"]))
+
+
 def collectives(_: int) -> dict:
-    """MB that a chip sends: the model's, the compiler's, and the compiler's as a multiple of the model's."""
-    config, figures, lines = load_config("paper"), {}, {}
+    """MB per chip in collectives by the model and by the compiler, and their ratio."""
+    config, figures, lines = _config("paper"), {}, {}
     tasks = [find_task(name, config) for name in config.tasks]
     shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
     for one in compiled():
@@ -214,7 +220,7 @@ def collectives(_: int) -> dict:
 
 
 def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
-    """Operations of each unit by part, and how many examples each part has in all."""
+    """Operations of each unit by part, and the total number of examples of each part."""
     source = config.classifier.prompt_length + config.classifier.max_tokens
     row = T5(t5).operations
     costs, examples = [], collections.Counter()
@@ -239,7 +245,7 @@ def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], coll
 
 
 def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
-    """The same of each generator and task, whose sets all classifiers share: updates, and tokens of 5 seeds' sets."""
+    """The same for each generator and task, whose sets all classifiers share: updates, and tokens of 5 seeds' sets."""
     costs, examples = [], collections.Counter()
     tuned = [name for name in generators_of([unit.arm for unit in units_of(config)]) if name in VARIANTS]
     for name, task in itertools.product(tuned, (SEVEN[task] for task in config.tasks)):
@@ -257,7 +263,7 @@ def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], colle
 
 
 def source_prompts(config: Config, t5: T5Config) -> list[collections.Counter]:
-    """The same of PPT's prompt, of SPoT's for each source task, and of OPTIMA's for each task."""
+    """The same for PPT's prompt, SPoT's for each source task, and OPTIMA's for each task."""
     source, transfer = config.classifier.prompt_length + config.classifier.max_tokens, config.transfer
     few = T5(t5).operations(inputs=source, trained="prompt")
     rows = [transfer.ppt_steps * transfer.ppt_batch_size,
@@ -268,7 +274,7 @@ def source_prompts(config: Config, t5: T5Config) -> list[collections.Counter]:
 
 
 def makespan(seconds: Iterable[float], slices: int) -> float:
-    """When the last job ends where each slice takes the longest that is left."""
+    """The end of the last job if each slice takes the longest remaining job."""
     ends = [0.0] * slices
     for job in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + job)
@@ -276,7 +282,7 @@ def makespan(seconds: Iterable[float], slices: int) -> float:
 
 
 def hours(cost: collections.Counter, rates: dict[str, float], chips: int) -> float:
-    """Of operations by part at operations a second and chip."""
+    """Hours for operations by part, given the operations per second and chip of each part."""
     return sum(value / rates[part] for part, value in cost.items()) / (3600 * chips)
 
 
@@ -284,9 +290,9 @@ def grid(_: int) -> dict:
     """PFLOP of each part of the paper's grid at T5-large's shape, and the hours of three machines at assumed rates."""
     t5, first, jobs, grids, examples = SIZES["t5-large"], [], [], {}, collections.Counter()
     for backbone, name in GRIDS.items():
-        config = load_config(name)
+        config = _config(name)
         costs, rows = units(config, t5)
-        written, tokens = ([], collections.Counter()) if grids else sets(config, t5)  # the second reads the first's
+        written, tokens = ([], collections.Counter()) if grids else sets(config, t5)  # sets are shared
         before = written + source_prompts(config, t5)
         grids[backbone] = sum(before + costs, collections.Counter())
         first, jobs, examples = first + before, jobs + costs, examples + rows + tokens

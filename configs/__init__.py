@@ -1,1 +1,1 @@
-"""Configuration files: Python with ``get_config()``, which may import each other."""
+"""Configuration files: Python modules with ``get_config()``, which may import each other."""

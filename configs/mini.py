@@ -2,15 +2,16 @@
 
     dawgen run mini
 
-One task of the mini world (mini-qqp), the embedded mini-t5, 6 seeds, three arms. The comparison named in advance is
-the paper's method with prompt tuning on the shots alone for as many updates (#same-T). The task was chosen after the
-evidence of results/mini, in which no setting was chosen on it.
+One task of the mini world (mini-qqp), the embedded mini-t5, 6 seeds, three arms. The comparison chosen in advance is
+the paper's method against prompt tuning on the shots alone with as many updates (#same-T). The task was chosen after
+the evidence in results/mini, for which no setting was chosen on this task.
 
 Expected, from the rows of results/mini (10 seeds, the weight net's former step, evaluated every 50 updates): +15.6
-points, standard deviation 6.6, ahead in 10 of 10 seeds. This command itself was not timed yet.
+points, standard deviation 6.6, ahead in 10 of 10 seeds. This command itself has not been timed yet.
 
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
-world are the likes of 'a', 'no', 'who', at 0.3); 1,200 updates of 16 + 16 examples (3,000) evaluated every 200 (100);
+world are words like 'a', 'no', 'who', at 0.3); 1,200 updates of 4 + 4 examples (3,000 of 16 + 16) evaluated every 200
+(100);
 8 + 2 generator rows at rate 0.1 (20 at 0.005) for 240 updates (320), lambda 0.1 (1); sampling at temperature 0.7
 (greedy), 1,000 samples per label (5,000); widths of 48, 24 and 24 tokens (100, 100 and 64), 20 new tokens at most (50);
 the first 600 test pairs (all). ``dawgen diff mini`` lists every field.
@@ -28,7 +29,7 @@ from dawgen_jax.config import (
 
 
 def get_config() -> Config:
-    """Three arms on mini-qqp; the settings of every other arm, for configurations that start from this one."""
+    """Three arms on mini-qqp, and settings of all other arms for configurations based on this one."""
     return Config(
         name="mini",
         tasks=("mini-qqp",),
@@ -40,7 +41,7 @@ def get_config() -> Config:
         synthesis=SynthesisConfig(samples_per_label=1000, max_new_tokens=20, temperature=0.7),
         classifier=ClassifierConfig(
             prompt_length=20, prompt_init="sampled", learning_rate=0.2, real_steps=400, real_eval_every=20,
-            num_steps=1200, batch_size=16, eval_every=200, full_steps=800, full_batch_size=32, full_eval_every=100,
+            num_steps=1200, batch_size=4, eval_every=200, full_steps=800, full_batch_size=32, full_eval_every=100,
             max_tokens=48, pad_multiple=4, eval_batch_size=100, demonstration_tokens=240,
             fine_tuning=FineTuningConfig(learning_rates=(3e-4, 1e-3), num_steps=200, eval_every=25)),
         transfer=TransferConfig(ppt_steps=600, ppt_batch_size=32, ppt_pairs=6000, optima_steps=200),

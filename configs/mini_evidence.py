@@ -1,15 +1,15 @@
 """The paper's claims in miniature: three tasks of the mini world, 10 seeds, on mini-t5.
 
-One command, resumable, then the tables:
+One resumable command, followed by the tables:
 
     dawgen run mini_evidence
     dawgen tables runs/mini_evidence --claims --markdown results/mini/tables.md
 
-Settings were chosen on mini-snli and mini-mrpc (see configs/mini_generators.py and results/generators) and then left
-alone; mini-qqp had not been looked at before its rows were run.
+Settings were chosen on mini-snli and mini-mrpc (see configs/mini_generators.py and results/generators) and then fixed;
+mini-qqp was not used before its rows were run.
 
-``Departure:`` those of configs/mini.py, but 1,200 updates of 16 + 16 for arms with synthetic data, the same-T control
-and LoRA (3,000), evaluated every 50 (100); 1,000 samples a label (5,000); real-only prompt tuning with the paper's 400
+``Departure:`` as in configs/mini.py, but 1,200 updates of 16 + 16 for arms with synthetic data, the same-T control and
+LoRA (3,000), evaluated every 50 (100); 1,000 samples per label (5,000); real-only prompt tuning with the paper's 400
 updates, evaluated every 20 (4); the full pool 800 updates of 32 (30,000 of 18), evaluated every 100 (1,000); FT at
 rates 3e-4 and 1e-3 (3e-5 and 1e-4) for 200 updates (500), evaluated every 25 (50); the first 1,000 test pairs (all).
 """

@@ -1,12 +1,12 @@
-"""What each part of the generator does, in miniature: nine generators on mini-snli, 5 seeds.
+"""Ablation of the generator in miniature: nine generators on mini-snli, 5 seeds.
 
     dawgen run mini_generators
     dawgen tables runs/mini_generators --claims --markdown results/generators/tables.md
 
-For each of them: consistency, diversity and copies of its sets (1,000 samples a label), the entropy of its token
-weights, and the accuracy of a prompt that is tuned on its sets alone, 1,200 updates of 16.
+For each generator: consistency, diversity and copies of its sets (1,000 samples per label), the entropy of its token
+weights, and the accuracy of a prompt tuned on its sets alone, 1,200 updates of 16.
 
-``Departure:`` those of configs/mini.py; 1,200 updates (3,000), 1,000 samples a label (5,000).
+``Departure:`` as in configs/mini.py; 1,200 updates (3,000), 1,000 samples per label (5,000).
 """
 
 import dataclasses

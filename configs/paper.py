@@ -1,7 +1,7 @@
 """The paper's three tables on T5-large (google/t5-large-lm-adapt): seven tasks, 16 shots, 5 seeds, every row.
 
 Expected (published, accuracy, mean of 5 seeds, average of the seven tasks): zero-shot 37.04, prompt tuning 43.49,
-DawGen with gradient surgery 62.35. Not run by this project: the weights were not to be had where it is developed.
+DawGen with gradient surgery 62.35. Not run by this project, which had no access to the weights.
 
 Cost: ``--dry-run`` prints updates and operations of every cell, and minutes once a cell of the directory has run.
 
@@ -11,13 +11,13 @@ Cost: ``--dry-run`` prints updates and operations of every cell, and minutes onc
         --data.released RELEASED_SETS --transfer.documents DOCUMENTS.txt [--shard 0/8]
     dawgen tables runs/paper --claims --latex tables.tex --figure figure.svg
 
-RELEASED_SETS is a folder TASK/*/gen-train.jsonl[.gz], of which each task reads the sets whose first sentences fit it. A
-text file instead gives all tasks of a command the same lines, though they want different ones. So give one to a group
-of tasks at a time, `--tasks ... --data.corpus FILE`, all in one run directory:
+RELEASED_SETS is a folder TASK/*/gen-train.jsonl[.gz], of which each task reads the sets with suitable first sentences.
+A text file instead gives the same lines to all tasks of a command, although the tasks need different ones. So run each
+group of tasks with its file, `--tasks ... --data.corpus FILE`, all in the same run directory:
 
     QQP QNLI          questions
-    MRPC RTE          sentences of 20 to 70 words (other lines are left out)
-    MNLI SNLI SICK    sentences of 5 to 30 words (SICK: to 15; other lines are left out)
+    MRPC RTE          sentences of 20 to 70 words (other lines are ignored)
+    MNLI SNLI SICK    sentences of 5 to 30 words (SICK: to 15; other lines are ignored)
 """
 
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, GeneratorConfig
@@ -29,7 +29,7 @@ STRATEGIES = ("Syn only", "Real+Syn", "Real -> Syn", "Syn -> Real", "(Real, Syn)
 
 
 def get_config() -> Config:
-    """The paper's settings as far as they are known; every other one is the default of its field."""
+    """The paper's settings as far as they are known; all others are the defaults of their fields."""
     return Config(
         name="paper",
         tasks=("QQP", "MRPC", "MNLI", "SNLI", "QNLI", "RTE", "SICK"),

@@ -1,10 +1,10 @@
 """The paper's tables on Flan-T5-large (google/flan-t5-large), data by the same generator as for T5-large.
 
 Expected (published, average of the seven tasks): zero-shot 56.57, prompt tuning 62.49, DawGen with gradient surgery
-77.19 (FewGen data: 77.78). Not run by this project: the weights were not to be had where it is developed.
+77.19 (FewGen data: 77.78). Not run by this project, which had no access to the weights.
 
-The synthetic sets are those of the generator's backbone: run this in the directory of configs/paper.py, with the
-`--data.corpus` (and, where that is a text file, the `--tasks`) of the commands there, and nothing is generated again.
+The synthetic sets depend only on the generator's backbone: run this in the directory of configs/paper.py with the same
+`--data.corpus` (and, if that is a text file, the same `--tasks`), and the sets are reused.
 
     dawgen run paper_flan --classifier.backbone.path checkpoints/flan-t5-large \\
         --generator.backbone.path checkpoints/t5-large-lm-adapt --data.root hub: --data.corpus RELEASED_SETS \\

@@ -1,10 +1,10 @@
-"""The tutorial's settings (docs/tutorial): every stage of the method in seconds, on one seed of one task.
+"""Settings of the tutorial (docs/tutorial): every stage of the method in seconds, on one seed of one task.
 
     dawgen run tutorial
 
-Expected: numbers that teach nothing but what each stage reads and writes. Cost: about two minutes on 2 CPU cores, most
-of them the compiler's. ``Departure:`` configs/mini.py, which says how it departs from the paper, with a sixth of the
-updates, samples and test pairs; all texts are padded to one width, so that a step is compiled once.
+Expected: numbers that only show what each stage reads and writes. Cost: about two minutes on 2 CPU cores, mostly for
+compilation. ``Departure:`` as in configs/mini.py, with a sixth of the updates, samples and test pairs; all texts are
+padded to one width, so that a step is compiled once.
 """
 
 import dataclasses

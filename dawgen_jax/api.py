@@ -69,7 +69,7 @@ from dawgen_jax.methods.tune import tune
 from dawgen_jax.pipeline import inputs
 from dawgen_jax.pipeline.cells import start_prompt
 from dawgen_jax.pipeline.generators import tune_label_prompts
-from dawgen_jax.pipeline.inputs import Encoded
+from dawgen_jax.pipeline.inputs import Encoded, resolved
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.pipeline.sets import generate_set
 from dawgen_jax.synthesis.filtering import Sample
@@ -251,7 +251,7 @@ class Classifier:
           dev: other real pairs, whose accuracy selects the prompt.
           synthetic: labelled pairs of a generator, if any.
           method: as config files write it; by default '(Real, Syn) + GS' with synthetic pairs, else 'Prompt Tuning'.
-          config: rates, sizes, epsilon; its backbone is not read.
+          config: rates, sizes, epsilon; its backbone is not read, and fields that are None suit this one.
           seed: of the starting prompt and the batches.
 
         Raises:
@@ -259,7 +259,8 @@ class Classifier:
         """
         method = method or (WITH_BOTH if synthetic else WITH_REAL)
         known = _trainable(method, bool(synthetic))
-        config, placement = dataclasses.replace(config, backbone=backbone.config), Placement.of(backbone.theta)
+        config = resolved(dataclasses.replace(config, backbone=backbone.config))
+        placement = Placement.of(backbone.theta)
         encoded = Encoded(task, backbone, config)
         given = {name: _examples(task, rows, name) for name, rows in (("real", real), ("synthetic", synthetic),
                                                                       ("dev", dev)) if rows}
@@ -272,8 +273,9 @@ class Classifier:
             tuned = tune(
                 trained, start_prompt(backbone, config, trained, seed)[None], backbone, data, data["dev"],
                 known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
-                tail=encoded.tail, placement=placement, seeds=[seed], folder=pathlib.Path(folder),
-                title=f"{task.name} {method}", metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
+                tail=encoded.tail, contexts=encoded.contexts, placement=placement, seeds=[seed],
+                folder=pathlib.Path(folder), title=f"{task.name} {method}",
+                metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))
         return cls(backbone, task, config, method, jax.tree.map(lambda leaf: np.asarray(leaf[0]), tuned.params))
 
     def predict(self, texts: Sequence[Text]) -> Predictions:
@@ -290,8 +292,7 @@ class Classifier:
         if not examples:
             return Predictions([], np.zeros((0, len(task.labels))))
         encoded = Encoded(task, self.backbone, config)
-        scores = score_examples(encoded, examples, self.params, config,
-                                trained=METHODS[self.method].trains or PROMPT).astype(np.float64)
+        scores = score_examples(encoded, examples, self.params, config, method=METHODS[self.method]).astype(np.float64)
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         return Predictions([task.labels[place] for place in scores.argmax(axis=1)],
                            odds / odds.sum(axis=1, keepdims=True))
@@ -335,7 +336,8 @@ class Classifier:
                             f"{backbone.config.dtype} (its weights, tokenizer or compute dtype differ); name the one "
                             "that it was tuned on.")
         if stored.params is not None:
-            start = np.zeros((stored.config.prompt_length, backbone.model.width), np.float32)
+            length = resolved(dataclasses.replace(stored.config, backbone=backbone.config)).prompt_length or 0
+            start = np.zeros((length, backbone.model.width), np.float32)
             like = (stored.method.trains or PROMPT).init(backbone, stored.config, len(stored.task.labels), start, 0)
             if jax.tree.map(np.shape, stored.params) != jax.tree.map(np.shape, like):
                 raise UserError(f"{folder}: what was tuned has other shapes than classifier.json says; save it again.")

@@ -1,7 +1,7 @@
-"""Where the value of a config field comes from: the paper, the authors' poster, the code of its baselines, or us.
+"""The origin of a config field's default: the paper, the authors' poster, the code of its baselines, or this project.
 
-Only fields that a result depends on are listed; :func:`origin` says 'ours' of every other one. A default that is
-'ours' fills a gap: neither the paper nor the poster states the value.
+Only fields that affect results are listed; :func:`origin` returns 'ours' for all others. A default is 'ours' if neither
+the paper nor the poster states the value.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ _ORIGINS = {
         "generator.weight_norm", "generator.meta_learning_rate", "generator.weight_learning_rate",
         "generator.weight_decay", "generator.select", "synthesis.samples_per_label", "synthesis.temperature",
         "synthesis.repetition_penalty", "synthesis.unfinished", "synthesis.balance",
-        "classifier.prompt_init", "classifier.max_tokens", "classifier.learning_rate", "classifier.factored",
-        "classifier.weight_decay", "classifier.clip_norm", "classifier.real_steps", "classifier.real_batch_per_label",
-        "classifier.real_eval_every", "classifier.full_steps", "classifier.full_batch_size",
+        "classifier.prompt_init", "classifier.max_tokens", "classifier.prompt_place", "classifier.optimiser",
+        "classifier.learning_rate", "classifier.factored", "classifier.weight_decay", "classifier.clip_norm",
+        "classifier.real_steps", "classifier.real_batch_per_label", "classifier.real_eval_every",
+        "classifier.full_steps", "classifier.full_batch_size",
         "classifier.full_eval_every", "classifier.fine_tuning.weight_decay", "classifier.fine_tuning.clip_norm",
         "transfer.ppt_batch_size", "transfer.ppt_learning_rate", "transfer.ppt_clip_norm", "transfer.ppt_weight_decay",
         "transfer.optima_radius", "transfer.optima_domain_weight", "transfer.optima_domain_rate",
     ),
 }
-"""Field -> origin of its default. 'baseline code': FewGen's, OPTIMA's or PPT's."""
+"""Origin of a field's default. 'baseline code' is that of FewGen, OPTIMA or PPT."""
 
 
 def origin(field: str) -> str:
-    """Where the default of a dotted field comes from.
+    """Origin of the default of a dotted field.
 
     >>> origin("classifier.prompt_length"), origin("generator.dist_weight"), origin("classifier.epsilon")
     ('paper', 'poster', 'ours')

@@ -1,4 +1,4 @@
-"""Random keys of one implementation, so that results do not depend on ``jax_default_prng_impl``."""
+"""Random keys of a fixed implementation, so that results do not depend on ``jax_default_prng_impl``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["key"]
 
 
 def key(seed: jax.typing.ArrayLike) -> jax.Array:
-    """The threefry key of a seed.
+    """The threefry key for a seed.
 
     >>> key(7)
     Array((), dtype=key<fry>) overlaying:

@@ -1,12 +1,11 @@
-"""Soft prompts: where they stand in a model's input and how they start; files are ``io.prompt_files``.
+"""Soft prompts: insertion into a model's input, and initialisation; ``io.prompt_files`` reads and writes them.
 
 A classifier's prompt P is one array [P, H] in front of the text, or in front of its last tokens. A generator's label
-prompts Q are a dictionary ``{"prompt": [L, P, H], "infix": [L, I, H]}``: rows in front of sentence 1, and rows behind
-it. Virtual tokens take positions of the input like all others, so that a prompt in front shifts the text by P (as
-Hugging Face and PEFT do).
+prompts Q are a dictionary ``{"prompt": [L, P, H], "infix": [L, I, H]}``: virtual tokens before and after sentence 1.
+Virtual tokens occupy positions of the input, so a prompt in front shifts the text by P, as in Hugging Face and PEFT.
 
-``Departure:`` DawGen's generator baseline (CTRL) has a deep prefix of keys and values at every layer; a T5 generator
-gets input-level rows.
+``Departure:`` DawGen's generator baseline (CTRL) has a deep prefix of keys and values at every layer; here a generator
+has virtual tokens in its input only.
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ __all__ = ["insert", "label_prompts", "load", "rows_of", "save", "text_prompt", 
 
 def insert(theta, tokens, mask, prompt, *, model: Model, head: int = 0, tail: int | None = None, infix=None,
            slots=None, delta=None):
-    """A model's input with virtual tokens: ``[E(tokens)[:h] ; prompt ; E(tokens)[h:]]``, or with -n for h.
+    """Insert virtual tokens into a model's input: ``[E(tokens)[:h] ; prompt ; E(tokens)[h:]]``, or -n instead of h.
 
     Infix rows replace embeddings at their slots.
 
     Args:
       theta: the backbone's parameters.
       tokens: int32 [B, T] token ids.
-      mask: bool [B, T] True at real positions.
-      prompt: [P, H], or [B, P, H] with one prompt a row; P may be 0.
+      mask: bool [B, T], True at real positions.
+      prompt: [P, H], or [B, P, H] with one prompt per example; P may be 0.
       model: the backbone.
-      head: h, the tokens of every row that stand in front of the prompt.
-      tail: n, the real tokens of every row that stand behind the prompt; None goes by ``head``.
-      infix: [B, I, H] rows that may stand inside the text; None for none.
-      slots: int32 [B, T] the infix row at each position, -1 for the token's own embedding; given with ``infix``.
-      delta: [B, T, H] added to the embeddings of the tokens; None for nothing.
+      head: h, number of tokens of each row that precede the prompt.
+      tail: n, number of real tokens of each row that follow the prompt; None uses ``head``.
+      infix: [B, I, H] virtual tokens inside the text, if any.
+      slots: int32 [B, T], the infix row at each position, -1 for the token's embedding; required with ``infix``.
+      delta: [B, T, H] added to the embeddings of the tokens, if given.
 
     Returns:
       (embeddings [B, P + T, H] in the compute dtype, mask bool [B, P + T]). With ``tail`` the rows are padded on the
-      left, else where they were.
+      left; otherwise their padding stays in place.
     """
     batch, length = tokens.shape
     if tail is not None:
-        # Rows are rolled to the right, so that the last n columns are the last n tokens of each.
+        # Roll rows to the right, so that the last n columns are the last n tokens of each.
         padding = length - jnp.sum(mask, axis=1, keepdims=True)
         source = (jnp.arange(length)[None] - padding) % length
         tokens, mask = (jnp.take_along_axis(one, source, axis=1) for one in (tokens, mask))
@@ -57,7 +56,7 @@ def insert(theta, tokens, mask, prompt, *, model: Model, head: int = 0, tail: in
     if delta is not None:
         embedded += delta.astype(embedded.dtype)
     if infix is not None:
-        # A product with one-hot rows: its transpose is a product too, where a gather's is a slow scatter-add.
+        # A product with one-hot rows: its transpose is also a product, whereas a gather's is a slow scatter-add.
         places = jax.nn.one_hot(slots, infix.shape[1], dtype=embedded.dtype)
         rows = jnp.einsum("bti,bih->bth", places, infix.astype(embedded.dtype))
         embedded = jnp.where((slots >= 0)[..., None], rows, embedded)
@@ -69,40 +68,40 @@ def insert(theta, tokens, mask, prompt, *, model: Model, head: int = 0, tail: in
 
 
 def rows_of(theta, ids, *, model: Model) -> np.ndarray:
-    """What the model is fed for tokens ``ids``, [len(ids), H] in float32."""
+    """Input embeddings [len(ids), H] of tokens ``ids``, in float32."""
     return np.asarray(world.host(model.embed(theta, jnp.asarray(ids, jnp.int32)[None]))[0], np.float32)
 
 
 def vocabulary_prompt(theta, ids: np.ndarray, length: int, *, model: Model, seed: int | None = None) -> np.ndarray:
-    """A prompt [P, H] of vocabulary rows: the first ``length`` of ``ids``, or a random draw of them by ``seed``.
+    """A prompt [P, H] of vocabulary embeddings: the first ``length`` of ``ids``, or a random sample given ``seed``.
 
     Args:
       theta: the backbone's parameters.
-      ids: tokens that may start a prompt (pieces that start a word and are purely alphabetic), in vocabulary order.
+      ids: alphabetic tokens that start a word, in vocabulary order.
       length: P.
       model: the backbone.
-      seed: draw without replacement where given.
+      seed: seed for sampling without replacement; None takes the first ids.
 
     Raises:
       UserError: ``ids`` has fewer than ``length`` entries.
     """
     if len(ids) < length:
         raise UserError(f"classifier.prompt_length = {length}: the vocabulary has only {len(ids)} alphabetic "
-                        "word-starting pieces to start a prompt from; choose a shorter prompt.")
+                        "word-starting tokens to start a prompt from; choose a shorter prompt.")
     chosen = ids[:length] if seed is None else np.random.default_rng(seed).choice(ids, length, replace=False)
     return rows_of(theta, chosen, model=model)
 
 
 def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, model: Model, seed: int) -> np.ndarray:
-    """A prompt [P, H] that ends with the embedded phrase; rows drawn from ``ids`` fill the front.
+    """A prompt [P, H] that ends with the embedded phrase; filler tokens sampled from ``ids`` precede it.
 
     Args:
       theta: the backbone's parameters.
-      phrase: token ids of the phrase, without end of sequence; only its last ``length`` are used.
-      ids: tokens that may fill.
+      phrase: token ids of the phrase, without end of sequence; only the last ``length`` are used.
+      ids: candidates for filler tokens.
       length: P.
       model: the backbone.
-      seed: of the fill.
+      seed: seed for the filler tokens.
     """
     phrase = np.asarray(phrase, np.int32)[-length:]
     fill = np.random.default_rng(seed).choice(ids, length - len(phrase), replace=True)
@@ -111,16 +110,16 @@ def text_prompt(theta, phrase: np.ndarray, ids: np.ndarray, length: int, *, mode
 
 def label_prompts(theta, prefixes: list, infixes: list, ids: np.ndarray, length: int, *, model: Model,
                   seed: int) -> dict:
-    """The start of a generator's label prompts from their phrases.
+    """Initial label prompts of a generator, from each label's phrases.
 
     Args:
       theta: the generator backbone's parameters.
       prefixes: token ids of each label's phrase before sentence 1.
-      infixes: token ids of each label's phrase between the sentences; the longest gives I.
-      ids: tokens that may fill.
+      infixes: token ids of each label's phrase between the sentences; the longest sets I.
+      ids: candidates for filler tokens.
       length: P.
       model: the generator backbone.
-      seed: of the fill, the same for every label, so that labels differ only by their phrases.
+      seed: seed for the filler tokens; labels share it, so that they differ only by their phrases.
 
     Returns:
       {"prompt": [L, P, H], "infix": [L, I, H]} float32.

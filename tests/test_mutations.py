@@ -32,7 +32,7 @@ def test_stale_entries_are_told():
         ({"old": "params"}, r"the old text occurs [1-9]\d* times"),
         ({"tests": (f"{test}::test_gone[1]",)}, r"there is no test .*::test_gone\[1\]"),
         ({"tests": ("tests/test_gone.py",)}, "there is no test tests/test_gone.py"),
-        ({"tests": ()}, ".*has not either tests or a reason"),
+        ({"tests": ()}, ".*does not have either tests or a reason"),
     ):
         (found,) = mutations.faults(dataclasses.replace(good, **change))
         assert re.match(message, found)

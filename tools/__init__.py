@@ -1,1 +1,1 @@
-"""Programs of the maintainers; users of the wheel never run them."""
+"""Programs for maintainers; users of the wheel never run them."""

@@ -1,10 +1,10 @@
-"""Draw the sample of the Sentence Polarity Dataset that the package ships as the task MR.
+"""Sample the part of the Sentence Polarity Dataset that the package ships as the task MR.
 
     python -m tools.movie_reviews DATA dawgen_jax/tasks/samples
 
 DATA is a folder with MR/train.jsonl and MR/test.jsonl (fields text and label; 'negative' or 'positive'). The sample has
-the 16-shot splits of the paper's five seeds, drawn from the training file as every other task's, and the first 500 test
-sentences of each class, in the order of the file. train.jsonl has the sentences of all splits.
+the 16-shot splits of the paper's five seeds, sampled from the training file as for every other task, and the first 500
+test sentences of each class, in file order. train.jsonl has the sentences of all splits.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What a family of backbones offers to the rest of the project: numbers, tokens, and how both are read from a folder.
+"""The interface between a family of backbones and the rest of the project.
 
-A :class:`Model` has the numerics: a short list of pure functions of the parameters ``theta``. It is static and
-hashable, so that steps may close over it and compiled programs are cached by it. A :class:`Format` has everything about
-tokens and templates. A :class:`Family` reads both from a checkpoint; :mod:`dawgen_jax.backbones.registry` lists the
-families. Nothing outside a family's own folder knows its special tokens, what its decoder is fed or how its parameters
-are laid out.
+A :class:`Model` holds the numerics: pure functions of the parameters ``theta``. It is static and hashable, so steps may
+close over it and compiled programs are cached by it. A :class:`Format` holds everything about tokens and templates.
+A :class:`Family` reads both from a checkpoint; :mod:`dawgen_jax.backbones.registry` lists the families. Special tokens,
+decoder inputs and the layout of parameters are known only inside a family's folder.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ __all__ = ["AXES", "BATCH_AXES", "Adapter", "AnswerRows", "Backbone", "Cache", "
            "Generated", "Model", "Prefilled", "Rows", "Shardings", "SourceRows", "Work"]
 
 AXES = ("data", "fsdp", "tensor")
-"""Axes of a mesh: copies of everything, parameters cut but gathered to be used, parameters cut and used apart."""
+"""Mesh axes: data parallelism, parameters gathered for each use (ZeRO), and tensor parallelism."""
 BATCH_AXES = ("data", "fsdp")
-"""The axes that the examples of a batch are spread over."""
+"""The mesh axes over which the examples of a batch are spread."""
 
 
 class Rows(NamedTuple):
-    """A rectangle of inputs.
+    """A padded batch of inputs.
 
     Attributes:
       source: int32 [R, T] token ids, padded with 0.
-      mask: bool [R, T] True at real positions.
-      slots: int32 [R, T] index of the soft row at each position, -1 for the token itself.
+      mask: bool [R, T], True at real positions.
+      slots: int32 [R, T], index of the soft row that replaces the token; -1 keeps the token.
       label: int32 [R].
     """
 
@@ -49,18 +48,18 @@ class Rows(NamedTuple):
 
 
 EmbedFn = Callable[[Any, Any, Rows], tuple[jax.Array, jax.Array]]
-"""(theta, prompts, rows) -> (embeddings [R, T', H], mask bool [R, T']): puts soft prompts into a backbone's input."""
+"""(theta, prompts, rows) -> (embeddings [R, T', H], mask bool [R, T']): inserts soft prompts into a model's input."""
 
 
 class Work(NamedTuple):
-    """One sample to be generated.
+    """A request for one sample.
 
     Attributes:
-      label: chooses the prompt and, with ``index``, the random key.
+      label: selects the prompt and, with ``index``, the random key.
       index: number of the sample within its label.
-      source: int [T] input tokens. Those that are text are penalised from the start.
-      slots: int [T] the soft row at each position, -1 for text; None for text only.
-      sampling: settings.
+      source: int [T] input tokens. A repetition penalty applies to the text tokens from the start.
+      slots: int [T], the soft row at each position, -1 for text; None if there are no soft rows.
+      sampling: decoding settings.
     """
 
     label: int
@@ -71,13 +70,13 @@ class Work(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """What was generated for a :class:`Work`.
+    """The sample generated for a :class:`Work`.
 
     Attributes:
-      label: of the work.
-      index: of the work.
-      tokens: int32 [U] without the end of sequence.
-      finished: whether it ended with the end of sequence (and not at its budget).
+      label: label of the request.
+      index: index of the request.
+      tokens: int32 [U], without the end of sequence.
+      finished: True if the sample ended with the end of sequence, False if it reached its budget.
     """
 
     label: int
@@ -87,7 +86,7 @@ class Generated(NamedTuple):
 
 
 class Prefilled(NamedTuple):
-    """What decoding reads of R inputs, computed once per input.
+    """The prefilled state of R inputs: everything about them that decoding reads.
 
     Attributes:
       layers: keys and values [R, heads, T', d] of each layer; any tree of such arrays.
@@ -101,11 +100,11 @@ class Prefilled(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What decoding remembers of B samples.
+    """The decoding state of B samples.
 
     Attributes:
-      inputs: of the samples' inputs.
-      own: keys and values [B, heads, U, d] of the samples' own tokens; any tree of such arrays.
+      inputs: prefilled inputs of the samples.
+      own: keys and values [B, heads, U, d] of the generated tokens; any tree of such arrays.
     """
 
     inputs: Prefilled
@@ -119,7 +118,7 @@ class Model(Protocol):
       width: H, of embeddings, states and virtual tokens.
       vocab_size: V, rows of the embedding.
       projections: paths in ``theta`` of the attention kernels [N, in, out], layers on axis 0.
-      head: how many tokens at the start of a generator's input stand in front of the label prompts.
+      head: number of tokens at the start of a generator's input that precede the label prompt.
     """
 
     width: int
@@ -128,77 +127,84 @@ class Model(Protocol):
     head: int
 
     def abstract(self) -> Any:
-        """A tree like ``theta`` with the shape of every leaf, in float32."""
+        """Shapes of all parameters, as a tree like ``theta`` of float32 ``jax.ShapeDtypeStruct``."""
 
     def layout(self, axes: Mapping[str, int]) -> Any:
-        """A tree like ``theta`` with the ``PartitionSpec`` of every leaf, on a mesh with these sizes of axes."""
+        """``PartitionSpec`` of every parameter, on a mesh with these axis sizes."""
 
     def embed(self, theta, tokens) -> jax.Array:
-        """Embeddings [B, T, H] of ``tokens`` [B, T] in the compute dtype: what the first layer is fed."""
+        """Embeddings [B, T, H] of ``tokens`` [B, T] in the compute dtype, as the first layer reads them."""
 
     def input_states(self, theta, embeddings, mask) -> jax.Array:
-        """States [B, T, H] of the inputs [B, T, H] themselves: their features."""
+        """Hidden states [B, T, H] of the inputs [B, T, H], used as features."""
 
-    def answer_states(self, theta, embeddings, mask) -> jax.Array:
-        """States [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T].
+    def context(self, theta, embeddings, mask) -> Any:
+        """What later positions read of a text [B, T, H], without gradient, as a tree of [B, T, ...].
 
-        Padding may stand at either end, and changes nothing.
+        None if the states of a text depend on later positions.
+        """
+
+    def answer_states(self, theta, embeddings, mask, context=None) -> jax.Array:
+        """State [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T].
+
+        Padding may be on either side and never changes the result. ``context`` is the :meth:`context` of a text in
+        front of the inputs, which is not computed again; None if there is none.
         """
 
     def summary_states(self, theta, embeddings, mask) -> jax.Array:
-        """States [B, H] that summarise the input: what a new classification head reads."""
+        """State [B, H] that summarises the input, for a new classification head."""
 
     def target_states(self, theta, embeddings, mask, target) -> jax.Array:
-        """States Z [B, U, H] from which each token of ``target`` [B, U] is predicted, teacher forced."""
+        """States [B, U, H] that predict each token of ``target`` [B, U], teacher forced."""
 
     def logits(self, theta, hidden, ids=None) -> jax.Array:
-        """Scores of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
+        """Logits of ``hidden`` [..., H] over the vocabulary, or over the tokens ``ids`` [n], in float32 or wider."""
 
     def operations(self, *, inputs: int, outputs: int | None = None,
-                   trained: Literal["none", "prompt", "all"] = "none") -> float:
-        """Floating-point operations of one example, two for a multiplication and an addition.
+                   trained: Literal["none", "prompt", "all"] = "none", context: int = 0) -> float:
+        """Floating-point operations per example; a multiplication and an addition count as two.
 
         Args:
-          inputs: input positions, virtual tokens included; 0 decodes over keys and values that are cached.
-          outputs: target tokens, each of which is scored over the vocabulary; None for the answer, whose few scores are
-            not counted.
-          trained: forward only; forward and backward with gradients of activations ('prompt'); or with gradients of
-            all weights as well ('all'). Nothing that is computed again is counted.
+          inputs: input positions, virtual tokens included; 0 if the input's keys and values are cached.
+          outputs: target tokens, each scored over the vocabulary; None for the answer.
+          trained: 'none' counts the forward pass, 'prompt' adds gradients of activations, and 'all' also gradients of
+            all weights. Recomputation is not counted.
+          context: positions in front of the inputs whose keys and values are cached.
         """
 
-    # Decoding, for backbones/engine.py. ``layers`` is what ``unstack`` returns; ``embed`` and ``logits`` take it too.
+    # Decoding, for backbones/engine.py. ``layers`` is the result of ``unstack``; ``embed`` and ``logits`` accept it.
 
     def unstack(self, theta) -> Any:
-        """``theta`` in the form that decoding reads: in the compute dtype, without slicing stacked layers per token."""
+        """``theta`` in the compute dtype with one tree per layer, since slicing stacked layers per token is slow."""
 
     def unstacked_layout(self, axes: Mapping[str, int]) -> Any:
-        """:meth:`layout` of what :meth:`unstack` returns."""
+        """``PartitionSpec`` of every leaf of :meth:`unstack`'s result."""
 
     def cache_heads(self, axes: Mapping[str, int]) -> str | None:
-        """The mesh axis that the heads of a :class:`Cache` are cut over, if any."""
+        """The mesh axis over which the heads of a :class:`Cache` are sharded; None if they are replicated."""
 
     def empty(self, slots: int, source: int, new_tokens: int) -> Cache:
         """A cache of B = ``slots`` samples, for T' = ``source`` input positions and U = ``new_tokens`` tokens."""
 
     def prefill(self, layers, embeddings, mask) -> Prefilled:
-        """Read R inputs [R, T', H] with ``mask`` bool [R, T'], which may be padded on any side.
+        """Read R inputs [R, T', H] with ``mask`` bool [R, T']; padding may be anywhere.
 
-        A causal model leaves the last input position to the first decoding step: it gives that position's embedding
-        as ``first`` and clears its place in the mask.
+        A causal model leaves the last input position to the first decoding step: it returns that position's embedding
+        as ``first`` and masks the position out.
         """
 
     def step(self, layers, cache: Cache, inputs, position) -> tuple[jax.Array, Any]:
         """Decode one token per sample.
 
         Args:
-          layers: parameters.
-          cache: of B samples.
-          inputs: [B, H] embeddings: ``first`` at position 0, later that of the sample's last token.
-          position: int32 [B] in [0, U): where the keys and values of ``inputs`` belong in ``cache.own``. Behind it are
-            those of an earlier sample, which must not be attended to.
+          layers: parameters, from :meth:`unstack`.
+          cache: state of B samples.
+          inputs: embeddings [B, H]: ``first`` at position 0, afterwards the embedding of the last token.
+          position: int32 [B] in [0, U), where the keys and values of ``inputs`` are written in ``cache.own``. Later
+            positions may hold values of an earlier sample, which must be masked.
 
         Returns:
-          (states [B, H] from which the next tokens are predicted, the new ``cache.own``).
+          (states [B, H] that predict the next tokens, the new ``cache.own``).
         """
 
 
@@ -207,8 +213,8 @@ class AnswerRows(NamedTuple):
 
     Attributes:
       rows: N rows of token ids, which end where the answer is read.
-      tail: the last so many tokens of every row of the task, whatever its texts, stand behind a soft prompt that is
-        inserted into the row; None if the prompt is put in front of the row.
+      tail: number of tokens, equal for all rows, that follow a soft prompt inserted into the row; None if the prompt
+        precedes the row.
     """
 
     rows: list[list[int]]
@@ -219,9 +225,9 @@ class SourceRows(NamedTuple):
     """Inputs of a generator.
 
     Attributes:
-      rows: N rows of token ids; places of the infix hold any id.
-      slots: the index of the infix row at each position of ``rows``, -1 for the token itself.
-      cut: whether each sentence lost its end.
+      rows: N rows of token ids; infix positions hold an arbitrary id.
+      slots: index of the infix row at each position of ``rows``, -1 for text.
+      cut: whether each sentence was truncated.
     """
 
     rows: list[list[int]]
@@ -230,14 +236,14 @@ class SourceRows(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """How PEFT holds a soft prompt in front of the input of a family.
+    """How PEFT stores a soft prompt of a family.
 
     Attributes:
       config: fields of adapter_config.json that depend on the family, among them 'task_type'.
-      auto_class: of ``transformers``, that loads the model.
-      place: whose input the prompt stands in front of, for model cards.
-      predict: (task) -> (Python code that defines ``predict(**texts)`` after ``model`` and ``tokenizer``, a sentence
-        that says how the class is read).
+      auto_class: the class of ``transformers`` that loads the model.
+      place: name of the part of the model that reads the prompt, for model cards.
+      predict: (task) -> (Python code that defines ``predict(**texts)`` given ``model`` and ``tokenizer``, a sentence
+        that explains how the class is read).
     """
 
     config: Mapping[str, Any]
@@ -249,16 +255,15 @@ class Adapter(NamedTuple):
 class Format(Protocol):
     """How a family writes texts as tokens; it holds the tokenizer.
 
-    Every id that it returns is below the V of its model. Rows are not padded here: batches pad on the right with 0,
-    which no model reads behind its mask.
+    All ids are below the model's V. Rows are unpadded: batches pad them on the right with 0, which masks hide.
 
     Attributes:
       tokenizer: from ``transformers``.
-      name: of the tokenizer, for messages.
+      name: name of the tokenizer, for messages.
       eos_id: end of sequence, which ends a sample.
-      unk_id: the id that stands for what the vocabulary lacks; None if it lacks nothing.
-      start: ids that every row begins with.
-      adapter: how PEFT holds its prompts.
+      unk_id: id of unknown text; None if the vocabulary covers all text.
+      start: ids at the start of every row.
+      adapter: how PEFT stores the prompts.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -269,30 +274,29 @@ class Format(Protocol):
     adapter: Adapter
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of plain texts, nothing added; a text that spells a special piece gives ordinary pieces."""
+        """Ids of plain texts without special tokens; text that spells a special token is tokenised as plain text."""
 
     def texts(self, rows: Iterable[Sequence[int]]) -> list[str]:
-        """Texts of rows of ids, special pieces left out, ends stripped."""
+        """Decoded rows of ids, without special tokens, stripped."""
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Readable pieces; those that start a word begin with :data:`dawgen_jax.backbones.tokens.MARK`."""
+        """Readable tokens; a token that starts a word begins with :data:`dawgen_jax.backbones.tokens.MARK`."""
 
     def label_ids(self, task: Task) -> np.ndarray:
-        """The id of each label word's first token where the answer is read, int32 [L] in the order of ``task.labels``.
+        """Id of each label word's first token at the answer position, int32 [L] in the order of ``task.labels``.
 
         Raises:
           LabelWordError: a label word is unknown, or two labels share their first token.
         """
 
     def word_start_ids(self) -> np.ndarray:
-        """Ids of alphabetic pieces that start a word, int32 [n] ascending: what a prompt starts from."""
+        """Ids of alphabetic tokens that start a word, int32 [n] ascending; prompts are initialised from them."""
 
     def banned_ids(self) -> np.ndarray:
-        """Ids that are never sampled, int32 [n] ascending: special ones but the end of sequence, rows without a
-        piece."""
+        """Ids that are never sampled, int32 [n] ascending: unused ids, and special tokens except the end."""
 
     def wording(self, task: Task) -> tuple[str, tuple[str, ...]]:
-        """The template and the label words that the family reads of a task.
+        """The task's template and label words for this family.
 
         Raises:
           UserError: the task has no template for the family.
@@ -303,35 +307,34 @@ class Format(Protocol):
         """Examples in the task's template.
 
         Args:
-          task: its template and label words.
-          texts: N texts for each of ``task.fields``.
-          max_tokens: budget of a row. The texts are cut to fit: from their tails, the last placeholder of the template
-            first.
-          answers: the position of a label for each example, whose word stands in place of the mask: demonstrations,
-            which are put in front of another row and so have no ``start``. None reads the answer there.
-          bare: the texts alone, for a model with a head of its own.
+          task: gives the template and the label words.
+          texts: N texts per field of ``task.fields``.
+          max_tokens: budget per row. Texts that exceed it lose their ends, the last placeholder first.
+          answers: label index per example, whose word replaces the mask. Such rows are demonstrations that precede
+            another row and have no ``start``. None leaves the answer to the model.
+          bare: texts without the template, for a model with a classification head.
 
         Raises:
-          UserError: the template alone is over the budget, or the family cannot read it.
+          UserError: the template alone exceeds the budget, or the family cannot read it.
         """
 
     def source_rows(self, sentences: Sequence[str], infix_length: int, max_tokens: int) -> SourceRows:
-        """Generator inputs: each sentence, cut to ``max_tokens``, and ``infix_length`` places after it."""
+        """Generator inputs: each sentence, cut to ``max_tokens``, followed by ``infix_length`` infix positions."""
 
     def target_rows(self, sentences: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """What a generator learns to write, cut to ``max_tokens``; the end of sequence is the last of them."""
+        """Generator targets: each sentence, cut to ``max_tokens`` including the end of sequence."""
 
 
 class Backbone(NamedTuple):
-    """A frozen model, ready to be an argument of steps.
+    """A frozen model with its parameters, ready to be passed to steps.
 
     Attributes:
-      model: what is static.
+      model: the static part.
       format: its tokens and templates.
       theta: its parameters, placed on the devices.
       label: its name in result rows.
-      digest: of its weights, configuration, tokenizer and compute dtype.
-      config: how it was loaded.
+      digest: hash of weights, configuration, tokenizer and compute dtype.
+      config: the settings that loaded it.
     """
 
     def __repr__(self) -> str:
@@ -351,17 +354,19 @@ Shardings = Callable[[Model], Any]
 
 
 class Family(NamedTuple):
-    """How the checkpoints of a family are read: one line of the registry.
+    """How the checkpoints of a family are read: one entry of the registry.
 
     Attributes:
-      load: (folder, config, shardings) -> (model, format, theta), each leaf placed as it is read.
+      load: (folder, config, shardings) -> (model, format, theta); every leaf is placed as soon as it is read.
       read_format: (folder) -> format, from config.json and the tokenizer.
       read_model: (folder, config) -> model, from config.json alone.
-      shapes: published shapes by name, each (config) -> model.
-      check: (folder) -> a report for people, with 'passed', by comparison with PyTorch where that is installed.
-      convert: (tensors by name, source, target, dtype) -> number of parameters: writes a checkpoint whose tensors are
-        not in safetensors, with the source's config.json and tokenizer files.
-      adapter: how PEFT holds prompts of the family.
+      shapes: published sizes by name, each (config) -> model.
+      check: (folder) -> a report with the key 'passed', which compares with PyTorch if that is installed.
+      convert: (tensors by name, source, target, dtype) -> number of parameters; writes safetensors from another file
+        format, with the source's config.json and tokenizer files.
+      adapter: how PEFT stores prompts of the family.
+      classifier: values of the fields of ``ClassifierConfig`` that are None in a configuration.
+      places: where a classifier's prompt may be.
     """
 
     load: Callable[[pathlib.Path, BackboneConfig, Shardings], tuple[Model, Format, Any]]
@@ -371,3 +376,5 @@ class Family(NamedTuple):
     check: Callable[[pathlib.Path], dict[str, Any]]
     convert: Callable[[dict[str, np.ndarray], pathlib.Path, pathlib.Path, str], int]
     adapter: Adapter
+    classifier: Mapping[str, Any]
+    places: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Backbones that were downloaded or converted once: folders that appear whole or not at all.
+"""Cache of downloaded and converted backbones; a folder exists only if it is complete.
 
-They lie in DAWGEN_CACHE, or in dawgen_jax under XDG_CACHE_HOME (~/.cache by default).
+The cache is DAWGEN_CACHE, or dawgen_jax under XDG_CACHE_HOME (~/.cache by default).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["build", "folder"]
 
 
 def folder(name: str) -> pathlib.Path:
-    """The folder of a cached backbone; it exists only if it is complete."""
+    """The folder of a cached backbone, which exists only if it is complete."""
     root = os.environ.get("DAWGEN_CACHE")
     base = pathlib.Path(root) if root else pathlib.Path(
         os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "dawgen_jax"
@@ -25,12 +25,12 @@ def folder(name: str) -> pathlib.Path:
 
 
 def build(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
-    """The folder of a cached backbone, filled if it is not there.
+    """The folder of a cached backbone, filled if it does not exist.
 
-    One process fills it while others wait. What an interrupted one left behind is removed, and the work starts over.
+    One process fills it while others wait. The remains of an interrupted run are removed.
 
     Args:
-      name: of the folder.
+      name: name of the folder.
       fill: writes into an empty folder, which is then renamed.
 
     Raises:
@@ -47,7 +47,7 @@ def build(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
         raise UserError(f"{done.parent}: cannot be written ({error.strerror}); set DAWGEN_CACHE to another folder."
                         ) from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the operating system drops it when the process ends, however it ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the operating system releases it even if the process is killed
         if done.is_dir():
             return done
         shutil.rmtree(unfinished, ignore_errors=True)

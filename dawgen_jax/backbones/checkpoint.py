@@ -1,8 +1,8 @@
 """Directories of safetensors to trees of arrays and back, for every family, without PyTorch.
 
-Tensors are read one at a time from (sharded) safetensors into one stacked leaf, which is placed into its sharding
-before the next is begun: beyond the tree itself memory holds one leaf. PyTorch's Linear weights are [out, in] and are
-transposed; which these are, a family's :class:`Leaf` says. Storage dtypes float16 and bfloat16 are widened.
+Tensors are read one at a time from (sharded) safetensors into a stacked leaf, which is placed into its sharding before
+the next leaf is read, so that host memory holds one leaf in addition to the tree. PyTorch's Linear weights are
+[out, in] and are transposed; a family's :class:`Leaf` marks them. Stored float16 and bfloat16 are widened.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["STORAGE", "Leaf", "Tensors", "check_names", "leaves", "read_object",
 
 STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 _STORED = ("F32", "F16", "BF16", "F64")
-"""The same by their names in a safetensors header."""
+"""Storage dtypes by their names in a safetensors header."""
 SHARD_BYTES = 5 * 10**9
 
 
@@ -40,9 +40,9 @@ class Leaf(NamedTuple):
 
     Attributes:
       path: keys of the nested dictionary.
-      shape: of the array.
-      names: the tensors: one, or one per layer if ``stacked``.
-      transposed: whether each is stored as [out, in].
+      shape: shape of the array.
+      names: names of the tensors: a single one, or one per layer if ``stacked``.
+      transposed: whether each tensor is stored as [out, in].
       stacked: whether layers are stacked on axis 0.
     """
 
@@ -69,10 +69,10 @@ def leaves(shapes: Any, tensor_names: Callable[[tuple[str, ...], int], tuple[lis
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object of a file of a checkpoint.
+    """The JSON object in a file of a checkpoint.
 
     Raises:
-      UserError: the file is missing or broken, or holds another kind of value.
+      UserError: the file is missing or broken, or holds another type of value.
     """
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 class Tensors:
-    """The tensors of a directory by name, over one or several safetensors files that are mapped, not read."""
+    """The tensors of a directory by name; its one or several safetensors files are mapped into memory."""
 
     def __init__(self, folder: pathlib.Path):
         index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
@@ -117,11 +117,11 @@ class Tensors:
             if not os.path.isfile(path):
                 raise UserError(f"{path}: is named in {index.name} but missing; copy the checkpoint again.")
             file = open_tensors(path)
-            for key in file.keys():  # noqa: SIM118 (no dictionary)
+            for key in file.keys():  # noqa: SIM118 (not a dictionary)
                 self.where[key] = path, file
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """One tensor as it is stored; its shape is checked, and that all its values are finite."""
+        """One tensor in its stored dtype, after checking its shape and that all values are finite."""
         path, file = self.where[name]
         stored = file.get_slice(name)
         found, dtype = tuple(stored.get_shape()), stored.get_dtype()
@@ -145,7 +145,7 @@ class Tensors:
 
 def check_names(folder: pathlib.Path, found: Collection[str], wanted: Collection[str], optional: Collection[str] = ()
                 ) -> None:
-    """Raise a :class:`UserError` unless ``found`` are the tensors ``wanted`` and any of the ``optional`` ones."""
+    """Raise a :class:`UserError` unless ``found`` is ``wanted``, plus any ``optional`` names."""
     missing = sorted(set(wanted) - set(found))
     extra = sorted(set(found) - set(wanted) - set(optional))
     for names, what in ((missing, "are missing"), (extra, "are not part of this model")):
@@ -157,13 +157,13 @@ def check_names(folder: pathlib.Path, found: Collection[str], wanted: Collection
 
 
 def read_theta(tensors: Tensors, wanted: Sequence[Leaf], *, dtype: str, sharding: Any) -> dict:
-    """``theta``, leaf by leaf.
+    """Read ``theta`` leaf by leaf.
 
     Args:
-      tensors: the directory; every tensor of ``wanted`` must be in it.
+      tensors: the directory, which must hold every tensor of ``wanted``.
       wanted: the leaves.
       dtype: storage of ``theta``: float32, bfloat16 or float64.
-      sharding: tree like ``theta`` of shardings, or one of all leaves; None for the default device.
+      sharding: tree like ``theta`` of shardings, or one for all leaves; None for the default device.
 
     Raises:
       UserError: a tensor has the wrong shape, is stored in an unknown dtype, is not finite, or overflows.
@@ -179,12 +179,12 @@ def read_theta(tensors: Tensors, wanted: Sequence[Leaf], *, dtype: str, sharding
                 target[position] = tensor.T if leaf.transposed else tensor
             if not np.isfinite(target[position]).all():
                 file = tensors.where[name][0]
-                raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider one.")
-        node, place = theta, sharding
+                raise UserError(f"{file}: tensor {name} overflows in {dtype}; load it in a wider dtype.")
+        node, where = theta, sharding
         for key in leaf.path[:-1]:
-            node, place = node.setdefault(key, {}), place[key] if isinstance(place, dict) else place
-        place = place[leaf.path[-1]] if isinstance(place, dict) else place
-        node[leaf.path[-1]] = jax.block_until_ready(world.place(target, place))
+            node, where = node.setdefault(key, {}), where[key] if isinstance(where, dict) else where
+        where = where[leaf.path[-1]] if isinstance(where, dict) else where
+        node[leaf.path[-1]] = jax.block_until_ready(world.place(target, where))
     return theta
 
 
@@ -221,15 +221,15 @@ def write_theta(
     dtype: str | None = None,
     tokenizer_from: str | os.PathLike | None = None,
 ) -> None:
-    """Write a directory that ``transformers`` and this project read; config.json comes last.
+    """Write a directory that ``transformers`` and this project can read; config.json is written last.
 
     Args:
-      folder: directory, made where missing.
+      folder: directory, created if missing.
       wanted: the leaves of ``theta``.
       theta: the parameters.
       values: content of config.json.
-      dtype: storage of the file (float32, bfloat16, float16); by default that of ``theta``.
-      tokenizer_from: directory whose tokenizer files are copied.
+      dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
+      tokenizer_from: directory from which tokenizer files are copied.
 
     Raises:
       ConfigError: unknown ``dtype``.
@@ -272,21 +272,21 @@ def write_config(folder: pathlib.Path, values: dict[str, Any]) -> None:
 
 def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str, *,
             load: Callable[[pathlib.Path], tuple[Any, Any]], save: Callable[..., None]) -> int:
-    """Write the tensors of a checkpoint that is not in safetensors, with its config.json and tokenizer files.
+    """Write the tensors of a checkpoint in another file format as safetensors, with config.json and the tokenizer.
 
     Args:
-      tensors: by name, in float32.
+      tensors: tensors by name, in float32.
       source: directory of config.json and the tokenizer.
-      target: directory to be made.
-      dtype: storage.
-      load: a family's (folder) -> (config, theta), which checks the tensors.
-      save: a family's (folder, config, theta, dtype=, tokenizer_from=).
+      target: directory to be created.
+      dtype: dtype in the file.
+      load: the family's (folder) -> (config, theta), which checks the tensors.
+      save: the family's (folder, config, theta, dtype=, tokenizer_from=).
 
     Returns:
       The number of parameters.
 
     Raises:
-      UserError: as ``load`` and ``save``.
+      UserError: see ``load`` and ``save``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:

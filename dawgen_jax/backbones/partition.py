@@ -1,9 +1,9 @@
-"""How parameters are cut over the model axes of a mesh, by their names.
+"""Sharding of parameters over the model axes of a mesh, by their names.
 
-Of a kernel [N, in, out] that reads the residual stream, ``in`` = H is cut over 'fsdp' and ``out`` (heads, or the
-feed-forward width) over 'tensor'; of one that writes it, the other way round, so that a layer's two products need one
-sum over 'tensor'. Embedding and head [V, H] have the vocabulary over 'tensor' and H over 'fsdp'. All other leaves are
-whole on every device, as is every dimension that its axis does not divide; heads are never cut apart.
+A kernel [N, in, out] that reads the residual stream has ``in`` = H sharded over 'fsdp' and ``out`` (heads, or the
+feed-forward width) over 'tensor'; a kernel that writes it has the opposite, so that a layer's two products need one sum
+over 'tensor'. Embedding and head [V, H] are sharded over 'tensor' and 'fsdp'. All other leaves are replicated, as is
+every dimension that its axis does not divide. A head is never split.
 
 References:
   Shoeybi et al.: Megatron-LM, https://arxiv.org/abs/1909.08053, 2019 (tensor parallelism).
@@ -30,9 +30,9 @@ def layout(shapes: Any, rules: Mapping[str, tuple[str, ...]], axes: Mapping[str,
     Args:
       shapes: tree like ``theta`` of ``jax.ShapeDtypeStruct``.
       rules: the axes of a leaf's last dimensions, by the last key of its path.
-      axes: sizes of the mesh's axes by name; a missing one has size 1.
-      heads: how many parts the 'tensor' dimension of an attention's kernels consists of.
-      attentions: keys under which attentions stand.
+      axes: sizes of the mesh's axes by name; a missing axis has size 1.
+      heads: number of attention heads, which are sharded as a whole over 'tensor'.
+      attentions: keys in ``theta`` of the attention modules.
     """
     def spec(path, leaf) -> PartitionSpec:
         names = [key.key for key in path]
@@ -47,11 +47,11 @@ def layout(shapes: Any, rules: Mapping[str, tuple[str, ...]], axes: Mapping[str,
 
 
 def heads_axis(heads: int, axes: Mapping[str, int]) -> str | None:
-    """The axis that ``heads`` attention heads are cut over: 'tensor' if it divides them."""
+    """The axis over which ``heads`` attention heads are sharded: 'tensor' if it divides them."""
     size = axes.get("tensor", 1)
     return "tensor" if size > 1 and heads % size == 0 else None
 
 
 def unstacked(specs: Any, layers: int) -> list:
-    """The specs of a list of layers, from those of the stacked leaves."""
+    """The specs of a list of layers, from the specs of the stacked leaves."""
     return [jax.tree.map(lambda spec: PartitionSpec(*spec[1:]), specs)] * layers

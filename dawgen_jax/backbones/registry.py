@@ -1,4 +1,4 @@
-"""The families of backbones by the ``model_type`` of their config.json, and the checkpoints that they read."""
+"""Families of backbones by the ``model_type`` of config.json, and loading of checkpoints."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def family_of(folder: pathlib.Path) -> Family:
     """The family of the checkpoint in a folder.
 
     Raises:
-      UserError: config.json is missing or broken, or its model_type is of no known family.
+      UserError: config.json is missing or broken, or its model_type belongs to no known family.
     """
     file = folder / "config.json"
-    model_type = read_object(file).get("model_type", "t5")  # old T5 files state none
+    model_type = read_object(file).get("model_type", "t5")  # old T5 files have no model_type
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UserError(f"{file}: model_type = {shown(model_type)}: not a known family of backbones; give a checkpoint "
                         f"of {', '.join(FAMILIES)}.")
@@ -40,8 +40,8 @@ def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> 
 
     Args:
       folder: a Hugging Face directory.
-      config: its name in results, compute dtype and numerics.
-      shardings: where each leaf of the parameters is placed.
+      config: name in results, compute dtype and numerics.
+      shardings: gives the sharding of each parameter.
 
     Raises:
       UserError: the checkpoint or its tokenizer cannot be used.

@@ -1,8 +1,8 @@
-"""The next token of each row from its logits: repetition penalty, bans, minimum length, temperature, top-k, top-p.
+"""Sampling of the next token: repetition penalty, bans, minimum length, temperature, top-k, top-p.
 
 Every setting is an array over rows, so that rows of different tasks and labels share a batch. Thresholds of top-k and
-top-p are found by bisection over the bits of a float32 instead of sorting 32,128 scores: exact, the same code on every
-platform, and several times faster than a sort on CPU. Scores that tie at the threshold are all kept.
+top-p are found by bisection over the bits of a float32 instead of sorting 32,128 scores: the result is exact, the code
+is the same on every platform, and on CPU it is several times faster than a sort. Ties at the threshold are all kept.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["Sampling", "greedy", "next_tokens", "penalise", "truncate"]
 
 
 class Sampling(NamedTuple):
-    """Decoding settings of one sample, or arrays [B] of them.
+    """Decoding settings of one sample, or arrays [B] of settings.
 
     Attributes:
       temperature: 0 is greedy; otherwise 1e-4 or more.
-      top_k: sample among the k best tokens; 0 is off.
-      top_p: sample among the fewest tokens whose probabilities reach p, in (0, 1]; 1 is off. Taken after top-k.
-      repetition_penalty: CTRL's, over the row's penalised tokens; 1 is off.
+      top_k: sample among the k best tokens; 0 disables.
+      top_p: sample among the fewest tokens whose probabilities reach p, in (0, 1]; 1 disables. Applied after top-k.
+      repetition_penalty: CTRL's, over the row's penalised tokens; 1 disables.
       min_new_tokens: the end of sequence is not allowed before this many tokens.
-      max_new_tokens: the row ends after this many tokens, the end of sequence included.
+      max_new_tokens: the row ends after this many tokens, including the end of sequence.
     """
 
     temperature: float = 0.0
@@ -38,7 +38,7 @@ class Sampling(NamedTuple):
 def greedy(scores: jax.Array) -> jax.Array:
     """The first index of the maximum over the last axis of [B, V].
 
-    Two plain reductions, which vectorise; ``argmax`` is a reduction over pairs, which XLA leaves scalar on CPU.
+    Two plain reductions, which vectorise; ``argmax`` reduces over pairs, which XLA does not vectorise on CPU.
     """
     best = jnp.max(scores, axis=-1, keepdims=True)
     index = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
@@ -51,7 +51,7 @@ def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Arra
     Args:
       logits: l [B, V].
       seen: bool [B, V].
-      penalty: p [B]; 1 leaves a row as it is.
+      penalty: p [B]; 1 leaves the row unchanged.
 
     References:
       Keskar et al., CTRL: A Conditional Transformer Language Model for Controllable Generation,
@@ -62,13 +62,13 @@ def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Arra
 
 
 def _ordered(scores: jax.Array) -> jax.Array:
-    """uint32 in the order of float32: monotone, with -inf lowest."""
+    """uint32 keys in the order of float32 scores; -inf is the lowest."""
     bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
     return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
 
 
 def _threshold(ordered: jax.Array, enough) -> jax.Array:
-    """The largest t [B] such that the entries of ``ordered`` [B, V] that are at least t are ``enough``."""
+    """The largest t [B] for which the entries of ``ordered`` [B, V] that are at least t satisfy ``enough``."""
 
     def bit(i, low):
         trial = low | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
@@ -78,12 +78,12 @@ def _threshold(ordered: jax.Array, enough) -> jax.Array:
 
 
 def truncate(scores: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
-    """``scores`` [B, V] with -inf outside of top-k and, after it, outside of top-p (the nucleus).
+    """``scores`` [B, V] with -inf outside of top-k and then outside of top-p (the nucleus).
 
     Args:
-      scores: log-probabilities up to a constant a row, already divided by the temperature.
-      top_k: int [B]; 0 is off.
-      top_p: [B] in (0, 1]; 1 is off.
+      scores: log-probabilities up to a constant per row, already divided by the temperature.
+      top_k: int [B]; 0 disables.
+      top_p: [B] in (0, 1]; 1 disables.
 
     References:
       Holtzman et al., The Curious Case of Neural Text Degeneration, https://arxiv.org/abs/1904.09751, 2020.
@@ -106,7 +106,7 @@ def truncate(scores: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array
 
 
 def _sample(scores: jax.Array, sampling: Sampling, keys: jax.Array) -> jax.Array:
-    """Gumbel-max draws, one key a row; rows of temperature 0 are greedy."""
+    """Sample by Gumbel-max with one key per row; rows with temperature 0 are greedy."""
     drawn = sampling.temperature > 0
     scaled = scores / jnp.where(drawn, sampling.temperature, 1)[:, None]
     kept = truncate(scaled, jnp.where(drawn, sampling.top_k, 0), jnp.where(drawn, sampling.top_p, 1))
@@ -125,22 +125,22 @@ def next_tokens(
     seen: jax.Array | None = None,
     draw: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """Choose one token a row.
+    """Choose one token per row.
 
-    In this order: repetition penalty on raw logits, banned tokens and minimum length, temperature, top-k, top-p.
+    The order is: repetition penalty on raw logits, banned tokens and minimum length, temperature, top-k, top-p.
 
     Args:
       logits: [B, V] float32.
       sampling: settings [B].
-      keys: one key a row and position; used where the temperature is not 0.
-      position: int [B] tokens generated so far.
-      banned: bool [V] tokens that are never chosen; at least one token but the end of sequence must be left.
+      keys: one key per row and position; used if the temperature is not 0.
+      position: int [B], number of tokens generated so far.
+      banned: bool [V], tokens that are never chosen; at least one other token than the end must remain.
       eos_id: end of sequence.
-      seen: bool [B, V] penalised tokens, or None where no row has a penalty.
-      draw: False where every row is greedy: the rest is not compiled.
+      seen: bool [B, V] penalised tokens, or None if no row has a penalty.
+      draw: False compiles greedy decoding only; every row must be greedy.
 
     Returns:
-      (tokens int32 [B], healthy bool [B]: False where the logits hold NaN or no finite score).
+      (tokens int32 [B], healthy bool [B]: False if the logits hold NaN or no finite score).
     """
     scores = logits if seen is None else penalise(logits, seen, sampling.repetition_penalty)
     ends = jnp.arange(logits.shape[-1], dtype=jnp.int32) == eos_id

@@ -1,6 +1,6 @@
-"""Templates in tokens: a text with placeholders becomes rows of ids within a budget, whatever the family.
+"""Templates in tokens: texts with placeholders become rows of ids within a budget, for every family.
 
-A template's own words are never cut. The texts of an example lose their tails, the last placeholder of the template
+The template's words are always kept. The texts of an example lose their ends, the last placeholder of the template
 first.
 """
 
@@ -15,7 +15,7 @@ from dawgen_jax.errors import UserError
 __all__ = ["MASK", "PROMPT", "Part", "fill", "spaced", "split"]
 
 MASK, PROMPT = "<mask>", "<prompt>"
-"""Where the answer is read, and where a soft prompt may stand."""
+"""Marks for the position of the answer and of the soft prompt."""
 
 
 class Part(NamedTuple):
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
     Attributes:
       rows: its ids in each of N rows.
-      cut: whether it is a text of the example, which may lose its tail.
+      cut: True for a text of the example, which may lose its end.
     """
 
     rows: Sequence[Sequence[int]]
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 def split(template: str, *marks: str) -> list[str]:
-    """The parts of a template in order: placeholders '{field}', marks, and the text between them as it is.
+    """Split a template into its placeholders '{field}', marks, and the text between them.
 
     >>> split("{sentence1} means {sentence2}? <mask>", MASK)
     ['{sentence1}', ' means ', '{sentence2}', '? ', '<mask>']
@@ -40,7 +40,7 @@ def split(template: str, *marks: str) -> list[str]:
 
 
 def spaced(parts: Sequence[str]) -> list[tuple[str, str]]:
-    """Parts as (white space in front, part without it): byte-level vocabularies keep a space with the next word.
+    """Parts as (preceding white space, rest): byte-level vocabularies join a space with the following word.
 
     White space at the end of the template is dropped.
 
@@ -57,11 +57,11 @@ def spaced(parts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def fill(parts: Sequence[Part], max_tokens: int, task: str, *, reserved: int = 0) -> list[list[int]]:
-    """Rows of a template's parts, one after the other, the texts cut to fit.
+    """Concatenate a template's parts into rows, and cut the texts to fit.
 
     Args:
-      parts: at least one, of the same N rows.
-      max_tokens: budget of a row.
+      parts: at least one, with the same N rows.
+      max_tokens: budget per row.
       task: name for messages.
       reserved: tokens of the budget that the caller adds.
 
@@ -69,7 +69,7 @@ def fill(parts: Sequence[Part], max_tokens: int, task: str, *, reserved: int = 0
       N rows of at most ``max_tokens - reserved`` ids.
 
     Raises:
-      UserError: the parts that are not cut are over the budget.
+      UserError: the template alone exceeds the budget.
     """
     rows = []
     for row in zip(*(part.rows for part in parts), strict=True):

@@ -1,7 +1,7 @@
-"""Tokenizers, whatever the family: reading them, plain texts to ids and back, and which ids start a word.
+"""Functions of tokenizers that all families share: reading, encoding, decoding, and which tokens start a word.
 
-Three kinds of vocabulary are told apart by their pieces: SentencePiece marks the start of a word with '▁', byte-level
-BPE writes the space in front of it as 'Ġ', and a vocabulary of whole words marks nothing.
+The tokens show which of three kinds a vocabulary is: SentencePiece marks the start of a word with '▁', byte-level BPE
+writes the preceding space as 'Ġ', and a vocabulary of whole words has no marks.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from dawgen_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LINE_BREAKS", "MARK", "TOKENIZER_FILES", "LabelWordError", "is_byte_level", "no_advice", "plain_ids",
+__all__ = ["LINE_BREAKS", "MARK", "TOKENIZER_FILES", "LabelWordError", "is_byte_level", "plain_ids", "quiet_import",
            "read_tokenizer", "readable_pieces", "to_texts", "unused_ids", "word_ids", "word_mark", "word_start_ids"]
 
 MARK, _BYTE_MARK = "\u2581", "\u0120"  # '▁' and 'Ġ'
-LINE_BREAKS = ("\u010a", "<0x0A>")  # of byte-level and of SentencePiece vocabularies
+LINE_BREAKS = ("\u010a", "<0x0A>")  # in byte-level and in SentencePiece vocabularies
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model",
                    "tokenizer.model", "added_tokens.json", "generation_config.json", "vocab.json", "merges.txt")
-"""What a checkpoint's directory may hold besides weights and config.json."""
+"""Tokenizer files of a checkpoint."""
 
 
 def read_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> PreTrainedTokenizerBase:
-    """Read the tokenizer of a Hugging Face directory. Nothing is fetched, and no code of the directory runs.
+    """Read the tokenizer of a Hugging Face directory, without downloading anything or running its code.
 
     Args:
       path: the directory.
-      vocab_size: V, rows of the model's embedding; None if there is no model to fit.
+      vocab_size: V, rows of the model's embedding; None skips the comparison.
 
     Raises:
-      UserError: there is no such folder, no tokenizer in it that can be read, or a piece has no row in the embedding.
+      UserError: the folder or a usable tokenizer is missing, or a token has no row in the embedding.
     """
-    with no_advice():
+    with quiet_import():
         from transformers import AutoTokenizer
 
     if not pathlib.Path(path).is_dir():
@@ -49,22 +49,22 @@ def read_tokenizer(path: str | pathlib.Path, vocab_size: int | None = None) -> P
                         "spiece.model).")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds, all of them about the files
+    except Exception as error:  # transformers raises many types, all caused by the files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: its tokenizer cannot be loaded ({reason}); put tokenizer.json, or spiece.model and "
                         "config.json, there.") from None
     if vocab_size is not None:
-        # JAX clips an index that is out of range, so that different texts would silently get one embedding.
+        # JAX clips indices that are out of range, so different texts would silently share an embedding.
         piece, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", 0))
         if highest >= vocab_size:
-            raise UserError(f"{path}: its tokenizer's piece {piece!r} has id {highest}, but the model's embedding has "
+            raise UserError(f"{path}: token {piece!r} of its tokenizer has id {highest}, but the model's embedding has "
                             f"only {vocab_size} rows; put the tokenizer of this model there, without added tokens.")
     return tokenizer
 
 
 @contextlib.contextmanager
-def no_advice() -> Iterator[None]:
-    """Keep transformers from warning on import that PyTorch is missing: its tokenizers do not need it."""
+def quiet_import() -> Iterator[None]:
+    """Silence the warning of transformers that PyTorch is missing: its tokenizers do not need it."""
     name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -77,7 +77,7 @@ def no_advice() -> Iterator[None]:
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of plain texts, nothing added; a text that spells a special piece gives ordinary pieces."""
+    """Ids of plain texts without special tokens; text that spells a special token is tokenised as plain text."""
     if not texts:
         return []
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)) or "(?!)")
@@ -86,31 +86,31 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def to_texts(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> list[str]:
-    """Texts of rows of ids, special pieces left out, ends stripped; spaces before punctuation stay (MRPC has them)."""
+    """Decoded rows, without special tokens, stripped; spaces before punctuation stay, because MRPC has them."""
     return [tokenizer.decode(list(map(int, row)), skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
             for row in rows]
 
 
 def word_mark(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What pieces that start a word begin with: '▁', 'Ġ', or nothing if the vocabulary has whole words."""
+    """The prefix of tokens that start a word: '▁', 'Ġ', or '' in a vocabulary of whole words."""
     counts = {mark: sum(piece.startswith(mark) for piece in tokenizer.get_vocab()) for mark in (MARK, _BYTE_MARK)}
     mark = max(counts, key=lambda mark: counts[mark])
     return mark if counts[mark] else ""
 
 
 def is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a word's leading space is a part of its piece: texts in the middle of a row then need one."""
+    """Whether tokens include the preceding space, so that text in the middle of a row needs one."""
     return word_mark(tokenizer) == _BYTE_MARK
 
 
 def readable_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """Pieces as people read them: the start of a word is '▁', and byte-level pieces are decoded."""
+    """Tokens for people: '▁' marks the start of a word, and byte-level tokens are decoded."""
     pieces = tokenizer.convert_ids_to_tokens(list(map(int, ids)))
     return [_decoded(piece) for piece in pieces] if is_byte_level(tokenizer) else pieces
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letter that byte-level BPE writes for each byte: itself if printable, else one from U+0100 on."""
+    """The character that byte-level BPE writes for each byte: itself if printable, otherwise one from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -120,8 +120,7 @@ _BYTES = _byte_letters()
 
 
 def _decoded(piece: str) -> str:
-    """A byte-level piece as text, its leading space as '▁'; special pieces, which are not in this alphabet, as they
-    are.
+    """A byte-level token as text with its leading space as '▁'; special tokens are returned unchanged.
 
     >>> _decoded("\u0120caf\u00c3\u00a9")
     '▁café'
@@ -133,7 +132,7 @@ def _decoded(piece: str) -> str:
 
 
 def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Ids of alphabetic pieces that start a word, ascending: the first 100 of T5's start a prompt ("the", "and", ...).
+    """Ids of alphabetic tokens that start a word, ascending; the first 100 of T5 ("the", "and", ...) start a prompt.
 
     In a vocabulary of whole words these are the alphabetic words.
 
@@ -150,15 +149,13 @@ def word_start_ids(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 
 def unused_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int, eos_id: int, special: Iterable[int] = ()
                ) -> np.ndarray:
-    """Ids that are never sampled: special pieces but the end of sequence, and rows without a piece.
+    """Ids that are never sampled: special tokens except the end of sequence, and unused ids.
 
     Args:
-      tokenizer: of the backbone.
+      tokenizer: from ``transformers``.
       vocab_size: V, rows of the model's embedding.
       eos_id: the end of sequence, which may be sampled.
-      special: the family's own special ids besides the tokenizer's.
-
-    Returns:
+      special: special ids of the family that the tokenizer does not list.
       int32 [n], ascending.
     """
     rows, pieces = set(range(vocab_size)), set(tokenizer.get_vocab().values())
@@ -181,10 +178,10 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, task: Task, words: Sequence[str
     """The id that stands for each label word: that of its first token, which is usually the whole word.
 
     Args:
-      tokenizer: of the backbone.
-      task: whose labels the words stand for, for messages.
-      words: one for each label.
-      lead: what stands in front of a word in a text: a space, or nothing.
+      tokenizer: from ``transformers``.
+      task: gives the labels, for messages.
+      words: one word per label.
+      lead: text in front of a word: a space, or nothing.
 
     Returns:
       int32 [L] in the order of ``task.labels``.

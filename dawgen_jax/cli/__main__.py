@@ -29,7 +29,7 @@ COMMANDS = {
     "backbone": "fetch, check or convert a backbone",
     "compile": "compile every step for other devices: memory and cost",
 }
-"""What each command does, by the name of its module."""
+"""Descriptions of the commands, by module name."""
 
 
 def overview() -> str:
@@ -41,10 +41,10 @@ def overview() -> str:
 
 
 def dispatch(argv: Sequence[str]) -> None:
-    """Run the command that the first word names.
+    """Run the command named by the first word.
 
     Raises:
-      UserError: there is no such command.
+      UserError: unknown command.
     """
     name, *rest = argv or [""]
     if name in ("", "-h", "--help"):
@@ -65,7 +65,7 @@ def dispatch(argv: Sequence[str]) -> None:
 
 
 def command(argv: Sequence[str] | None = None) -> None:
-    """The console command. JAX is imported by the commands, not for ``--help``."""
+    """The console command. The commands import JAX, so that ``--help`` does not need it."""
     from dawgen_jax.cli import process
 
     process.guard(dispatch, sys.argv[1:] if argv is None else argv)

@@ -1,13 +1,13 @@
-"""Score a stored prompt, and the backbone without it, on a split of each task of a config or a file of an own task's.
+"""Score a stored prompt, and its backbone without a prompt, on a split of each task or on a file of a custom task.
 
     dawgen evaluate mini [--prompt CELL_OR_FILE] [--split test] [--field.sub value ...]
     dawgen evaluate own_task [--data FILE] --file FILE [--prompt CELL_OR_FILE]
     dawgen evaluate CELL --file FILE [--columns premise hypothesis] [--label gold] [--backbone DIR]
 
-Both scores are printed, and how many predictions the prompt changes: one that was lost on the way acts as none. The
-folder of a cell says itself what its prompt is for: template, label words and tokens are then the cell's, and a cell of
-another backbone is refused; as the first word it says everything, and no config is needed. No split but the one that is
-scored must be there. With --file, --data may be left out where the file has every class.
+Prints both scores and the number of predictions that the prompt changes; a prompt that was not loaded changes none. If
+a cell is given, its template, label words and tokens are used; a cell of another backbone is refused. With a cell as
+the first word, no config is needed. Only the scored split must exist. With --file, --data may be omitted
+if the file has examples of every class.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
 from dawgen_jax.io.terminal import printable
-from dawgen_jax.methods.base import Trained
+from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.stored import Stored, read_classifier
-from dawgen_jax.methods.trained import PROMPT
+from dawgen_jax.methods.trained import LOW_RANK
 from dawgen_jax.pipeline.inputs import Encoded, find_task, is_own, labelled_examples, load_backbone, load_pools
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.tasks import Task
@@ -41,38 +41,38 @@ from dawgen_jax.training.placement import Placement
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Configured):
-    """What this program takes besides the configuration."""
+    """Options in addition to the configuration."""
 
     prompt: str = ""
-    """The folder of a cell or of a PEFT prompt, or a file: prompt.safetensors, or a matrix [P, H] as .npy or .pt. Empty
-    scores the backbone without a prompt."""
+    """The folder of a cell or of a PEFT prompt, or a file: prompt.safetensors, or a matrix [P, H] as .npy or .pt. If
+    empty, only the backbone without a prompt is scored."""
     split: str = ""
-    """train, validation or test; empty is the split that the task's results are reported on."""
+    """train, validation or test; empty is the split on which the task's results are reported."""
     file: str = ""
-    """A file of labelled examples of the own task to score instead of a split."""
+    """A file of labelled examples of the custom task, to score instead of a split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfCell(Common):
-    """What this program takes where a stored classifier comes first."""
+    """Options if a stored classifier is the first word."""
 
     cell: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="CELL")]
     """The folder of a saved classifier, or of a cell of a run directory."""
     file: pathlib.Path
-    """Labelled examples of its task, one a row."""
+    """Labelled examples of its task, one per row."""
     columns: tuple[str, ...] = ()
-    """Fields of the file that hold the text, or the pair's two sentences in order; by default the usual names."""
+    """Columns of the text, or of the two texts of a pair in order; by default the usual names."""
     label: str = ""
-    """The field that holds the label; by default a usual name."""
+    """Column of the label; by default a usual name."""
     backbone: str = ""
-    """The backbone's directory, where it is not (or no longer) where the classifier was tuned."""
+    """The backbone's directory, if it has moved since the classifier was tuned."""
 
 
 def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
-    """A classifier's prompt [P, H], H being the ``width`` of the backbone ``label``.
+    """A classifier's prompt [P, H], where H is the ``width`` of the backbone ``label``.
 
     Raises:
-      UserError: it cannot be read, or is no such prompt.
+      UserError: the file cannot be read, or is not such a prompt.
     """
     arrays = prompts.load(stored)
     if "prompt" not in arrays:
@@ -86,7 +86,7 @@ def load_prompt(stored: str, width: int, label: str) -> np.ndarray:
 
 
 def load_cell(stored: str, backbone: Backbone) -> Stored | None:
-    """What the cell that a prompt lies in says of it; None where it lies in none.
+    """The metadata of the cell that holds a prompt; None if no cell holds it.
 
     Raises:
       UserError: the cell cannot be read, or its prompt was tuned on another backbone.
@@ -102,7 +102,7 @@ def load_cell(stored: str, backbone: Backbone) -> Stored | None:
 
 
 def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, list[Example]]:
-    """A task, the split that is scored, and its examples."""
+    """A task, the split to score, and its examples."""
     if is_own(name, config):
         given = read_own(config.own, config.data.k)
         task, found = given.task, given.pools
@@ -117,9 +117,9 @@ def scored_examples(name: str, config: Config, split: str) -> tuple[Task, str, l
 
 
 def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]:
-    """The own task and the examples of a file of its."""
+    """The custom task, and the examples of one of its files."""
     if config.own.name not in config.tasks:
-        raise UserError(f"--file {file}: is read for an own task, and Config.tasks names none; start from "
+        raise UserError(f"--file {file}: needs a custom task, and Config.tasks names none; start from "
                         "own_task, or give --split.")
     own = config.own if config.own.data else dataclasses.replace(config.own, data=file)
     try:
@@ -131,7 +131,7 @@ def filed_examples(config: Config, file: str) -> tuple[Task, str, list[Example]]
 
 
 def score(config: Config, arguments: Arguments) -> None:
-    """Print accuracy and F1 a task, with the prompt and without."""
+    """Print accuracy and F1 per task, with the prompt and without."""
     placement, split = Placement.on(config.devices, config.mesh), arguments.split
     backbone = load_backbone(config.classifier.backbone, placement)
     prompt: np.ndarray | None = None
@@ -154,7 +154,7 @@ def score(config: Config, arguments: Arguments) -> None:
 
 
 def score_cell(arguments: OfCell) -> None:
-    """Print accuracy and F1 of a stored classifier on a file, and those of its backbone alone.
+    """Print accuracy and F1 on a file of a stored classifier, and of its backbone alone.
 
     Raises:
       UserError: the classifier, its backbone or the file cannot be used.
@@ -163,20 +163,21 @@ def score_cell(arguments: OfCell) -> None:
     task, config = classifier.task, classifier.config
     examples = labelled_examples(arguments.file, task, arguments.columns, arguments.label)
     _report(str(arguments.file), examples, Encoded(task, classifier.backbone, config), config, classifier.params,
-            METHODS[classifier.method].trains or PROMPT)
+            METHODS[classifier.method])
 
 
 def _report(title: str, examples: Sequence[Example], encoded: Encoded, config: ClassifierConfig, params: Any,
-            trained: Trained = PROMPT) -> None:
-    """Print the scores with what was tuned, where anything was, and without, and how many predictions it changes."""
+            method: Method = METHODS["Prompt Tuning"]) -> None:
+    """Print scores with the tuned parameters (if any) and without, and the number of changed predictions."""
     task, predicted = encoded.task, []
     labels = [task.labels.index(example.label) for example in examples]
-    what = "prompt" if trained is PROMPT else "low-rank update"
-    tried = [(f"without {'a' if params is None else 'the'} {what}", None, PROMPT)]
+    what = "low-rank update" if method.trains is LOW_RANK else "prompt"
+    bare = METHODS["Prompting (zero-shot)"] if method.trains else method
+    tried = [(f"without {'a' if params is None else 'the'} {what}", None, bare)]
     if params is not None:
-        tried.insert(0, (f"with the {what}", params, trained))
+        tried.insert(0, (f"with the {what}", params, method))
     for how, tuned, kind in tried:
-        predicted.append(score_examples(encoded, examples, tuned, config, trained=kind).argmax(axis=1))
+        predicted.append(score_examples(encoded, examples, tuned, config, method=kind).argmax(axis=1))
         scored = metrics.scores(task, predicted[-1], labels)
         print(f"{printable(title)}, {how}: accuracy {100 * scored['accuracy']:.2f}, F1 {100 * scored['f1']:.2f}, "
               f"n = {len(examples)}")

@@ -1,10 +1,10 @@
-"""Write a prompt as PEFT adapters, each with a model card: one of a cell, those of a generator, or any file of one.
+"""Write prompts as PEFT adapters with model cards: the prompt of a cell, the prompts of a generator, or a prompt file.
 
     dawgen export PROMPT OUT [--base NAME]
 
 PROMPT is the folder of a cell, a saved classifier or a generator, prompt.safetensors, prompts.safetensors, .npy, .pt or
-a PEFT folder; OUT a new folder: the adapter, or one folder a label. --base names the model in the adapter, as
-`transformers` finds it (for instance google/flan-t5-large); by default it is the one that the folder says.
+a PEFT folder. OUT is a new folder for the adapter, or for one folder per label. --base names the model in the adapter,
+in a form that `transformers` finds (for instance google/flan-t5-large); by default it is the one named in the folder.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from dawgen_jax.results.rows import read_cell
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to write, and where."""
+    """Options of the command."""
 
     prompt: Annotated[pathlib.Path, tyro.conf.Positional]
     """The folder of a cell, a generator or an adapter, or a file of a prompt."""
@@ -41,11 +41,11 @@ class Arguments:
     base: str = ""
     """Name or path of the frozen model."""
     task_type: str = ""
-    """PEFT's name for the kind of model, if neither the prompt nor the model's folder says it."""
+    """PEFT's task type, if neither the prompt nor the model's folder states it."""
 
 
 def _adapter(task_type: str, base: str) -> Adapter:
-    """How PEFT holds the prompt: of the task type, else of the base model's folder, else as for the first family."""
+    """How PEFT stores the prompt: by task type, else by the base model's folder, else as in the first family."""
     known = {family.adapter.config["task_type"]: family.adapter for family in registry.FAMILIES.values()}
     if task_type:
         if task_type not in known:
@@ -53,26 +53,26 @@ def _adapter(task_type: str, base: str) -> Adapter:
         return known[task_type]
     try:
         return registry.family_of(backbone_folder(base)).adapter
-    except UserError:  # a name on a hub
+    except UserError:  # the name of a model on a hub
         return next(iter(known.values()))
 
 
 def _inside(classifier: Stored | None) -> bool:
-    """Whether the prompt of a classifier was tuned inside the template, as far as its backbone is here to ask."""
+    """Whether a classifier's prompt was tuned inside the template, if its backbone is available to check."""
     if classifier is None:
         return False
     try:
         tokens = registry.read_format(backbone_folder(classifier.config.backbone.path))
     except UserError:
         return False
-    return prompt_tail(tokens, classifier.task) is not None
+    return prompt_tail(tokens, classifier.task, classifier.config) is not None
 
 
 def export(arguments: Arguments) -> None:
-    """Write the folder, whole or not at all.
+    """Write the folder atomically.
 
     Raises:
-      UserError: the prompt cannot be read, the model is not known, or ``out`` exists.
+      UserError: the prompt cannot be read, the model is unknown, or ``out`` exists.
     """
     stored, out = arguments.prompt, arguments.out
     arrays, home = prompts.load(stored), stored if stored.is_dir() else stored.parent
@@ -92,7 +92,7 @@ def export(arguments: Arguments) -> None:
             or (classifier.config.backbone.path if classifier else row.backbone if row else "")
             or meta.generator_backbone)
     if not base:
-        raise UserError(f"--base: {stored} does not say which model the prompt was tuned on; name it.")
+        raise UserError(f"--base: {stored} does not name the model on which the prompt was tuned; name it.")
     if out.exists():
         raise UserError(f"{out}: exists already; name a new folder.")
     adapter = _adapter(arguments.task_type or task_type or beside[1], base)

@@ -1,6 +1,6 @@
 """Configuration files and command lines: ``CONFIG [--option value ...] [--field.sub value ...]``.
 
-``--help`` lists a command's own options; ``--help-all`` adds every field of the configuration with its value.
+``--help`` lists a command's options; ``--help-all`` adds every field of the configuration with its value.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Common:
     verbose: bool = False
     """Show norms of the parameters next to the progress."""
     device: Literal["", "cpu", "gpu", "tpu"] = ""
-    """Compute on this kind of device; empty takes the best that is there."""
+    """Compute on this kind of device; empty selects the best available."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Configured(Common):
     backbone: str = ""
     """The backbone of generator and classifier: a folder, a name, a .gguf file or hub:ORG/NAME."""
     data: str = ""
-    """Labelled examples of your own task: a file, a folder or hub:NAME (the same as --own.data)."""
+    """Labelled examples of a custom task: a file, a folder or hub:NAME (the same as --own.data)."""
     columns: tuple[str, ...] = ()
     """Columns of the text, or of the two texts of a pair (--own.columns)."""
     label: str = ""
     """Column of the label (--own.label)."""
     seed: int | None = None
-    """Run this seed only."""
+    """Run only this seed."""
 
 
 _SHOWN = {
@@ -61,11 +61,11 @@ _SHOWN = {
     "seeds": (tuple[int, ...], "Each seed draws its own few-shot split, generator and prompt."),
     "devices": (int, "Devices of the mesh; 0 takes all."),
 }
-"""Fields of the configuration that the short help lists too."""
+"""Fields of the configuration that the short help also lists."""
 
 
 class Parsed(NamedTuple):
-    """A command line: the configuration, the run directory and the command's own options."""
+    """A command line: the configuration, the run directory and the command's options."""
 
     config: Any
     out: pathlib.Path
@@ -76,11 +76,11 @@ def apply(common: Common) -> None:
     """Apply the options of all commands; call it before anything asks JAX for a device.
 
     Raises:
-      UserError: there is no such device.
+      UserError: the device does not exist.
     """
     import jax
 
-    if (common.quiet or common.verbose) and world.leads():  # the other processes are quieter anyway
+    if (common.quiet or common.verbose) and world.leads():  # the other processes print less anyway
         logging.getLogger("dawgen_jax").setLevel(logging.WARNING if common.quiet else logging.DEBUG)
     if common.device:
         names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
@@ -99,7 +99,7 @@ def apply(common: Common) -> None:
 
 
 def parse(argv: Sequence[str], kind: type[AnyOptions], description: str | None) -> AnyOptions:
-    """The options of a command without a configuration; exits if help is asked for or an option is wrong."""
+    """The options of a command without a configuration; exits if help is requested or an option is wrong."""
     words = ["--help" if word == "--help-all" else word for word in argv]
     return tyro.cli(kind, prog=sys.argv[0], args=words, description=f"{description or ''}\n\n{EXITS}",
                     config=(tyro.conf.FlagCreatePairsOff,))
@@ -110,10 +110,10 @@ def parse_config(argv: Sequence[str], description: str | None, options: type[Any
     """Parse ``CONFIG [--option value ...] [--field.sub value ...]`` and apply the common options.
 
     Args:
-      argv: the words behind the command.
-      description: of the command.
-      options: a dataclass derived from :class:`Configured` (or :class:`Common`) with the command's own options.
-      kind: of configuration.
+      argv: the words after the command.
+      description: description of the command.
+      options: a dataclass derived from :class:`Configured` (or :class:`Common`) with the command's options.
+      kind: class of the configuration.
 
     Raises:
       UserError: no configuration is named, or it cannot be loaded.
@@ -144,7 +144,7 @@ def parse_config(argv: Sequence[str], description: str | None, options: type[Any
 
 
 def _overridden(config: Any, options: Any) -> Any:
-    """The configuration with the short options put into its fields."""
+    """The configuration with the short options copied into its fields."""
     if not isinstance(options, Configured):
         return config
     if options.backbone:

@@ -3,8 +3,8 @@
     dawgen predict CLASSIFIER FILE [--out OUT.jsonl] [--columns premise hypothesis] [--backbone DIR]
 
 CLASSIFIER is the folder of a saved classifier, or of a cell (RUN/cells/...). FILE is a .csv, .tsv, .jsonl or .parquet
-file, an example a row. For each of them, in order, a line of JSON holds its texts, the predicted label and the
-probability of every label.
+file with one example per row. The output has one JSON line per row, in order, with the texts, the predicted label and
+the probability of every label.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from dawgen_jax.io.terminal import printable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """What to classify, and with what."""
+    """Options of the command."""
 
     classifier: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLASSIFIER")]
     """The folder of a saved classifier, or of a cell of a run directory."""
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """Texts, one example a row."""
+    """Texts, one example per row."""
     out: Path | None = None
-    """Write the lines to this file, whole or not at all; by default to standard output."""
+    """Write the lines to this file, atomically; by default to standard output."""
     columns: tuple[str, ...] = ()
-    """Fields of the file that hold the text, or the pair's two sentences in order; by default the usual names."""
+    """Columns of the text, or of the two texts of a pair in order; by default the usual names."""
     backbone: str = ""
-    """The backbone's directory, where it is not (or no longer) where the classifier was tuned."""
+    """The backbone's directory, if it has moved since the classifier was tuned."""
 
 
 def lines(arguments: Arguments) -> str:
@@ -59,7 +59,7 @@ def lines(arguments: Arguments) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the command line, classify, write."""
+    """Parse the command line, classify, and write."""
     arguments = parse(argv, Arguments, __doc__)
     apply(arguments)
     text = lines(arguments)

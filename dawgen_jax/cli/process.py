@@ -1,14 +1,14 @@
-"""What every command shares as a process: exit statuses, signals, logging, the compilation cache, several processes.
+"""Process-level behaviour of all commands: exit statuses, signals, logging, the compilation cache, several processes.
 
-    0    done; or stopped by SIGTERM in a training loop, whose progress is saved (--stopped-status sets another status)
-    1    a fault of the program; the traceback says where
-    2    a mistake in what was given, or a part of a run failed; a message says which
+    0    done; or stopped by SIGTERM in a training loop after saving progress (--stopped-status sets another status)
+    1    internal error, with a traceback
+    2    invalid input, or a part of a run failed; a message names it
     130  stopped by Ctrl-C
-    141  nobody reads the output any more (``| head``)
+    141  the output is no longer read (``| head``)
     143  stopped by SIGTERM outside of a training loop; the same command resumes
 
-Python runs signal handlers between its own instructions, so a signal that arrives during a compilation takes effect
-when the compilation ends.
+Python runs signal handlers between bytecode instructions, so a signal during a compilation takes effect when the
+compilation ends.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _UNREAD = 128 + signal.SIGPIPE
 
 
 class _Plain(logging.Formatter):
-    """Log lines without control characters from paths or data."""
+    """Log lines without control characters, which paths and data may contain."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, with control characters escaped."""
+        """Format a record, with control characters escaped."""
         return printable(super().format(record), lines=True)
 
 
@@ -58,10 +58,10 @@ def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
 
 
 def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
-    """Separate the options about the processes of one program from the other words of a command.
+    """Separate the options about processes from the other words of a command.
 
-    ``--coordinator HOST:PORT --num-processes N --process-id I --local-device-ids 0,1,2,3``; what is left out is found
-    by JAX on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes.
+    ``--coordinator HOST:PORT --num-processes N --process-id I --local-device-ids 0,1,2,3``; JAX finds omitted values on
+    Cloud TPU, GKE, Slurm, Open MPI and Kubernetes.
 
     Raises:
       UserError: a value is out of range.
@@ -86,22 +86,22 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
     """Set up logging, the compilation cache and, if there are several, the processes of the program.
 
     Args:
-      argv: the words of the command; None joins no other processes.
+      argv: the words of the command; None does not connect to other processes.
 
     Returns:
-      The words without those of :func:`take_processes`.
+      The words without the options of :func:`take_processes`.
 
     Raises:
-      UserError: the options about processes are out of range or contradict each other.
+      UserError: the options about processes are out of range or contradictory.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # libraries install handlers as well
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)  # libraries also install handlers
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)
-    for name in ("absl", "asyncio"):  # orbax logs, with a traceback, the error that it also raises
+    for name in ("absl", "asyncio"):  # orbax logs errors with a traceback before raising them
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if argv is not None and {"-h", "--help", "--help-all"} & set(argv):
-        return list(argv)  # help needs no JAX
+        return list(argv)  # help does not need JAX
     import jax
 
     if not jax.config.jax_compilation_cache_dir:
@@ -121,12 +121,12 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
 
 
 def _catch_signals() -> list[int]:
-    """Let SIGTERM and Ctrl-C end the program by SystemExit; further signals are ignored then.
+    """Make SIGTERM and Ctrl-C end the program by SystemExit; further signals are then ignored.
 
     SIGTERM in a training loop sets a flag that the loop reads, so that it saves its progress first.
 
     Returns:
-      A list that will hold the signal.
+      A list to which the signal is appended.
     """
     received: list[int] = []
 
@@ -145,7 +145,7 @@ def _catch_signals() -> list[int]:
 
 
 def _unread(error: BaseException | None) -> bool:
-    """Whether the reader of standard output has gone; what is still buffered is then dropped."""
+    """Whether the reader of standard output has gone; buffered output is then dropped."""
     try:
         sys.stdout.flush()
         gone = select.poll()
@@ -159,13 +159,13 @@ def _unread(error: BaseException | None) -> bool:
 
 
 def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    """Run a program; expected errors end it with one message on standard error and the exit statuses above.
+    """Run a program; an expected error ends it with a message on standard error and the exit statuses above.
 
-    Where several processes run the program, one that fails ends the others.
+    If several processes run the program, a failure of one ends the others.
 
     Args:
       main: the program.
-      argv: its words.
+      argv: words of the command line.
     """
     received = _catch_signals()
     try:
@@ -174,7 +174,7 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
             sys.exit(_UNREAD)
     except BaseException as error:
         status = _status(error, received)
-        if status and world.count() > 1 and not isinstance(error, world.Stopped):  # the others would wait for this one
+        if status and world.count() > 1 and not isinstance(error, world.Stopped):  # otherwise the others would wait
             if status == 1:
                 traceback.print_exc()
             sys.stderr.flush()
@@ -185,7 +185,7 @@ def guard(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
 
 
 def _status(error: BaseException, received: Sequence[int]) -> int:
-    """The exit status of an error, whose message is printed if it was expected; 1 otherwise."""
+    """The exit status of an error; prints the message of an expected error, and returns 1 for others."""
     if isinstance(error, world.Stopped):
         if world.leads():
             print(_STOPPED, file=sys.stderr)

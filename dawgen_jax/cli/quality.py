@@ -1,8 +1,8 @@
 """Judge a synthetic set: ``dawgen quality SYN --real TRAIN [--heldout POOL] [--test TEST] ...``.
 
-SYN is the folder of a set, or a file of labelled pairs. TRAIN, POOL and TEST are files of labelled pairs. The folder
---out gets quality.json (every figure), leaks.jsonl (samples that nearly repeat a test pair, with --test) and, if a rule
-drops samples, the remaining set as filtered/.
+SYN is the folder of a set, or a file of labelled pairs. TRAIN, POOL and TEST are files of labelled pairs. --out gets
+quality.json (all figures), leaks.jsonl (samples that nearly repeat a test pair, with --test) and, if a rule drops
+samples, the remaining set as filtered/.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Print figures of a synthetic set with verdicts, and write a set without what the rules forbid."""
+    """Print figures of a synthetic set with verdicts, and write a set without samples that the rules forbid."""
 
     synthetic: Annotated[Path, tyro.conf.Positional]
     """Folder of a set (train.jsonl, counts.json), or a file of labelled pairs."""
     real: Path
-    """The real pairs that the generator was tuned on (.jsonl, .csv, .tsv or .parquet)."""
+    """The real pairs on which the generator was tuned (.jsonl, .csv, .tsv or .parquet)."""
     heldout: Path | None = None
-    """Real pairs that it has not seen: what the set is compared with."""
+    """Real pairs that the generator has not seen, for comparison."""
     test: Path | None = None
-    """The pairs that classifiers will be scored on: looked for in the set."""
+    """The pairs on which classifiers will be scored, to find leaks."""
     task: str = ""
-    """Name of the task, or 'own' for one of which only the labels are known; by default what the folder says."""
+    """Name of the task, or 'own' if only its labels are known; by default, the task named in the folder."""
     columns: tuple[str, ...] = ()
-    """Fields of the files of real pairs that hold the text, or both sentences in order; by default the usual names."""
+    """Columns of the text, or of both sentences in order, in the files of real pairs; by default the usual names."""
     label: str = ""
-    """The field that holds their label; by default a usual name."""
+    """Column of the label in these files; by default a usual name."""
     backbone: str = ""
-    """Directory or name of a backbone, for features and predictions; empty leaves these out."""
+    """Directory or name of a backbone, for features and predictions, which are omitted without it."""
     prompt: str = ""
-    """The cell of a prompt that was tuned on the real pairs with that backbone, or its prompt.safetensors."""
+    """The cell of a prompt tuned on the real pairs with that backbone, or its prompt.safetensors."""
     seed: int = 0
-    """Seed for draws and permutations."""
+    """Seed for sampling and permutations."""
     out: Path | None = None
     """New folder for quality.json, leaks.jsonl and, if a rule drops samples, the set filtered/."""
     rules: Annotated[Rules, tyro.conf.arg(name="")] = Rules()
@@ -86,12 +86,12 @@ def read_given(path: Path, name: str = "") -> GivenSet:
     """Read a set folder (train.jsonl, counts.json), or a file of labelled pairs.
 
     Args:
-      path: of the folder or file.
-      name: of the task; 'own' for a task of which only the labels in the folder's counts.json are known; empty for
-        the task that the folder's meta.json names, else 'own'.
+      path: path of the folder or file.
+      name: name of the task; 'own' for a task of which only the labels in the folder's counts.json are known; empty for
+        the task that the folder's meta.json names, or else 'own'.
 
     Raises:
-      UserError: it cannot be read, its labels or scores are not the task's, or it is empty.
+      UserError: the set cannot be read, its labels or scores do not fit the task, or it is empty.
     """
     if path.is_dir():
         if not (path / "counts.json").is_file():
@@ -139,7 +139,7 @@ def findings(given: GivenSet, found: Appraisal, rules: Rules) -> dict:
 
 
 def _write(arguments: Arguments, given: GivenSet, found: Appraisal, real: Real, test: Sequence[Example]
-           ) -> Counter[str]:
+            ) -> Counter[str]:
     """Write the findings and the remaining set; returns the number of dropped samples by reason."""
     rules = arguments.rules
     if arguments.out.exists():
@@ -178,7 +178,7 @@ def _write_filtered(folder: Path, given: GivenSet, left: Selection, real: Real, 
 
 
 def _predictor(path: str, backbone: Backbone, given: GivenSet) -> Callable[[list[Example]], list[str]]:
-    """The labels that a stored prompt gives pairs."""
+    """The labels that a stored prompt predicts for pairs."""
     prompt, cell = load_prompt(path, backbone.model.width, backbone.label), load_cell(path, backbone)
     if cell and set(cell.task.labels) != set(given.task.labels):
         raise UserError(f"--prompt {path}: was tuned for the labels {', '.join(cell.task.labels)}, but {given.path} "

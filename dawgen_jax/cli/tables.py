@@ -1,6 +1,6 @@
 """Print the tables of finished runs: ``dawgen tables RUN [RUN ...] [--latex FILE] [--figure FILE] ...``.
 
-RUN is a run directory or its results.jsonl. Where two runs hold the same row, that of the later one is taken.
+RUN is a run directory or its results.jsonl. If two runs hold the same row, the row of the later run is used.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from dawgen_jax.results.tables import result_tables
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Print mean and deviation over seeds, the published numbers beside ours where they may stand."""
+    """Print mean and deviation over seeds, with published numbers next to ours if they are comparable."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run directories, or results.jsonl files."""
     metric: Literal["accuracy", "f1"] = "accuracy"
-    """What to tabulate."""
+    """The metric to tabulate."""
     claims: bool = False
     """Also test the paper's claims over the pairs of (task, seed), and tabulate synthetic sets and conflicts."""
     markdown: Path | None = None
     """Write the same tables to this Markdown file."""
     latex: Path | None = None
-    """Write them to this LaTeX file, for the package booktabs."""
+    """Write the tables to this LaTeX file, for the package booktabs."""
     html: Path | None = None
-    """Write them to this HTML page."""
+    """Write the tables to this HTML page."""
     figure: Path | None = None
-    """Draw the rows into this .svg or .png file."""
+    """Plot the rows to this .svg or .png file."""
 
 
 def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> None:
@@ -64,11 +64,11 @@ def show(arguments: Arguments, console: Console) -> None:
     rows = merge(*groups)
     for task in {row.task for row in rows}:
         if len({row.data for row in rows if row.task == task} - {""}) > 1:
-            raise UserError(f"{', '.join(map(str, files))}: {task} stands for different data in these runs, whose mean "
-                            "says nothing; show them in tables of their own.")
+            raise UserError(f"{', '.join(map(str, files))}: these runs have different data named {task}, so their mean "
+                            "is meaningless; show them in separate tables.")
     replaced = sum(map(len, groups)) - len(rows)
     if replaced:
-        console.print(f"Rows that stand in more than one run: {replaced}; those of the later run are shown.")
+        console.print(f"Rows in more than one run: {replaced}; the rows of the later run are shown.")
     tables = result_tables(rows, arguments.metric)
     if not tables:
         raise UserError(f"{', '.join(map(str, files))}: no row has the metric '{arguments.metric}'.")
@@ -86,5 +86,5 @@ def show(arguments: Arguments, console: Console) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the command line and show."""
+    """Parse the command line and show the tables."""
     show(parse(argv, Arguments, __doc__), Console())

@@ -7,7 +7,7 @@ wrong type or a value out of range raises :class:`ConfigError`.
 """
 
 from dawgen_jax.config.backbone import BackboneConfig
-from dawgen_jax.config.classifier import ClassifierConfig, FineTuningConfig, LoraConfig
+from dawgen_jax.config.classifier import PAPER, ClassifierConfig, FineTuningConfig, LoraConfig
 from dawgen_jax.config.data import DataConfig, OwnTask
 from dawgen_jax.config.fields import digest, fields_of
 from dawgen_jax.config.files import load_config, shipped_configs
@@ -18,6 +18,6 @@ from dawgen_jax.config.transfer import TransferConfig
 from dawgen_jax.config.validation import is_printable, shown
 from dawgen_jax.errors import ConfigError, UserError
 
-__all__ = ["BackboneConfig", "ClassifierConfig", "Config", "ConfigError", "DataConfig", "FineTuningConfig",
+__all__ = ["PAPER", "BackboneConfig", "ClassifierConfig", "Config", "ConfigError", "DataConfig", "FineTuningConfig",
            "GeneratorConfig", "LoraConfig", "MeshConfig", "OwnTask", "SynthesisConfig", "TransferConfig", "UserError",
            "digest", "fields_of", "is_printable", "load_config", "shipped_configs", "shown"]

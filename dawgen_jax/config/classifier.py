@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from dawgen_jax.config.backbone import BackboneConfig
 from dawgen_jax.config.validation import Items, validated
 
-__all__ = ["ClassifierConfig", "FineTuningConfig", "LoraConfig"]
+__all__ = ["PAPER", "ClassifierConfig", "FineTuningConfig", "LoraConfig"]
+
+PAPER: Mapping[str, Any] = {"prompt_length": 100, "prompt_init": "vocabulary", "prompt_place": "before",
+                            "optimiser": "adafactor", "learning_rate": 0.3}
+"""The paper's values (on T5) of the fields of a classifier that are None until its backbone is known."""
 
 
 @validated
@@ -48,24 +53,35 @@ class LoraConfig:
 
 @validated
 class ClassifierConfig:
-    """Tuning of the classifier's prompt (paper section 'prompt tuning' and Algorithm 2)."""
+    """Tuning of the classifier's prompt (paper section 'prompt tuning' and Algorithm 2).
+
+    None takes the value that suits the family of the backbone: for T5 the paper's, for causal models 20 sampled rows
+    behind the text, with AdamW at 0.02.
+    """
 
     backbone: BackboneConfig = BackboneConfig()
     """The frozen model whose prompt is tuned."""
-    prompt_length: PositiveInt = 100
+    prompt_length: PositiveInt | None = None
     """Virtual tokens P of the soft prompt at the model's input."""
-    prompt_init: Literal["vocabulary", "sampled"] = "vocabulary"
+    prompt_init: Literal["vocabulary", "sampled"] | None = None
     """Start from embeddings of word-starting alphabetic tokens: the first ones of the vocabulary, or random ones."""
+    prompt_place: Literal["before", "after"] | None = None
+    """Where the prompt stands: before the whole input, as PEFT has it, or after the texts, whose keys and values a
+    causal model then computes once."""
+    context_cache_gib: NonNegativeFloat = 4.0
+    """Memory for keys and values of texts in front of a prompt, in GiB; texts above it are computed for every batch."""
     max_tokens: PositiveInt = 100
     """Template tokens, mask and end of sequence included; texts are cut at their ends, the last placeholder first."""
-    learning_rate: PositiveFloat = 0.3
-    """Adafactor, cosine decay to 0, no warm-up, no parameter scaling."""
+    optimiser: Literal["adafactor", "adamw"] | None = None
+    """Of the prompt: Adafactor with cosine decay, no warm-up, no parameter scaling; or AdamW with linear decay."""
+    learning_rate: PositiveFloat | None = None
+    """Rate of the first update; it decays to 0."""
     factored: bool = True
     """Factored second moment of Adafactor."""
     weight_decay: NonNegativeFloat = 1e-5
     """Multiplied by the learning rate, as in Hugging Face's Adafactor."""
     clip_norm: PositiveFloat = 1.0
-    """The global gradient norm is clipped to this after the surgery and before Adafactor."""
+    """The global gradient norm is clipped to this after the surgery and before the optimiser."""
     aggregator: Literal["surgery", "pcgrad", "mgda", "cagrad", "upgrad"] = "surgery"
     """How '+ GS' arms combine the gradients of their sources; 'surgery' is Algorithm 2."""
     epsilon: NonNegativeFloat = 1.0

@@ -1,1 +1,1 @@
-"""Reading, few-shot splits, corpora, encoding and batches."""
+"""Reading of files and data sets, few-shot splits, corpora, encoding and batches."""

@@ -1,53 +1,57 @@
-"""Rectangular batches of token ids, as plain NumPy, deterministic in (seed, step).
+"""Rectangular batches of token ids as NumPy arrays, deterministic in (seed, step).
 
 Axes: B batch, T input tokens, U target tokens; leading axes (S sources, K seeds) stack them.
 
-Which examples stand in a batch is a function of (seed, step) alone and not of the batches before: a run that was
-stopped goes on with the same batches, and every process computes the same global batch.
+The examples of a batch are a function of (seed, step) and do not depend on earlier batches: a stopped run resumes with
+the same batches, and every process computes the same global batch.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dawgen_jax.errors import UserError
 
 __all__ = [
     "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches",
-    "pad_examples", "pad_rows", "stack", "stack_generator", "trim",
+    "pad_examples", "pad_rows", "stack", "stack_generator", "take", "trim",
 ]
 
 
 class ClassifierBatch(NamedTuple):
-    """Templated pairs for the classifier (or any stack of them on leading axes).
+    """Templated examples for the classifier, or a stack of them with leading axes.
 
     Attributes:
       tokens: int32 [B, T] token ids of the backbone's input, padded with 0.
-      mask: bool [B, T] True at tokens.
-      label: int32 [B] position in ``Task.labels``.
-      weight: float32 [B] weight of the example in the loss; 0 pads a batch to its rectangle.
+      mask: bool [B, T], True at tokens.
+      label: int32 [B], positions in ``Task.labels``.
+      weight: float32 [B], weight of the example in the loss; 0 for padding examples.
+      context: cached results of the texts in front of a soft prompt, leaves [B, T', ...]; ``tokens`` are then only the
+        tokens after the prompt. None without a cache.
     """
 
     tokens: np.ndarray
     mask: np.ndarray
     label: np.ndarray
     weight: np.ndarray
+    context: Any = None
 
 
 class GeneratorBatch(NamedTuple):
-    """Pairs for the generator: sentence 1 conditions, sentence 2 is supervised.
+    """Pairs for the generator: sentence 1 is the condition, sentence 2 is supervised.
 
     Attributes:
-      source: int32 [B, T] sentence 1's tokens, one place for each infix row (any id), end of sequence; padded with 0.
-      source_mask: bool [B, T] True at tokens and infix places.
-      slots: int32 [B, T] index of the infix row that stands there, -1 elsewhere.
-      target: int32 [B, U] sentence 2's tokens and end of sequence, padded with 0.
-      target_mask: bool [B, U] True at supervised tokens.
-      label: int32 [B] position in ``Task.labels``.
+      source: int32 [B, T], tokens of sentence 1, a position (any id) per infix row, end of sequence; padded with 0.
+      source_mask: bool [B, T], True at tokens and infix positions.
+      slots: int32 [B, T], index of the infix row at the position, -1 for text.
+      target: int32 [B, U], tokens of sentence 2 and end of sequence, padded with 0.
+      target_mask: bool [B, U], True at supervised tokens.
+      label: int32 [B], positions in ``Task.labels``.
     """
 
     source: np.ndarray
@@ -59,13 +63,13 @@ class GeneratorBatch(NamedTuple):
 
 
 class SourceBatch(NamedTuple):
-    """First sentences for synthesis; the same rows serve every label.
+    """First sentences for synthesis; all labels use the same rows.
 
     Attributes:
-      source: int32 [B, T] as in :class:`GeneratorBatch`.
-      source_mask: bool [B, T] True at tokens and infix places.
-      slots: int32 [B, T] index of the infix row that stands there, -1 elsewhere.
-      cut: bool [B] True where sentence 1 was longer than its budget.
+      source: int32 [B, T]; see :class:`GeneratorBatch`.
+      source_mask: bool [B, T], True at tokens and infix positions.
+      slots: int32 [B, T], index of the infix row at the position, -1 for text.
+      cut: bool [B], True if sentence 1 exceeded its budget.
     """
 
     source: np.ndarray
@@ -75,15 +79,15 @@ class SourceBatch(NamedTuple):
 
 
 def epoch_batches(n: int, batch: int, seed: int, step: int) -> np.ndarray:
-    """Indices of batch ``step``: consecutive pieces of endless shuffled epochs.
+    """Indices of batch ``step``: consecutive slices of endless shuffled epochs.
 
-    Every example is drawn once an epoch; a batch may span the end of one (small sets repeat).
+    Every example is used once per epoch; a batch may span two epochs (small sets repeat).
 
     Args:
       n: size of the set.
-      batch: examples in a batch.
-      seed: of the shuffles; each epoch has its own permutation.
-      step: number of the batch, from 0.
+      batch: number of examples per batch.
+      seed: seed for shuffling; each epoch has a separate permutation.
+      step: index of the batch, from 0.
 
     Returns:
       [B] indices below n.
@@ -98,13 +102,13 @@ def epoch_batches(n: int, batch: int, seed: int, step: int) -> np.ndarray:
 def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> np.ndarray:
     """Indices of batch ``step`` with ``per_label`` distinct examples of each class, classes in ascending order.
 
-    Each class is walked through in shuffled epochs of whole batches, so that no example stands twice in a batch.
+    Each class is visited in shuffled epochs of whole batches, so that no example is twice in a batch.
 
     Args:
       labels: [N] class of each example.
-      per_label: examples of each class in a batch.
-      seed: of the shuffles; each epoch and class has its own permutation.
-      step: number of the batch, from 0.
+      per_label: number of examples per class.
+      seed: seed for shuffling; each epoch and class has a separate permutation.
+      step: index of the batch, from 0.
 
     Returns:
       [L * per_label] indices.
@@ -117,18 +121,23 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> 
         members = np.flatnonzero(labels == label)
         per_epoch = len(members) // per_label
         if per_epoch:
-            epoch, place = divmod(step, per_epoch)
-            order = _permutation(len(members), seed, epoch, int(label))[place * per_label : (place + 1) * per_label]
+            epoch, part = divmod(step, per_epoch)
+            order = _permutation(len(members), seed, epoch, int(label))[part * per_label : (part + 1) * per_label]
         else:
             lower = f" or lower generator.examples_per_label to {len(members)}" * (len(members) > 1)
             raise UserError(f"Class {label} (counted from 0) has {len(members)} example(s), but a batch takes "
-                            f"{per_label} different ones of each: raise data.k{lower}.")
+                            f"{per_label} different examples per class: raise data.k{lower}.")
         drawn.append(members[order])
     return np.concatenate(drawn)
 
 
+def take(batch: ClassifierBatch, index) -> ClassifierBatch:
+    """The examples ``index`` of a batch [N, ...]."""
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
 def trim(batch: ClassifierBatch, multiple: int) -> ClassifierBatch:
-    """Cut token columns that are padding in every row, to a multiple of ``multiple``; leading axes are free."""
+    """Remove token columns that are padding in every row, down to a multiple of ``multiple``; any leading axes."""
     width = batch.mask.shape[-1]
     used = np.flatnonzero(batch.mask.reshape(-1, width).any(axis=0))
     need = int(used[-1]) + 1 if used.size else 1
@@ -137,26 +146,25 @@ def trim(batch: ClassifierBatch, multiple: int) -> ClassifierBatch:
 
 
 def pad_rows(batch: ClassifierBatch, rows: int) -> ClassifierBatch:
-    """Pad a batch [B, ...] to ``rows`` examples with copies of its last one at weight 0."""
-    index = np.minimum(np.arange(rows), len(batch.label) - 1)
-    padded = ClassifierBatch(*(leaf[index] for leaf in batch))
+    """Pad a batch [B, ...] to ``rows`` examples with copies of the last one, with weight 0."""
+    padded = take(batch, np.minimum(np.arange(rows), len(batch.label) - 1))
     return padded._replace(weight=padded.weight * (np.arange(rows) < len(batch.label)).astype(np.float32))
 
 
 def stack(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
     """Stack batches on a new leading axis, padding their token axes to the widest."""
-    return ClassifierBatch(*(np.stack(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *_same_width(parts))
 
 
 def concatenate(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
-    """One set [N_1 + N_2 + ..., ...] of several, their token axes padded to the widest."""
-    return ClassifierBatch(*(np.concatenate(leaves) for leaves in zip(*_same_width(parts), strict=True)))
+    """Concatenate sets into one [N_1 + N_2 + ..., ...], padding their token axes to the widest."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *_same_width(parts))
 
 
 def pad_examples(data: ClassifierBatch, rows: int) -> ClassifierBatch:
-    """Pad sets [K, N, ...] to ``rows`` examples of weight 0."""
+    """Pad sets [K, N, ...] to ``rows`` examples with weight 0."""
     extra = rows - data.label.shape[1]
-    return ClassifierBatch(*(np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)) for leaf in data))
+    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)), data)
 
 
 def _same_width(parts: Sequence[ClassifierBatch]) -> list[ClassifierBatch]:

@@ -1,7 +1,7 @@
-"""First sentences: the unlabelled sentences that the generator continues.
+"""First sentences: unlabelled sentences that condition the generator.
 
-They are distinct, with single spaces, and shuffled once by ``corpus_seed``; all labels use them in the same order, so
-that labels share first sentences (as in FewGen). The list is never repeated.
+They are distinct, with single spaces, and shuffled once with ``corpus_seed``. All labels use them in the same order, so
+that labels share first sentences, as in FewGen. The list is never repeated.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
       task: its ``corpus`` names the released sets that fit it; its ``source_words`` bound the length.
       data: ``corpus`` is a text file (.txt, .txt.gz; one sentence per line), a folder of released sets
         (TASK/*/gen-train.jsonl[.gz]) or 'pool'; ``corpus_seed`` seeds the shuffle.
-      pools: for 'pool', whose first sentences of any length are used: a variant that sees more than the k shots.
+      pools: used for 'pool', with first sentences of any length: a variant that sees more than the k shots.
 
     Raises:
-      UserError: there is no such corpus, a line is broken, or no sentence has a fitting length.
+      UserError: the corpus does not exist, a line is broken, or no sentence has a suitable length.
     """
     if data.corpus == "pool":
         if pools is None:
             raise UserError("data.corpus = 'pool' needs the task's training pool; set data.root.")
         sentences, words = (example.sentence1 for example in pools.train), (0, 0)
     elif not data.corpus:
-        raise UserError(f"data.corpus is empty, and {task.name} is no task of the embedded mini world: set it to a "
+        raise UserError(f"data.corpus is empty, and {task.name} is not a task of the embedded mini world: set it to a "
                         "text file, to a folder of released sets, or to 'pool'.")
     else:
         path = pathlib.Path(data.corpus)
@@ -63,7 +63,7 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
 
 
 def arrange(sentences: Iterator[str] | list[str], seed: int, words: tuple[int, int] = (0, 0)) -> list[str]:
-    """Distinct non-empty ``sentences`` of (fewest, most) ``words``, normalised, permuted by ``seed``.
+    """Distinct non-empty ``sentences`` of (fewest, most) ``words``, with single spaces, permuted with ``seed``.
 
     >>> sorted(arrange([" a  b", "a b", "", "a b c"], 0, (2, 0)))
     ['a b', 'a b c']
@@ -81,7 +81,7 @@ def _released(folder: pathlib.Path, task: Task) -> Iterator[str]:
         raise UserError(f"data.corpus = '{folder}': no TASK/*/gen-train.jsonl[.gz] for TASK in {', '.join(names)}; "
                         "give another folder or a text file.")
     for path in paths:
-        for place, row in records(path).rows:
+        for location, row in records(path).rows:
             if not isinstance(row.get("sentence1"), str):
-                raise UserError(f"{place}: no text in field 'sentence1'; fix the line.")
+                raise UserError(f"{location}: no text in field 'sentence1'; fix the line.")
             yield row["sentence1"]

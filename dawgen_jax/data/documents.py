@@ -1,10 +1,10 @@
-"""Sentence pairs of plain documents, labelled by where the two come from: what PPT pre-trains its prompt on.
+"""Sentence pairs from plain documents, labelled by their relative position: PPT's pre-training data.
 
-A third of the pairs are adjacent sentences of one document ('adjacent', in either order), a third are sentences of one
-document that are not adjacent ('same'), a third are sentences of two documents ('other').
+A third of the pairs are adjacent sentences of a document ('adjacent', in either order), a third are sentences of a
+document that are not adjacent ('same'), and a third are sentences of two documents ('other').
 
-``Departure:`` PPT goes through all first sentences and samples a partner for each; here every class is sampled
-uniformly without replacement from all its ordered pairs, so that long documents weigh more in the class 'same'.
+``Departure:`` PPT visits every first sentence and samples a partner for it; here every class is sampled uniformly
+without replacement from all its ordered pairs, so that long documents have more weight in the class 'same'.
 
 References:
   Gu, Han, Liu, Huang: PPT: Pre-trained Prompt Tuning for Few-shot Learning, https://arxiv.org/abs/2109.04332, 2022.
@@ -30,11 +30,11 @@ PAIR_LABELS = ("other", "same", "adjacent")
 
 NEXT_SENTENCE = Task("next-sentence", PAIR_LABELS, "{sentence1} <mask> {sentence2}", ("no", "maybe", "yes"),
                      (("", ""),) * 3, (1.0,) * 3)
-"""PPT's pre-training task, with its template and label words; no generator writes for it."""
+"""PPT's pre-training task, with its template and label words; it has no generator."""
 
 
 class Documents(NamedTuple):
-    """Documents as lists of sentences; ``origin`` names their file or other source."""
+    """Documents as lists of sentences; ``origin`` names their source."""
 
     origin: str
     texts: list[list[str]]
@@ -47,8 +47,8 @@ def split_sentences(paragraph: str) -> list[str]:
     """Split a paragraph into sentences by a simple rule.
 
     A sentence ends with '.', '!' or '?' and any closing quotes and brackets, followed by white space and an upper-case
-    letter or digit (perhaps after an opening quote or bracket). Abbreviations are split, lower-case text is not: write
-    one sentence per line there.
+    letter or digit, possibly after an opening quote or bracket. The rule also splits after abbreviations, and not
+    before lower-case text: write one sentence per line there.
 
     >>> split_sentences('It rained. "Really?" 12 people asked. He said e.g. nothing.')
     ['It rained.', '"Really?"', '12 people asked.', 'He said e.g. nothing.']
@@ -61,7 +61,7 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def read_documents(path: str | pathlib.Path) -> Documents:
-    """Read plain documents: one sentence or paragraph per line, blank lines between documents; .gz or not.
+    """Read plain documents, optionally gzipped: one sentence or paragraph per line, blank lines between documents.
 
     Raises:
       UserError: the file is missing or broken.
@@ -80,7 +80,7 @@ def sentence_pairs(documents: Documents, count: int, seed: int) -> list[Example]
     """Labelled pairs of sentences, a third of each class, in random order.
 
     Pairs are sampled without replacement; a class with too few pairs is repeated. If ``count`` is not a multiple of
-    three, the first of :data:`PAIR_LABELS` have one more.
+    three, the first of :data:`PAIR_LABELS` get one more.
 
     Raises:
       UserError: there are too few documents.
@@ -104,24 +104,24 @@ def sentence_pairs(documents: Documents, count: int, seed: int) -> list[Example]
 
 
 def _ranks(random: np.random.Generator, available: int, wanted: int) -> list[int]:
-    """``wanted`` numbers below ``available``, each drawn once before one is drawn again."""
+    """``wanted`` numbers below ``available``, sampled without replacement in each round."""
     rounds, rest = divmod(wanted, available)
     drawn = [random.permutation(available) for _ in range(rounds)] + [random.choice(available, rest, replace=False)]
     return np.concatenate(drawn).tolist()
 
 
 def _pair(label: str, texts: list[list[str]], ends: np.ndarray, document: int, rank: int) -> tuple[str, str]:
-    """The sentences of a class's pair number ``rank`` among those whose first or only document is ``document``."""
+    """The sentences of pair number ``rank`` of a class among the pairs whose first or only document is ``document``."""
     text = texts[document]
     if label == "other":
-        i, place = divmod(rank, int(ends[-1]) - len(text))
-        if place >= ends[document] - len(text):  # the document's own sentences are left out
-            place += len(text)
-        partner = int(np.searchsorted(ends, place, side="right"))
-        return text[i], texts[partner][place - int(ends[partner])]  # counted from the partner's end
+        i, position = divmod(rank, int(ends[-1]) - len(text))
+        if position >= ends[document] - len(text):  # skip the sentences of the document itself
+            position += len(text)
+        partner = int(np.searchsorted(ends, position, side="right"))
+        return text[i], texts[partner][position - int(ends[partner])]  # a negative index, from the partner's end
     number, backwards = divmod(rank, 2)
     i, j = number, number + 1
-    if label == "same":  # pairs i < j of the first n - 1 sentences, by j and then i; j then moves one away from i
+    if label == "same":  # pairs i < j of the first n - 1 sentences, by j and then i; then move j one further from i
         j = (1 + math.isqrt(1 + 8 * number)) // 2
         i, j = number - j * (j - 1) // 2, j + 1
     return (text[j], text[i]) if backwards else (text[i], text[j])

@@ -1,8 +1,8 @@
-"""Examples to rectangular arrays of token ids; what a row consists of is the business of the backbone's ``Format``.
+"""Encoding of examples as rectangular arrays of token ids; the backbone's ``Format`` writes the rows.
 
-Rows are padded on the right with 0, which no model reads behind its mask.
+Rows are padded on the right with 0, which masks hide.
 
-In-context learning: labelled pairs in the template, the label word in place of the mask, in front of every query.
+For in-context learning, labelled examples in the template, with the label word as the answer, precede every query.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def classifier_arrays(tokens: Format, task: Task, examples: Sequence[Example], m
     """Templated rows of all ``examples``.
 
     Args:
-      tokens: of the classifier's backbone.
+      tokens: the format of the classifier's backbone.
       task: its template and labels.
-      examples: N of them.
-      max_tokens: budget of a row.
+      examples: N examples.
+      max_tokens: budget per row.
       pad_multiple: the width T is the smallest multiple of this that holds the longest row, at most ``max_tokens``.
-      bare: the texts alone, for a model with a head of its own.
+      bare: texts without the template, for a model with a classification head.
 
     Returns:
       A batch [N, T] with weights of 1.
 
     Raises:
-      UserError: the template alone is over the budget.
+      UserError: the template alone exceeds the budget.
     """
     rows = template_rows(tokens, task, examples, max_tokens, bare=bare)
     longest = max(map(len, rows), default=1)
@@ -51,34 +51,34 @@ def template_rows(tokens: Format, task: Task, examples: Sequence[Example], max_t
     """Token ids of each example in the template, at most ``max_tokens`` per row.
 
     Raises:
-      UserError: the template alone is over the budget.
+      UserError: the template alone exceeds the budget.
     """
     return tokens.answer_rows(task, texts_of(task, examples), max_tokens, bare=bare).rows
 
 
 def demonstration_rows(tokens: Format, task: Task, shots: Sequence[Example], examples: Sequence[Example],
                        max_tokens: int, seed: int, *, pair_tokens: int | None = None) -> tuple[list[list[int]], int]:
-    """Token ids of each example behind labelled demonstrations: in-context learning.
+    """Token ids of each example after labelled demonstrations, for in-context learning.
 
     ``[demonstration 1 ; ... ; demonstration n ; query]``: a demonstration is a shot in the task's template with the
-    label word in place of the mask. The demonstrations are the same for every query: m of each class, the first ones
-    of the shots as shuffled by ``seed``, in that order, where m is the largest number for which they fit in front of
-    the longest query. They are never cut to fit.
+    label word instead of the mask. All queries have the same demonstrations: the first m shots per class after
+    shuffling with ``seed``, in that order, where m is the largest number that fits in front of the longest query.
+    Demonstrations are never cut.
 
     Args:
-      tokens: of the classifier's backbone.
+      tokens: the format of the classifier's backbone.
       task: its template and label words.
-      shots: labelled examples, of every class.
+      shots: labelled examples of every class.
       examples: N queries.
-      max_tokens: budget of a row.
-      seed: of the shuffle.
-      pair_tokens: budget of one example in the template, query or shot, as in :func:`template_rows`; None for no limit.
+      max_tokens: budget per row.
+      seed: seed for shuffling.
+      pair_tokens: budget of a single query or shot, as in :func:`template_rows`; None for no limit.
 
     Returns:
       (N rows, number of demonstrations m L).
 
     Raises:
-      UserError: not even one demonstration of each class fits, or a class has no shot.
+      UserError: one demonstration per class does not fit, or a class has no shot.
     """
     pair_tokens = max_tokens if pair_tokens is None else min(pair_tokens, max_tokens)
     order = np.random.default_rng(seed).permutation(len(shots))
@@ -109,7 +109,7 @@ def demonstration_arrays(tokens: Format, task: Task, shots: Sequence[Example], e
     T is the smallest multiple of ``pad_multiple`` that holds the longest row.
 
     Raises:
-      UserError: as in :func:`demonstration_rows`.
+      UserError: see :func:`demonstration_rows`.
     """
     rows, count = demonstration_rows(tokens, task, shots, examples, max_tokens, seed, pair_tokens=pair_tokens)
     padded, mask = rectangle(rows, pad_multiple)
@@ -121,15 +121,15 @@ def generator_arrays(tokens: Format, task: Task, examples: Sequence[Example], in
     """Rows of all ``examples`` for tuning the generator.
 
     Args:
-      tokens: of the generator's backbone.
+      tokens: the format of the generator's backbone.
       task: its labels.
-      examples: N of them.
-      infix_length: I, places for the infix after sentence 1.
-      config: its budgets ``max_source_tokens`` (sentence 1) and ``max_target_tokens`` (sentence 2 and its end).
+      examples: N examples.
+      infix_length: I, number of infix positions after sentence 1.
+      config: the budgets ``max_source_tokens`` (sentence 1) and ``max_target_tokens`` (sentence 2 and its end).
       pad_multiple: widths T and U are the smallest multiples of this that hold the longest row.
 
     Returns:
-      A batch [N, T] and [N, U]; end of sequence stays where sentence 2 is cut.
+      A batch [N, T] and [N, U]; a truncated sentence 2 keeps its end of sequence.
     """
     source = source_arrays(tokens, [example.sentence1 for example in examples], infix_length, config,
                            pad_multiple=pad_multiple)
@@ -141,17 +141,17 @@ def generator_arrays(tokens: Format, task: Task, examples: Sequence[Example], in
 
 def source_arrays(tokens: Format, sentences: Sequence[str], infix_length: int, config: GeneratorConfig, *,
                   pad_multiple: int = 8) -> SourceBatch:
-    """Inputs of first sentences for synthesis: the rows that :func:`generator_arrays` makes.
+    """Inputs of first sentences for synthesis, equal to the inputs of :func:`generator_arrays`.
 
     Args:
-      tokens: of the generator's backbone.
+      tokens: the format of the generator's backbone.
       sentences: N first sentences.
-      infix_length: I, places for the infix after sentence 1.
-      config: its budget ``max_source_tokens``.
+      infix_length: I, number of infix positions after sentence 1.
+      config: the budget ``max_source_tokens``.
       pad_multiple: the width T is the smallest multiple of this that holds the longest row.
 
     Returns:
-      A batch [N, T]; ``cut`` marks the sentences that were over the budget.
+      A batch [N, T]; ``cut`` marks sentences that exceeded the budget.
     """
     found = tokens.source_rows(sentences, infix_length, config.max_source_tokens)
     source, mask = rectangle(found.rows, pad_multiple)
@@ -168,7 +168,7 @@ def rectangle(rows: Sequence[Sequence[int]], multiple: int, width: int | None = 
       width: a fixed width instead.
 
     Returns:
-      (int32 [N, width], bool [N, width] True at ids).
+      (int32 [N, width], bool [N, width], True at ids).
 
     Raises:
       ValueError: a row is longer than the fixed width.

@@ -1,12 +1,12 @@
-"""Few-shot splits: k examples per class to tune on and k others to select on.
+"""Few-shot splits: k examples per class for tuning and k others for selection (dev).
 
 The paper's splits are LM-BFF's: NumPy's legacy generator, seeded, shuffles all training lines; the first k of each
-class are the training set and the next k the dev set. On the complete RTE and MRPC this gives LM-BFF's files to the
-line. SICK (``Task.draw = 'classes'``) follows OPTIMA: each class is shuffled separately, as ``datasets`` shuffles.
+class are the training set and the next k the dev set. On the complete RTE and MRPC this reproduces LM-BFF's files line
+by line. SICK (``Task.draw = 'classes'``) follows OPTIMA: each class is shuffled separately, as ``datasets`` shuffles.
 
-``Departure:`` of repeated examples (compared without case, extra spaces and Unicode forms) only the first in the
-shuffled order can be sampled, so that none is both tuned and selected on. Among the complete pools RTE's has 2 repeats
-and SICK's 30; none of the paper's seeds samples one.
+``Departure:`` if an example is repeated (ignoring case, extra spaces and Unicode forms), only the first occurrence in
+the shuffled order can be sampled, so that no example is used for both tuning and selection. Of the complete pools, RTE
+has 2 repeats and SICK 30; none of the paper's seeds samples one.
 
 References: Gao, Fisch, Chen, *Making pre-trained language models better few-shot learners*
 (https://arxiv.org/abs/2012.15723, 2021).
@@ -57,7 +57,7 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
         halves = read_split(data.kshot, task, data.k, seed)
     else:
         halves = few_shot(pool, task, data.k, seed, where=f"{data.root or 'the mini world'}, {task.name}/train")
-    if repeated := overlap(halves[1], halves[0]):  # under another label, since no example is in both halves
+    if repeated := overlap(halves[1], halves[0]):  # with another label, since no example is in both halves
         log.warning("%s, seed %d: %d of the %d examples to select on have the texts of one to tune on under another "
                     "label; keep one label per text in the data.", task.name, seed, repeated, len(halves[1]))
     return Split(*halves, (SHIPPED if data.kshot == str(SAMPLE_DATA) else READY) if ready else RESAMPLED)
@@ -65,20 +65,20 @@ def draw_split(task: Task, data: DataConfig, pool: list[Example], seed: int) -> 
 
 def few_shot(pool: list[Example], task: Task, k: int, seed: int, *, where: str = "the training pool"
              ) -> tuple[list[Example], list[Example]]:
-    """Sample k training and k dev examples of each class, all of them different.
+    """Sample k training and k dev examples per class, all different.
 
     Args:
-      pool: all training examples, in the order of the file, which the seed shuffles.
+      pool: all training examples, in file order.
       task: its classes, and whether they are shuffled separately.
-      k: examples per class in each of the two.
-      seed: seed for the shuffle.
-      where: names the pool in errors.
+      k: examples per class in each half.
+      seed: seed for shuffling.
+      where: name of the pool in errors.
 
     Returns:
       (train, dev), each with classes in the order of ``task.labels``.
 
     Raises:
-      UserError: a class has fewer than 2 k different examples.
+      UserError: a class has fewer than 2k different examples.
     """
     labels = np.array([example.label for example in pool])
     order = np.random.RandomState(seed).permutation(len(pool))
@@ -102,7 +102,7 @@ def few_shot(pool: list[Example], task: Task, k: int, seed: int, *, where: str =
 
 
 def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Read the fixed split ``folder/TASK/K-SEED/{train,dev}.jsonl``: (train, dev) in the order of the files.
+    """Read the fixed split ``folder/TASK/K-SEED/{train,dev}.jsonl`` as (train, dev), in file order.
 
     Raises:
       UserError: a file is missing or lacks k examples of a class, or an example is in both files.
@@ -113,14 +113,14 @@ def read_split(folder: str | pathlib.Path, task: Task, k: int, seed: int) -> tup
         there = ", ".join(sorted(path.name for path in task_folder.glob("*-*"))) or "none"
         raise UserError(f"{split_folder}: no fixed split for data.k = {k} and seed {seed} (there are: {there}); use "
                         "one of those, or leave data.kshot empty to sample splits from the pool.")
-    halves, places = [], {}
+    halves, locations = [], {}
     for path in (split_folder / "train.jsonl", split_folder / "dev.jsonl"):
         located = classified(labelled(records(path), preset(task), task.labels), task)
-        for place, example in located:
-            if alike(example) in places:
-                raise UserError(f"{place}: is the example of {places[alike(example)]}, and none may be both tuned and "
-                                "selected on; put another in its place, or leave data.kshot empty.")
-        places = {alike(example): place for place, example in located}
+        for location, example in located:
+            if alike(example) in locations:
+                raise UserError(f"{location}: repeats the example of {locations[alike(example)]}, and no example "
+                                "may be both tuned and selected on; replace it, or leave data.kshot empty.")
+        locations = {alike(example): location for location, example in located}
         halves.append([example for _, example in located])
         counts = Counter(example.label for example in halves[-1])
         if wrong := next((label for label in task.labels if counts[label] != k), ""):

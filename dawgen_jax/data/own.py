@@ -1,8 +1,7 @@
-"""A custom task's examples: its columns and labels, and how one file becomes train, dev and test.
+"""Examples of a custom task: its columns and labels, and the division of a file into train, dev and test.
 
 The test set of a single file is sampled once, the same for every seed: a fourth of each class (at least one example,
-and at most what leaves 2 k). Every seed then samples its k to tune on and its k for dev from the rest, as from any
-pool.
+and at most as many as leave 2k). Every seed then samples k examples for tuning and k for dev from the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MOST_SHOTS = 16
 
 
 class OwnData(NamedTuple):
-    """A custom task with its examples, k per class to tune on and k for dev, and the columns of its texts."""
+    """A custom task with its examples, k per class for tuning and k for dev, and the columns of its texts."""
 
     task: Task
     pools: Pools
@@ -37,10 +36,10 @@ class OwnData(NamedTuple):
 
 
 def own_task(own: OwnTask, labels: Sequence[str], columns: Sequence[str]) -> Task:
-    """The task that ``own`` declares; what it leaves empty has defaults, and fields of the template may be ``columns``.
+    """The task that ``own`` declares, with defaults for empty fields; its template may use ``columns`` as fields.
 
     Raises:
-      ConfigError: its fields do not fit each other.
+      ConfigError: its fields contradict each other.
     """
     labels = own.labels or tuple(labels)
     if len(set(map(normalized, labels))) < len(labels):
@@ -59,14 +58,14 @@ def own_task(own: OwnTask, labels: Sequence[str], columns: Sequence[str]) -> Tas
 
 
 def read_own(own: OwnTask, k: int) -> OwnData:
-    """Read a custom task's data and divide it; logs how, and what was left out.
+    """Read a custom task's data and divide it; logs the division and the omitted rows.
 
     Args:
       own: the declaration.
-      k: examples per class to tune on, and as many for dev; 0 for as many as the data allows, at most 16.
+      k: examples per class for tuning, and as many for dev; 0 for as many as the data allows, at most 16.
 
     Raises:
-      UserError: the data is missing or broken, a column or label is not clear, or a class has too few examples.
+      UserError: the data is missing or broken, a column or label is ambiguous, or a class has too few examples.
     """
     task, found = _read(own)
     examples = _distinct(own, {split: [example for _, example in classified(one, task)]
@@ -79,16 +78,16 @@ def read_own(own: OwnTask, k: int) -> OwnData:
 
 
 def read_own_task(own: OwnTask) -> Task:
-    """A custom task, whatever number of examples its data has.
+    """A custom task, whatever the number of its examples.
 
     Raises:
-      UserError: the data is missing or broken, or a column or label is not clear.
+      UserError: the data is missing or broken, or a column or label is ambiguous.
     """
     return _read(own, quiet=True)[0]
 
 
 def _read(own: OwnTask, *, quiet: bool = False) -> tuple[Task, dict[str, Labelled]]:
-    """The task, and its labelled rows by split, train first; 'test' is that of ``own.test`` if it is given."""
+    """The task and its labelled rows by split, train first; 'test' comes from ``own.test`` if that is given."""
     if not own.data:
         raise UserError(f"own.data is empty: name the file with labelled examples of the task '{own.name}' (--data "
                         "FILE.csv).")
@@ -109,7 +108,7 @@ def _read(own: OwnTask, *, quiet: bool = False) -> tuple[Task, dict[str, Labelle
 
 
 def _labels(own: OwnTask, found: set[str], names: Sequence[str]) -> list[str]:
-    """Class names in the order of the file's own list, or else sorted (numbers by value)."""
+    """Class names in the order of the file's list of names, or else sorted (numbers by value)."""
     fault = f"{len(found)} labels ({listed(sorted(found))}), but a task has 2 to 100 classes; name another column"
     odd = [label for label in sorted(found) if len(label) > 100 or not is_printable(label)]
     if odd:
@@ -123,7 +122,7 @@ def _labels(own: OwnTask, found: set[str], names: Sequence[str]) -> list[str]:
 
 
 def _distinct(own: OwnTask, examples: Mapping[str, list[Example]]) -> dict[str, list[Example]]:
-    """Every example once, a repeated one in the split where results are reported."""
+    """Examples without repeats; a repeated example stays in the split on which results are reported."""
     kept: dict[str, list[Example]] = {}
     seen: dict[tuple[str, str, str], Example] = {}
     for split in sorted(examples, key=("test", "validation", "train").index):
@@ -143,7 +142,7 @@ def _distinct(own: OwnTask, examples: Mapping[str, list[Example]]) -> dict[str, 
 
 def _divided(own: OwnTask, task: Task, examples: Mapping[str, list[Example]], k: int
              ) -> tuple[list[Example], list[Example], int, str]:
-    """(pool to sample k + k of each class from, test, k, a sentence on how)."""
+    """(pool from which each seed samples k + k per class, test, k, a description of the division)."""
     pool = examples["train"]
     report = next((split for split in ("test", "validation") if examples.get(split)), "")
     counts = Counter(example.label for example in pool)

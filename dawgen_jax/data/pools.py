@@ -1,8 +1,8 @@
-"""What the columns of a file mean: labelled examples, pools of them, and texts to classify.
+"""Interpretation of a file's columns: labelled examples, pools of them, and texts to classify.
 
 A :class:`Layout` says which columns are wanted, :func:`resolve` finds them in a file, :func:`labelled` reads the rows.
-The paper's tasks are presets of a layout: column names of the hub's GLUE, SNLI and SICK and of the original files,
-integer labels as positions in ``Task.labels``. Whatever a file holds that is not used is counted and logged.
+The paper's tasks are preset layouts: column names of the hub's GLUE, SNLI and SICK and of the original files, with
+integer labels as positions in ``Task.labels``. Unused content of a file is counted and logged.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ HUB = {
     "QQP": "nyu-mll/glue/qqp", "MRPC": "nyu-mll/glue/mrpc", "MNLI": "nyu-mll/glue/mnli", "QNLI": "nyu-mll/glue/qnli",
     "RTE": "nyu-mll/glue/rte", "SNLI": "stanfordnlp/snli", "SICK": "RobZamp/sick@refs/convert/parquet",
 }
-"""What ``hub:`` alone stands for, by task."""
-_WHOLE = re.compile(r"([0-9]{1,9})(\.0)?")  # ASCII only: '\u0661' is a digit as well
+"""Data sets for ``hub:`` without a name, by task."""
+_WHOLE = re.compile(r"([0-9]{1,9})(\.0)?")  # ASCII only, since \d also matches other digits such as '\u0661'
 _NUMBERED = re.compile(r"(id|idx|index|guid|__index_level_\d+__|)")
-"""Names of columns that number rows; the last but one is what pandas calls an index in a parquet file."""
+"""Names of columns that number rows; pandas stores an index in parquet under the last but one."""
 _DATES = {part for name in (*calendar.month_name, *calendar.day_name) for part in (name.lower(), name[:3].lower())} | {
     "am", "pm", "utc", "gmt", "t", "z", "st", "nd", "rd", "th"}
-"""Words of dates and times."""
+"""Words in dates and times."""
 _SAMPLE = 1000
-"""Rows that are looked at to decide whether a column holds texts."""
+"""Number of rows that are inspected to decide whether a column holds texts."""
 
 
 class Example(NamedTuple):
-    """A labelled pair; a single text is its ``sentence2``, and ``sentence1`` is empty. ``label`` is a class name."""
+    """A labelled pair, or a single text as ``sentence2`` with an empty ``sentence1``. ``label`` is a class name."""
 
     sentence1: str
     sentence2: str
@@ -56,18 +56,18 @@ class Example(NamedTuple):
 
 
 def texts_of(task: Task, examples: Sequence[Example]) -> list[list[str]]:
-    """The texts of examples, one list for each of ``task.fields``."""
+    """The texts of examples, one list per field of ``task.fields``."""
     pairs = [[example.sentence1 for example in examples], [example.sentence2 for example in examples]]
     return pairs[-len(task.fields):]
 
 
 def alike(example: Example) -> tuple[str, str, str]:
-    """An example as it is compared: the same for texts that differ by case, white space or Unicode form alone."""
+    """A key that is equal for examples that differ only by case, white space or Unicode form."""
     return normalized(example.sentence1), normalized(example.sentence2), example.label
 
 
 def distinct(examples: Iterable[Example]) -> Iterator[Example]:
-    """Examples without those that are like an earlier one."""
+    """Examples without repeats of earlier ones."""
     seen = set()
     for example in examples:
         if (key := alike(example)) not in seen:
@@ -76,13 +76,13 @@ def distinct(examples: Iterable[Example]) -> Iterator[Example]:
 
 
 def overlap(examples: Iterable[Example], others: Iterable[Example]) -> int:
-    """How many of ``examples`` have the texts of one of ``others``, whatever their labels."""
+    """Number of ``examples`` whose texts occur in ``others``, with any label."""
     known = {alike(other)[:2] for other in others}
     return sum(alike(example)[:2] in known for example in examples)
 
 
 class Pools(NamedTuple):
-    """The splits of one task; a split that the source lacks is empty. ``columns`` says which columns were read."""
+    """The splits of a task; a missing split is empty. ``columns`` describes the columns that were read."""
 
     train: list[Example]
     validation: list[Example]
@@ -91,7 +91,7 @@ class Pools(NamedTuple):
     columns: str = ""
 
     def scored(self, task: Task) -> list[Example]:
-        """The split that results are reported on: ``task.test_split``."""
+        """The split on which results are reported: ``task.test_split``."""
         return getattr(self, task.test_split)
 
 
@@ -99,12 +99,12 @@ class Layout(NamedTuple):
     """The columns of a file.
 
     Attributes:
-      texts: for the text, or for the pair's two, the names that its column may have; empty if they are to be found.
-      label: the names that the label's column may have; empty for texts to classify.
-      count: how many texts a row has; 0 if that is to be found.
-      preset: as in the paper's data sets, values under several of the names must agree (otherwise the first counts),
-        integer labels are positions in ``Task.labels``, and texts may be empty.
-      advice: what to do if a column is missing.
+      texts: accepted column names for the text, or for each text of a pair; empty to detect the columns.
+      label: accepted column names for the label; empty for texts to classify.
+      count: number of texts per row; 0 to detect it.
+      preset: layout of the paper's data sets: values under several of the names must agree (otherwise the first
+        counts), integer labels are positions in ``Task.labels``, and texts may be empty.
+      hint: the next step if a column is missing.
       unused: the other columns.
     """
 
@@ -112,47 +112,47 @@ class Layout(NamedTuple):
     label: tuple[str, ...] = LABEL
     count: int = 0
     preset: bool = False
-    advice: str = "name it with --columns or --label (own.columns, own.label)"
+    hint: str = "name it with --columns or --label (own.columns, own.label)"
     unused: tuple[str, ...] = ()
 
     def named(self, columns: Sequence[str], label: str = "") -> Layout:
-        """The same with the columns that a user names."""
+        """The same layout with the columns that a user names."""
         return self._replace(texts=tuple((name,) for name in columns) or self.texts,
                              label=(label,) if label else self.label)
 
     def __str__(self) -> str:
-        """Say which columns are used, and which are not."""
+        """Describe which columns are used, and which are not."""
         text = f"texts from {' and '.join(shown(names[0]) for names in self.texts)}"
         text += f", labels from {shown(self.label[0])}" if self.label else ""
         return text + (f"; not used: {listed(self.unused)}" if self.unused else "")
 
 
 def preset(task: Task) -> Layout:
-    """The usual names of the columns of a task's texts and labels."""
+    """The usual column names of a task's texts and labels."""
     texts = (SENTENCE1, SENTENCE2) if task.fields == PAIR else (TEXT,)
-    return Layout(texts, count=len(task.fields), preset=True, advice="rename a column")
+    return Layout(texts, count=len(task.fields), preset=True, hint="rename a column")
 
 
 def resolve(table: Records, wanted: Layout) -> tuple[Records, Layout]:
-    """The table, all rows still to be read, and the layout of the columns that it has.
+    """The table, with all rows unread, and the layout of its columns.
 
-    Text columns that ``wanted`` does not name are found by their usual names, or because no other columns can hold
-    texts. Names are compared as :func:`~.records.normalized` gives them.
+    Text columns that ``wanted`` does not name are detected: by their usual names, or because no other columns can hold
+    texts. Names are compared after :func:`~.records.normalized`.
 
     Raises:
-      UserError: a column is missing, or it is not clear which columns hold texts.
+      UserError: a column is missing, or it is ambiguous which columns hold texts.
     """
     head = list(itertools.islice(table.rows, _SAMPLE))
     if not head:
         return table, wanted
-    place, first = head[0]
+    location, first = head[0]
 
     def present(names: Sequence[str]) -> tuple[str, ...]:
         if found := _among(names, first):
             return found if wanted.preset else found[:1]
         others = f"it may also be named {', '.join(names[1:])}; " if names[1:] else ""
-        raise UserError(f"{place}: no field {shown(names[0])} (fields there: {listed(first)}); {others}"
-                        f"{wanted.advice}.")
+        raise UserError(f"{location}: no field {shown(names[0])} (fields there: {listed(first)}); {others}"
+                        f"{wanted.hint}.")
 
     label = present(wanted.label) if wanted.label else ()
     texts = tuple(map(present, wanted.texts)) or _texts(head, label[0], wanted.count)
@@ -165,14 +165,14 @@ def resolve(table: Records, wanted: Layout) -> tuple[Records, Layout]:
 
 
 def _among(names: Sequence[str], columns: Iterable[str]) -> tuple[str, ...]:
-    """The columns that have one of the names, in the order of the names."""
+    """The columns with one of the names, in the order of the names."""
     there = {normalized(column): column for column in columns} | {column: column for column in columns}
     found = (there.get(name, there.get(normalized(name))) for name in names)
     return tuple(dict.fromkeys(column for column in found if column is not None))
 
 
 def _texts(head: Sequence[tuple[str, dict]], label: str, count: int) -> tuple[tuple[str], ...]:
-    """The text's column, or the pair's two: by their usual names, or because no others can hold texts."""
+    """Detect the column of the text, or the two of a pair."""
     labels = [row.get(label) for _, row in head]
     faults = {name: _not_text(name, [row.get(name) for _, row in head], labels) for name in head[0][1] if name != label}
     fit = [name for name, fault in faults.items() if not fault]
@@ -186,7 +186,7 @@ def _texts(head: Sequence[tuple[str, dict]], label: str, count: int) -> tuple[tu
 
 
 def _not_text(name: str, values: Sequence[Any], labels: Sequence[Any]) -> str:
-    """Why a column cannot hold texts; '' if it can."""
+    """The reason why a column cannot hold texts; '' if it can."""
     texts = [value for value in values if isinstance(value, str) and value.strip()]
     words = [re.findall(r"[^\W\d_]+", text.casefold()) for text in texts]
     digits = all(re.search(r"\d", text) for text in texts)
@@ -202,14 +202,14 @@ def _not_text(name: str, values: Sequence[Any], labels: Sequence[Any]) -> str:
     kinds, classes = (len(set(side)) for side in zip(*pairs, strict=True))
     if kinds == 1 < len(values):
         return "the same in every row"
-    # A text says more than the label: few rows share it, and the rows of one label have many.
+    # A text contains more than the label: few rows share a text, whereas many rows share a label.
     if (len(pairs) == classes and 2 * classes <= len(values)) or (len(pairs) == kinds and 4 * kinds <= len(values)):
         return "says the label"
     return ""
 
 
 class Labelled(NamedTuple):
-    """(place, texts, label as it is spelled) of labelled rows; ``names`` are what integer labels stand for."""
+    """(location, texts, label as spelled) of labelled rows; ``names`` are the class names of integer labels."""
 
     layout: Layout
     names: tuple[str, ...]
@@ -218,30 +218,30 @@ class Labelled(NamedTuple):
 
 def labelled(table: Records, wanted: Layout, labels: Sequence[str] = (), *, needed: bool = True, quiet: bool = False
              ) -> Labelled:
-    """Read the labelled rows of a file, and log how many were left out.
+    """Read the labelled rows of a file, and log the number of omitted rows.
 
     Args:
       table: the file.
       wanted: its columns, for :func:`resolve`.
-      labels: the task's, for the integers of a preset.
-      needed: a file without labelled rows is an error.
+      labels: class names for the integers of a preset.
+      needed: raise an error if no row is labelled.
       quiet: do not log.
 
     Raises:
-      UserError: a column is not clear, a row is broken, or none has a label.
+      UserError: a column is ambiguous, a row is broken, or no row has a label.
     """
     table, layout = resolve(table, wanted)
     names = next(filter(None, map(table.classes.get, layout.label)), tuple(labels) if layout.preset else ())
     rows, total, empty = [], 0, 0
-    for place, row in table.rows:
+    for location, row in table.rows:
         total += 1
-        if label := _field(place, row, layout.label, functools.partial(_spelled, names)):
-            texts = tuple(_field(place, row, columns, _text) for columns in layout.texts)
+        if label := _field(location, row, layout.label, functools.partial(_spelled, names)):
+            texts = tuple(_field(location, row, columns, _text) for columns in layout.texts)
             if "" in texts and not layout.preset:
                 column = layout.texts[texts.index("")][0]
-                raise UserError(f"{place}: field '{column}' is empty; fill it in or drop the row.")
+                raise UserError(f"{location}: field '{column}' is empty; fill it in or drop the row.")
             empty += "" in texts
-            rows.append((place, texts, label))
+            rows.append((location, texts, label))
     if needed and not rows:
         fault = f"none of its {total} rows has a label in {shown(layout.label[0])}; add labels, or leave the file out"
         raise UserError(f"{table.origin}: {fault if total else 'holds no row of examples under a header; add some'}.")
@@ -251,28 +251,28 @@ def labelled(table: Records, wanted: Layout, labels: Sequence[str] = (), *, need
     return Labelled(layout, names, rows)
 
 
-def _field(place: str, row: dict, columns: Sequence[str], read: Callable[[str, str, Any], str]) -> str:
-    """What ``read`` makes of a row's columns, which must agree."""
+def _field(location: str, row: dict, columns: Sequence[str], read: Callable[[str, str, Any], str]) -> str:
+    """The value of a row's columns, which must agree, converted by ``read``."""
     if missing := [column for column in columns if column not in row]:
-        raise UserError(f"{place}: no field {shown(missing[0])} (fields there: {listed(row)}); add it.")
-    values = [read(place, column, row[column]) for column in columns]
+        raise UserError(f"{location}: no field {shown(missing[0])} (fields there: {listed(row)}); add it.")
+    values = [read(location, column, row[column]) for column in columns]
     for column, value in zip(columns[1:], values[1:], strict=True):
         if normalized(value) != normalized(values[0]):
-            raise UserError(f"{place}: fields '{columns[0]}' and '{column}' disagree ({shown(values[0])} and "
+            raise UserError(f"{location}: fields '{columns[0]}' and '{column}' disagree ({shown(values[0])} and "
                             f"{shown(value)}); keep one of them.")
     return values[0]
 
 
-def _text(place: str, column: str, value: Any) -> str:
+def _text(location: str, column: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{place}: field '{column}' is {shown(value)}; it must be text.")
+        raise UserError(f"{location}: field '{column}' is {shown(value)}; it must be text.")
     return value.strip()
 
 
-def _spelled(names: Sequence[str], place: str, column: str, value: Any) -> str:
-    """A label as a class name: an integer by the name that it has, if any; '' if there is no label."""
+def _spelled(names: Sequence[str], location: str, column: str, value: Any) -> str:
+    """A label as a class name; integers are replaced by their names, if any; '' if there is no label."""
     if not isinstance(value, str | int | float | None):
-        raise UserError(f"{place}: field '{column}' is {shown(value)}; it must be text or a number.")
+        raise UserError(f"{location}: field '{column}' is {shown(value)}; it must be text or a number.")
     text = "" if value is None or value != value else " ".join(unicodedata.normalize("NFC", str(value)).split())
     if (whole := _WHOLE.fullmatch(text)) and text not in names:
         return names[int(whole[1])] if int(whole[1]) < len(names) else whole[1]
@@ -280,21 +280,22 @@ def _spelled(names: Sequence[str], place: str, column: str, value: Any) -> str:
 
 
 def classified(found: Labelled, task: Task) -> list[tuple[str, Example]]:
-    """(place, example) of every labelled row; raises a :class:`UserError` if a label is not one of the task's."""
+    """(location, example) of every labelled row; raises :class:`UserError` if a label is not a class of the task."""
     spelling = {normalized(label): label for label in task.labels}
-    for place, _, label in found.rows:
+    for location, _, label in found.rows:
         if normalized(label) not in spelling:
             way_out = "write its position from 0" if found.layout.preset else "set own.labels"
-            raise UserError(f"{place}: label {shown(label)} is not a class of {task.name}; the classes are "
+            raise UserError(f"{location}: label {shown(label)} is not a class of {task.name}; the classes are "
                             f"{listed(task.labels)}: rename it there, or {way_out}.")
-    return [(place, Example(*["", *texts][-2:], spelling[normalized(label)])) for place, texts, label in found.rows]
+    return [(location, Example(*["", *texts][-2:], spelling[normalized(label)]))
+            for location, texts, label in found.rows]
 
 
 def read_examples(path: str | pathlib.Path, task: Task, wanted: Layout | None = None) -> list[Example]:
-    """Read a file of labelled examples; ``wanted`` are its columns, by default those of a preset.
+    """Read a file of labelled examples; ``wanted`` are its columns, by default the preset.
 
     Raises:
-      UserError: the file is missing or of another kind, has no label, a column is not clear, or a row is broken; the
+      UserError: the file is missing or of unknown type, has no label, a column is ambiguous, or a row is broken; the
         message names file and line.
     """
     wanted = wanted or preset(task)
@@ -307,18 +308,18 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
     """Read the splits of ``task``.
 
     Args:
-      task: its ``data_folder`` is that below ``root``.
-      root: a folder; or 'hub:NAME', 'hub:NAME/CONFIG', 'hub:NAME/CONFIG@REVISION' for a name of Hugging Face
-        ``datasets``; 'hub:' alone is the usual name of each of the paper's tasks.
-      needed: splits that must be there; by default train and the task's test split.
+      task: its ``data_folder`` is a subfolder of ``root``.
+      root: a folder, or a name of Hugging Face ``datasets``: 'hub:NAME', 'hub:NAME/CONFIG' or
+        'hub:NAME/CONFIG@REVISION'; 'hub:' alone is the usual data set of each of the paper's tasks.
+      needed: splits that must exist; by default train and the task's test split.
 
     Raises:
       UserError: a split, field or label is missing or unknown, or a row is broken.
     """
     needed, source = needed or ("train", task.test_split), root
     if not root:
-        raise UserError(f"data.root is empty, and {task.name} is no task of the embedded mini world: set data.root to "
-                        f"a folder that holds {task.data_folder}/train.jsonl, or to 'hub:'.")
+        raise UserError(f"data.root is empty, and {task.name} is not a task of the embedded mini world: set data.root "
+                        f"to a folder that holds {task.data_folder}/train.jsonl, or to 'hub:'.")
     if not root.startswith("hub:"):
         source = os.path.join(root, task.data_folder)
         if not os.path.isdir(source):
@@ -334,12 +335,12 @@ def load_pools(task: Task, root: str, needed: Collection[str] = ()) -> Pools:
 
 
 def read_texts(path: str | pathlib.Path, task: Task, columns: Sequence[str] = ()) -> list[tuple[str, ...]]:
-    """Read texts to be classified from a file; labels are neither needed nor read.
+    """Read texts to classify from a file; labels are not needed and not read.
 
     Raises:
-      UserError: as :func:`read_examples`.
+      UserError: see :func:`read_examples`.
     """
-    wanted = preset(task).named(columns)._replace(label=(), advice="name the columns with --columns")
+    wanted = preset(task).named(columns)._replace(label=(), hint="name the columns with --columns")
     table, layout = resolve(records(path, quotes=True), wanted)
     log.info("%s: %s.", path, layout)
-    return [tuple(_field(place, row, names, _text) for names in layout.texts) for place, row in table.rows]
+    return [tuple(_field(location, row, names, _text) for names in layout.texts) for location, row in table.rows]

@@ -1,7 +1,7 @@
-"""One reader for labelled and unlabelled rows: files (.csv, .tsv, .jsonl, .parquet), folders, and data sets of the hub.
+"""One reader of rows for files (.csv, .tsv, .jsonl, .parquet), folders, and data sets of the Hugging Face hub.
 
-:func:`records` and :func:`splits` give every row as a dictionary, with the place that messages name; what the columns
-mean is decided by :mod:`dawgen_jax.data.pools`.
+:func:`records` and :func:`splits` return every row as a dictionary together with its location, for messages;
+:mod:`dawgen_jax.data.pools` interprets the columns.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SPLITS = {
 }
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-"""A whole value in quotes, as spreadsheets write it; 2 % of MRPC's pairs look like that too."""
+"""A whole value in quotes, as spreadsheets write it; 2 % of MRPC's pairs also look like this."""
 
 
 class Records(NamedTuple):
     """The rows of a file or of one split of a data set.
 
     Attributes:
-      origin: the file, or the data set and its split, as messages name it.
-      rows: (place, fields) of each row, read on demand and only once.
-      classes: the names that the integers of a column stand for, where the file stores them.
+      origin: name of the file, or of the data set and its split, for messages.
+      rows: (location, fields) of each row; an iterator that can be used once.
+      classes: the class names of a column's integers, if the file stores them.
     """
 
     origin: str
@@ -51,18 +51,18 @@ class Records(NamedTuple):
 
 
 def normalized(text: str) -> str:
-    r"""Text as it is compared: NFC, without case, and with single spaces.
+    r"""Text in the form in which texts are compared: NFC, without case, with single spaces.
 
     >>> normalized(" Cafe\u0301  NOIR") == normalized("caf\xe9 noir")
     True
     """
-    # Case folding can undo the composition, so that it is composed again.
+    # Case folding can undo the composition, so the text is composed again.
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     return " ".join(folded.split())
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Names from a file, as an error lists them: shortened to 200 characters."""
+    """Names from a file, for an error: a list shortened to 200 characters."""
     text = printable(", ".join(map(str, names)))
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -71,17 +71,17 @@ def records(path: str | pathlib.Path, *, quotes: bool = False) -> Records:
     """The rows of a file.
 
     Args:
-      path: a .jsonl, .csv or .tsv file, perhaps with .gz after it, or a .parquet file.
-      quotes: take values of a .tsv file such as '"a ""b"" c"' as they stand. GLUE's QQP has some; in other files they
-        come from a spreadsheet, and are refused.
+      path: a .jsonl, .csv or .tsv file, optionally followed by .gz, or a .parquet file.
+      quotes: accept values of a .tsv file such as '"a ""b"" c"' unchanged. GLUE's QQP has some; in other files they
+        come from a spreadsheet, and raise an error.
 
     Raises:
-      UserError: the file is missing or of another kind, or a row is broken (when it is read); names file and line.
+      UserError: the file is missing or of unknown type, or a row is broken (raised on reading); names file and line.
     """
     path = pathlib.Path(path)
     kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     if kind not in SUFFIXES:
-        raise UserError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}.")
+        raise UserError(f"{path}: unknown type of file; known are {', '.join(SUFFIXES)}.")
     if kind == ".parquet":
         return _parquet(path)
     numbered = json_lines(path) if kind.startswith(".jsonl") else _separated(path, quotes)
@@ -90,19 +90,19 @@ def records(path: str | pathlib.Path, *, quotes: bool = False) -> Records:
 
 def splits(source: str, field: str, name: str, needed: Collection[str] = ("train",), *, usual: str = "",
            quotes: bool = False) -> dict[str, Records]:
-    """The splits of a folder or of a data set of the hub, by the names of ``SPLITS``.
+    """The splits of a folder or of a data set of the hub, by the names in ``SPLITS``.
 
     Args:
       source: a folder with {train,validation,test}.{jsonl,csv,tsv,parquet} or with a Hugging Face data set; or
         'hub:NAME[/CONFIG][@REVISION]'.
       field: the config field that holds ``source``, for messages.
-      name: of the task, which is also the config of a data set named 'glue'.
-      needed: splits that must be there.
-      usual: what 'hub:' alone stands for.
-      quotes: as in :func:`records`.
+      name: name of the task, and of the config in a data set named 'glue'.
+      needed: splits that must exist.
+      usual: data set for 'hub:' without a name.
+      quotes: see :func:`records`.
 
     Raises:
-      UserError: there is no such data set, a split is missing, or it has two files.
+      UserError: the data set is unknown, or a split is missing or has two files.
     """
     folder, found = pathlib.Path(source), {}
     for split, aliases in SPLITS.items():
@@ -125,51 +125,51 @@ def _loaded(origin: str, loaded: Mapping[str, Any]) -> dict[str, Records]:
     found = {}
     for split, aliases in SPLITS.items():
         if alias := next((alias for alias in aliases if alias in loaded), ""):
-            place, rows = f"{origin} {split}", loaded[alias]
+            location, rows = f"{origin} {split}", loaded[alias]
             classes = {column: tuple(getattr(kind, "names", None) or ()) for column, kind in rows.features.items()}
-            found[split] = Records(place, ((f"{place}, row {i}", row) for i, row in enumerate(rows, 1)), classes)
+            found[split] = Records(location, ((f"{location}, row {i}", row) for i, row in enumerate(rows, 1)), classes)
     if unused := set(loaded).difference(*SPLITS.values()):
         log.info("%s: splits that are not used: %s.", origin, listed(sorted(unused)))
     return found
 
 
 def _hub(source: str, field: str, task_name: str, usual: str) -> tuple[str, Mapping[str, Any]]:
-    """A data set of the hub: its name for messages, and its splits."""
+    """Load a data set of the hub: its name for messages, and its splits."""
     import datasets
 
     text, _, revision = (source.removeprefix("hub:") or usual).partition("@")
     if not text:
-        raise UserError(f"{field} = 'hub:' knows no name for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
+        raise UserError(f"{field} = 'hub:' has no default for {task_name}; write 'hub:NAME' or 'hub:NAME/CONFIG'.")
     parts = text.split("/")
-    # A single word as in 'glue/mrpc' is the hub's old style; today's names start with an organisation.
+    # A single word, as in 'glue/mrpc', is the hub's old style; current names start with an organisation.
     size = 1 if len(parts) == 1 or parts[0] in ("glue", "snli", "sick", "multi_nli") else 2
     name, config = "/".join(parts[:size]), "/".join(parts[size:])
     config = config or (task_name.lower() if parts[size - 1] == "glue" else "")
     try:
         loaded = datasets.load_dataset(name, config or None, revision=revision or None)
-    except Exception as error:  # the hub's client raises many kinds, all about the name or the network
+    except Exception as error:  # the hub's client raises many types, all caused by the name or the network
         raise UserError(f"{field} = '{source}': the hub did not give {name} ({_reason(error)}); check the name and the "
                         "network, or name a local file or folder there.") from None
     return f"hub:{name}{'/' + config if config else ''}", loaded
 
 
 def _folder(path: pathlib.Path, field: str) -> tuple[str, Mapping[str, Any]]:
-    """The same of a data set in a folder, as ``save_to_disk`` or the hub lays it out."""
+    """Load a data set in a folder, in the layout of ``save_to_disk`` or of the hub."""
     import datasets
 
-    datasets.disable_progress_bars()  # they last seconds, and --quiet does not reach them
+    datasets.disable_progress_bars()  # loading takes seconds, and --quiet does not affect them
     with tempfile.TemporaryDirectory() as scratch:
         folder, cache = os.path.abspath(path), None
         if re.search(r"[^\w./ -]", str(path.resolve())):
-            # `datasets` reads paths as patterns: '[16-shot]' matches nothing, 'a*b' other folders too. A copy made of
-            # links has a plain name; it and its cache are temporary, so that the rows are kept in memory.
+            # `datasets` reads paths as patterns: '[16-shot]' matches nothing, 'a*b' also matches other folders. A
+            # temporary folder of links has a plain name; its cache is temporary too, so rows are kept in memory.
             folder, cache = shutil.copytree(folder, f"{scratch}/data", copy_function=os.symlink), f"{scratch}/cache"
         try:
             if {"dataset_dict.json", "state.json"} & set(os.listdir(folder)):
                 loaded = datasets.load_from_disk(folder, keep_in_memory=bool(cache))
             else:
                 loaded = datasets.load_dataset(folder, cache_dir=cache, keep_in_memory=bool(cache))
-        except Exception as error:  # of many kinds, all about the files
+        except Exception as error:  # many types, all caused by the files
             raise UserError(f"{field} = '{path}': neither train.csv (or .tsv, .jsonl, .parquet) nor a data set that "
                             f"can be read is there ({_reason(error)}).") from None
     return str(path), loaded if isinstance(loaded, Mapping) else {"train": loaded}
@@ -181,7 +181,7 @@ def _reason(error: Exception) -> str:
 
 def _separated(path: pathlib.Path, quotes: bool) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, fields) of comma-separated values with quotes, or of tab-separated values without (as in GLUE)."""
-    csv.field_size_limit(2**31 - 1)  # texts are longer than the default of 131,072 characters
+    csv.field_size_limit(2**31 - 1)  # texts can exceed the default of 131,072 characters
     tabs = ".tsv" in path.suffixes
     reader = csv.reader((text for _, text in text_lines(path)), delimiter="\t" if tabs else ",", strict=True,
                         quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
@@ -191,14 +191,14 @@ def _separated(path: pathlib.Path, quotes: bool) -> Iterator[tuple[int, dict[str
         if twice := next((name for name in header if name and header.count(name) > 1), ""):
             raise UserError(f"{path}:1: the header names {shown(twice)} twice; rename or drop a column.")
         for values in filter(None, reader):
-            place = f"{path}:{reader.line_num}"
+            location = f"{path}:{reader.line_num}"
             if len(values) != len(header):
-                raise UserError(f"{place}: {len(values)} values, but the header names {len(header)}; fix the line.")
+                raise UserError(f"{location}: {len(values)} values, but the header names {len(header)}; fix the line.")
             in_quotes = [value for value in values if tabs and _QUOTED.fullmatch(value)]
             if not quotes and any('""' in value[1:-1] for value in in_quotes):
-                raise UserError(f"{place}: a value is in quotes and has doubled quotes inside, {way_out}.")
+                raise UserError(f"{location}: a value is in quotes and has doubled quotes inside, {way_out}.")
             rows += 1
-            quoted += [place] * bool(in_quotes)
+            quoted += [location] * bool(in_quotes)
             yield reader.line_num, dict(zip(header, values, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}; fix the line (a stray quote, perhaps).") from None
@@ -231,5 +231,5 @@ def _classes(path: pathlib.Path, metadata: bytes | None) -> dict[str, tuple[str,
             return {column: tuple(names) for column, names in classes.items()}
     except (ValueError, TypeError, LookupError, AttributeError):
         pass
-    raise UserError(f"{path}: its metadata 'huggingface' cannot be read, which says what integer labels stand for; "
-                    "write the file again, or without that metadata.")
+    raise UserError(f"{path}: cannot read the names of integer labels in its metadata 'huggingface'; write the file "
+                    "again, or without that metadata.")

@@ -1,12 +1,12 @@
-"""Accuracy and F1 from integer predictions, on the host, with padded rows masked by weight 0.
+"""Accuracy and F1 from integer predictions, on the host; padded rows have weight 0.
 
-With n_lp the weight of the rows of class l that are predicted p:
+With n_lp the weight of the rows of class l that are predicted as p:
 
     accuracy = sum_l n_ll / sum_lp n_lp
     F1_l     = 2 n_ll / (sum_p n_lp + sum_p n_pl)          (2 TP / (2 TP + FN + FP))
     macro F1 = mean of F1_l over all labels of the task
 
-F1_l is 0 where class l neither occurs nor is predicted. All values lie in [0, 1].
+F1_l is 0 if class l neither occurs nor is predicted. All values are in [0, 1].
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["accuracy", "confusion", "f1", "scores"]
 
 
 def confusion(predictions, labels, num_labels: int, weights=None) -> np.ndarray:
-    """The matrix n_lp: weight of the rows of class l (row) that are predicted p (column).
+    """The matrix n_lp: weight of the rows of class l (row) that are predicted as p (column).
 
     Args:
       predictions: int [B] predicted positions in ``Task.labels``.
       labels: int [B] true positions.
       num_labels: L.
-      weights: [B] weight of each row, 0 for padding; by default 1. What a row of weight 0 holds does not matter.
+      weights: [B] weight of each row, 0 for padding; 1 by default. Rows with weight 0 may hold any values.
 
     Returns:
       float64 [L, L].
 
     Raises:
-      ValueError: the shapes differ, a counted position is outside of 0..L-1, a weight is negative or not finite,
-        or no row counts.
+      ValueError: the shapes differ, a counted position is outside of 0..L-1, a weight is negative or not finite, or no
+        row has a positive weight.
 
     >>> confusion([0, 1, 1, 7], [0, 1, 0, 0], 2, weights=[1, 1, 1, 0])
     array([[1., 1.],
@@ -67,7 +67,7 @@ def _f1(counts: np.ndarray, positive: int | None) -> float:
 
 
 def accuracy(predictions, labels, weights=None) -> float:
-    """Share of rows that are predicted right, sum_i w_i [p_i = l_i] / sum_i w_i; arguments as in :func:`confusion`.
+    """Weighted share of correct predictions, sum_i w_i [p_i = l_i] / sum_i w_i; arguments as in :func:`confusion`.
 
     >>> accuracy([0, 1, 1, 0], [0, 1, 0, 1], weights=[1, 1, 1, 0])
     0.6666666666666666
@@ -77,9 +77,9 @@ def accuracy(predictions, labels, weights=None) -> float:
 
 
 def f1(predictions, labels, num_labels: int, *, positive: int | None = None, weights=None) -> float:
-    """F1 of the class ``positive``, or without one the macro average over all ``num_labels`` classes.
+    """F1 of the class ``positive``, or by default the macro average over all ``num_labels`` classes.
 
-    The other arguments are those of :func:`confusion`.
+    See :func:`confusion` for the other arguments.
 
     >>> f1([1, 1, 0], [1, 0, 1], 2, positive=1), f1([1, 1, 0], [1, 0, 1], 2)
     (0.5, 0.25)
@@ -88,11 +88,11 @@ def f1(predictions, labels, num_labels: int, *, positive: int | None = None, wei
 
 
 def scores(task: Task, predictions, labels, weights=None) -> dict[str, float]:
-    """Accuracy and the task's F1: of ``task.positive`` where it is named, macro otherwise.
+    """Accuracy, and F1 of ``task.positive`` or the macro average.
 
     Args:
-      task: its ``labels`` fix the order of classes.
-      predictions, labels, weights: as in :func:`confusion`.
+      task: its ``labels`` define the order of classes.
+      predictions, labels, weights: see :func:`confusion`.
 
     Returns:
       {'accuracy': ..., 'f1': ...}, each in [0, 1].

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dawgen_jax.data.batches import ClassifierBatch, pad_rows, trim
+from dawgen_jax.data.batches import ClassifierBatch, pad_rows, take, trim
 from dawgen_jax.errors import UserError
 
 __all__ = ["class_scores", "length_batches", "predict"]
@@ -21,7 +21,7 @@ def length_batches(data: ClassifierBatch, size: int, multiple: int) -> Iterator[
     order = np.argsort(data.mask.sum(axis=1), kind="stable")
     for start in range(0, len(order), size):
         chosen = order[start:start + size]
-        yield chosen, trim(pad_rows(ClassifierBatch(*(leaf[chosen] for leaf in data)), size), multiple)
+        yield chosen, trim(pad_rows(take(data, chosen), size), multiple)
 
 
 def class_scores(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Tuning of the generator's label prompts: losses, weight net, meta-gradient and the step."""
+"""Tuning of the generator's label prompts: losses, weight net, meta-gradient and update step."""

@@ -1,14 +1,14 @@
-"""The virtual step and the exact meta-gradient of the weight net by one reverse and one forward pass.
+"""The virtual step, and the exact meta-gradient of the weight net from one reverse and one forward pass.
 
-With the virtual step Q' = Q - a grad_Q L(Q; w(omega)), where L(Q; w) is L_DawGen, W included in both of its terms,
+With the virtual step Q' = Q - a grad_Q L(Q; w(omega)), where L(Q; w) is L_DawGen with W in both of its terms,
 
-    d L_disc(Q') / d omega = -a d/d omega JVP_Q[L(Q; w(omega))](v),    v = grad L_disc(Q').
+  d L_disc(Q') / d omega = -a d/d omega JVP_Q[L(Q; w(omega))](v),    v = grad L_disc(Q').
 
-v comes from one reverse pass at Q' (over all label rows). L depends on Q through the log-probabilities and the decoder
-states Z alone, so that its derivative along v is a small function of these, of their derivatives along v and of
-w(omega). One Jacobian-vector product at Q gives the derivatives along v, which do not depend on omega; what is left to
-differentiate with respect to omega is sum_k w_k s_k with s_k = <grad NLL_k(Q), v>, and the tangent of L_dist, on pooled
-states [L, B, H]. No pass through the backbone is differentiated twice.
+v takes one reverse pass at Q' over all label prompts. L depends on Q only through the log-probabilities and the decoder
+states Z, so its derivative along v is a small function of these, of their derivatives along v and of w(omega). One
+Jacobian-vector product at Q gives the derivatives along v, which do not depend on omega. Only sum_k w_k s_k, with
+s_k = <grad NLL_k(Q), v>, and the tangent of L_dist on pooled states [L, B, H] are then differentiated with respect to
+omega. No pass through the backbone is differentiated twice.
 
 References:
   Meng et al.: Tuning Language Models as Training Data Generators, https://arxiv.org/abs/2211.03044, 2023.
@@ -29,21 +29,21 @@ __all__ = ["disc_value_and_gradient", "virtual_step", "weight_gradient"]
 
 
 def virtual_step(label_prompts: dict, gradient: dict, rate: float) -> dict:
-    """Q' = Q - a_meta * gradient: plain SGD, the only inner step for which the identity holds as written."""
+    """Q' = Q - a_meta * gradient: plain SGD, the only inner step for which the identity above holds."""
     return jax.tree.map(lambda prompt, slope: prompt - rate * slope, label_prompts, gradient)
 
 
 def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *, form: str, chunks: int,
                             model: Model) -> tuple[jax.Array, dict]:
-    """L_disc, the mean over tokens, and v = its gradient in the label prompts.
+    """L_disc, the mean over tokens, and v, its gradient with respect to the label prompts.
 
-    L_disc is a sum over examples, so ``chunks`` parts of the batch are taken one after the other.
+    L_disc is a sum over examples, so the batch is processed in ``chunks`` parts, one after the other.
 
     Args:
       label_prompts: Q', {'prompt': [L, P, H], 'infix': [L, I, H]}.
       theta: frozen parameters.
-      batch: [B, ...]; B a multiple of ``chunks``.
-      form: of L_disc, see :func:`losses.disc`.
+      batch: [B, ...]; B is a multiple of ``chunks``.
+      form: form of L_disc; see :func:`losses.disc`.
       chunks: number of parts.
       model: the backbone.
 
@@ -61,7 +61,7 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
 
     if chunks == 1:
         return part_loss(label_prompts, batch)
-    # Strided, so that each part has examples of every device's share of a sharded batch.
+    # Strided, so that each part has examples from every device of a sharded batch.
     parts = jax.tree.map(
         lambda leaf: jnp.swapaxes(leaf.reshape(leaf.shape[0] // chunks, chunks, *leaf.shape[1:]), 0, 1), batch)
     each = jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, part_loss(label_prompts, part)), None),
@@ -70,12 +70,12 @@ def disc_value_and_gradient(label_prompts: dict, theta, batch: GeneratorBatch, *
 
 
 def weight_gradient(omega: dict, loss: Callable, points: tuple, tangents: tuple, *, rate: float) -> dict:
-    """Gradient of -a_meta JVP[loss(omega, .)](tangents) in omega.
+    """Gradient of -a_meta JVP[loss(omega, .)](tangents) with respect to omega.
 
     Args:
       omega: the weight net's parameters.
-      loss: ``(omega, *points) -> scalar``, the inner loss L given what it reads of the backbone's outputs.
-      points: those outputs at Q.
+      loss: ``(omega, *points) -> scalar``, the inner loss L as a function of the backbone's outputs.
+      points: the outputs at Q.
       tangents: their derivatives along v, like ``points``.
       rate: a_meta.
 

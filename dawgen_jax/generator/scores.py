@@ -1,10 +1,10 @@
 """Scores of sentence 2 under label prompts: log-probabilities, raw logits and states of gold tokens.
 
-The model reads [Q_l ; sentence 1 ; infix_l] and is teacher forced on sentence 2 and its end of sequence.
-Log-probabilities never hold [rows, U, V] logits: log Pr = gold logit - log sum exp, and the second is taken some tokens
-at a time, together (where a derivative is wanted) with its gradient, one row of width H a token.
+The model reads [Q_l ; sentence 1 ; infix_l] and is teacher forced on sentence 2 and its end of sequence. To avoid
+[rows, U, V] logits, log Pr = gold logit - log sum exp, where the second term is computed for a few tokens at a time,
+together with its gradient (one vector [H] per token) if a derivative is needed.
 
-Departure: the prompt stands at the model's input, where FewGen has keys and values at every layer.
+Departure: the prompt is at the model's input, whereas FewGen has keys and values at every layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dawgen_jax.data.batches import GeneratorBatch
 __all__ = ["disc_scores", "gold_logit", "gold_nll", "hidden_states", "log_normalizer", "log_prob"]
 
 LOGITS_AT_ONCE = 2**23
-"""Logits held at a time (32 MiB in float32); the price is one small loop."""
+"""Number of logits in memory at a time (32 MiB in float32), which costs one small loop."""
 
 
 def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: range, *, model: Model) -> jax.Array:
@@ -38,7 +38,7 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
       [len(shifts), B, U, H] after the final norm, before any head scaling.
     """
     number = len(shifts)
-    # Rows b * number + k keep each example on its own device when the batch is sharded.
+    # Rows b * number + k keep each example on one device if the batch is sharded.
     labels = (batch.label[:, None] + jnp.array(shifts, batch.label.dtype)[None, :]) % label_prompts["prompt"].shape[0]
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, number, axis=0), batch)
     prompt, infix = (label_prompts[name][labels.reshape(-1)] for name in ("prompt", "infix"))
@@ -49,17 +49,17 @@ def hidden_states(label_prompts: dict, theta, batch: GeneratorBatch, shifts: ran
 
 
 def gold_nll(label_prompts: dict, theta, batch: GeneratorBatch, *, model: Model) -> jax.Array:
-    """-log Pr(x_j | x_<j, sentence 1; Q_y) of every token under its example's own label's prompt.
+    """-log Pr(x_j | x_<j, sentence 1; Q_y) of every token under the prompt of its example's label.
 
     Returns:
-      [B, U]; 0 where not supervised.
+      [B, U]; 0 at unsupervised tokens.
     """
     hidden = hidden_states(label_prompts, theta, batch, range(1), model=model)
     return jnp.where(batch.target_mask, -log_prob(theta, hidden, batch.target, model=model)[0], 0)
 
 
 def disc_scores(theta, hidden: jax.Array, target: jax.Array, *, form: str, model: Model) -> jax.Array:
-    """What L_disc of that form compares across prompts: raw logits for 'ce_rawlogit', else log-probabilities."""
+    """Scores that L_disc compares across prompts: raw logits for 'ce_rawlogit', otherwise log-probabilities."""
     return (gold_logit if form == "ce_rawlogit" else log_prob)(theta, hidden, target, model=model)
 
 
@@ -68,7 +68,7 @@ def log_prob(theta, hidden: jax.Array, target: jax.Array, *, model: Model) -> ja
 
     Args:
       theta: frozen parameters.
-      hidden: [k, B, U, H] of :func:`hidden_states`.
+      hidden: [k, B, U, H] from :func:`hidden_states`.
       target: int [B, U] gold tokens.
       model: the backbone.
 
@@ -79,7 +79,7 @@ def log_prob(theta, hidden: jax.Array, target: jax.Array, *, model: Model) -> ja
 
 
 def gold_logit(theta, hidden: jax.Array, target: jax.Array, *, model: Model) -> jax.Array:
-    """Unnormalised logit of gold tokens; arguments and result as in :func:`log_prob`."""
+    """Unnormalised logit of gold tokens; see :func:`log_prob` for arguments and result."""
     number, *shape = hidden.shape[:-1]
     ids = jnp.broadcast_to(target[None], (number, *shape)).reshape(-1, 1)
     return jax.vmap(lambda row, token: model.logits(theta, row, token)[0])(
@@ -90,7 +90,7 @@ def log_normalizer(theta, hidden: jax.Array, *, model: Model) -> jax.Array:
     """log sum over the vocabulary of exp(logit).
 
     Args:
-      theta: frozen parameters; no gradient flows to them.
+      theta: frozen parameters, without gradient.
       hidden: [k, B, U, H].
       model: the backbone.
 
@@ -98,7 +98,7 @@ def log_normalizer(theta, hidden: jax.Array, *, model: Model) -> jax.Array:
       [k, B, U].
     """
     number, rows, tokens, width = hidden.shape
-    # Tokens first: chunks then never split the (possibly sharded) rows.
+    # Tokens come first, so that chunks never split the rows, which may be sharded.
     first = jnp.moveaxis(hidden, 2, 0).reshape(tokens, number * rows, width)
     result = _log_normalizer(model, first, jax.lax.stop_gradient(theta))
     return jnp.moveaxis(result.reshape(tokens, number, rows), 0, 2)
@@ -123,12 +123,12 @@ def _log_normalizer_jvp(model: Model, primals, tangents):
 
 
 def _chunked(function, hidden: jax.Array, model: Model):
-    """``function`` over [U, rows, H], at most LOGITS_AT_ONCE logits at a time."""
+    """Apply ``function`` over [U, rows, H] with at most LOGITS_AT_ONCE logits at a time."""
     tokens = max(LOGITS_AT_ONCE // (hidden.shape[1] * model.vocab_size), 1)
     if tokens >= hidden.shape[0]:
         return function(hidden)
 
-    def one(part):  # the head has another layout for [rows, H], made for a few rows
+    def one(part):  # with [rows, H], XLA would choose a head layout that suits only a few rows
         return jax.tree.map(lambda value: value[0], function(part[None]))
 
     return jax.lax.map(one, hidden, batch_size=tokens)

@@ -1,17 +1,17 @@
 """One update of the generator's label prompts and of the weight net (paper section 'DawGen generator tuning').
 
-On one batch, in the order of the paper's Algorithm 1, with L_DawGen(Q; W) = sum W NLL + lambda L_dist(Q; W):
- 1. score it under all label prompts Q; W = w(omega) is computed from detached scores, see
+Each batch is processed in the order of the paper's Algorithm 1, with L_DawGen(Q; W) = sum W NLL + lambda L_dist(Q; W):
+ 1. score it under all label prompts Q; compute W = w(omega) from detached scores, see
     :mod:`dawgen_jax.generator.weight_net`;
  2. virtual step Q' = Q - a_meta grad L_DawGen(Q; W);
  3. omega <- Adam(meta-gradient of L_disc(Q')), see :mod:`dawgen_jax.generator.meta`;
- 4. W again with the new omega, now held fixed; Q <- AdamW(clip(grad L_DawGen(Q; W))).
+ 4. compute W with the new omega and hold it fixed; Q <- AdamW(clip(grad L_DawGen(Q; W))).
 
-FewGen's settings are in :mod:`dawgen_jax.generator.variants`; with uniform weights 2. and 3. are left out (L_gen).
+:mod:`dawgen_jax.generator.variants` has FewGen's settings. With uniform weights, steps 2 and 3 are omitted (L_gen).
 
-``Departure:`` no dropout, so that 1. and 4. share their scores at Q. Only the rows that a loss depends on are
-differentiated: all of them for L_dist in reading B, else the gold rows; the others are scored in a pass of their own,
-which keeps no activations.
+``Departure:`` there is no dropout, so steps 1 and 4 share their scores at Q. Only the rows that a loss depends on are
+differentiated: all rows for L_dist in reading B, otherwise the gold rows. A separate pass scores the other rows without
+keeping activations.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class GeneratorState:
     """State of generator tuning.
 
     Attributes:
-      step: int32, updates done.
+      step: int32, number of updates done.
       label_prompts: Q, {'prompt': [L, P, H], 'infix': [L, I, H]}.
       weight_net: omega, the weight net's parameters.
-      opt_state: of the prompts' AdamW.
-      weight_opt_state: of the weight net's Adam.
-      ok: bool; False from the first update on that is not finite, after which nothing changes any more, so that
-        ``step`` names the update that failed and the rest is the state before it.
+      opt_state: state of the prompts' AdamW.
+      weight_opt_state: state of the weight net's Adam.
+      ok: bool; False after the first update that is not finite. The state no longer changes then: ``step`` is the
+        number of the failed update, and the other fields are from before it.
     """
 
     step: jax.Array
@@ -56,7 +56,7 @@ class GeneratorState:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the host loop keeps of the best update: label prompts and weight net."""
+        """The parameters of the best update that the host loop keeps: label prompts and weight net."""
         return {"label_prompts": self.label_prompts, "weight_net": self.weight_net}
 
 
@@ -65,7 +65,7 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
 
     Args:
       label_prompts: {'prompt': [L, P, H], 'infix': [L, I, H]}.
-      key: of the weight net's start.
+      key: random key for the weight net's initialisation.
       config: learning rates and the weight net's input.
       num_steps: length of the linear decay.
     """
@@ -79,20 +79,20 @@ def init_state(label_prompts: dict, key: jax.Array, *, config: GeneratorConfig, 
 
 def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model,
                    num_steps: int) -> tuple[GeneratorState, dict]:
-    """One update on one batch; from the first one on that is not finite, only ``ok`` changes.
+    """One update on one batch; if it or an earlier update is not finite, only ``ok`` changes.
 
     Args:
       state: prompts, weight net, optimisers.
       theta: frozen parameters of the generator's backbone.
-      batch: [B, ...]; padding rows have no supervised token.
+      batch: [B, ...]; padding examples have no supervised token.
       config: rates, forms and weights of the losses.
       model: the backbone.
       num_steps: length of the linear decay.
 
     Returns:
       (next state, metrics). Scalars: ``loss`` (L_DawGen with the new W), ``gen`` (sum W NLL), ``nll`` (token mean),
-      ``disc`` (L_disc at Q), ``disc_virtual`` (at Q'; uniform weights: at Q), ``dist``, ``dist_active`` (share of
-      active hinges), ``weight_entropy`` (of W, 1 where uniform), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``;
+      ``disc`` (L_disc at Q), ``disc_virtual`` (at Q'; with uniform weights at Q), ``dist``, ``dist_active`` (share of
+      active hinges), ``weight_entropy`` (of W; 1 if uniform), ``grad_norm``, ``meta_grad_norm``, ``prompt_norm``;
       ``token_weights`` W [B, U].
     """
     Q, omega, mask = state.label_prompts, state.weight_net, batch.target_mask
@@ -129,15 +129,15 @@ def generator_step(state: GeneratorState, theta, batch: GeneratorBatch, *, confi
 
 
 class Scored(NamedTuple):
-    """A batch under all label prompts Q, and the derivatives of its scores.
+    """A batch scored under all label prompts Q, with the derivatives of its scores.
 
     Attributes:
       outputs: (log p of each target token under its gold label's prompt [1, B, U], last decoder states under each
         prompt [L, B, U, H], gold first).
-      values: disc values, [B, U].
-      features: what the weight net reads, [B, U, D].
+      values: [B, U], discriminative loss of each token.
+      features: [B, U, D], inputs of the weight net.
       jvp: dQ -> derivatives of ``outputs``; linear.
-      transpose: its transpose, cotangents of ``outputs`` -> (that of Q,).
+      transpose: its transpose, cotangents of ``outputs`` -> (cotangent of Q,).
     """
 
     outputs: tuple[jax.Array, jax.Array]
@@ -148,7 +148,7 @@ class Scored(NamedTuple):
 
 
 def score_batch(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, model: Model) -> Scored:
-    """1. One linearisation at Q serves the gradients of the virtual and of the real step and the meta-gradient.
+    """Step 1: one linearisation at Q gives the gradients of the virtual and the real step and the meta-gradient.
 
     Args:
       Q: label prompts, {'prompt': [L, P, H], 'infix': [L, I, H]}.
@@ -179,7 +179,7 @@ def score_batch(Q, theta, batch: GeneratorBatch, *, config: GeneratorConfig, mod
 
 def disc_and_meta_gradient(Q, omega, scored: Scored, theta, batch: GeneratorBatch, *, rate: float | jax.Array,
                            config: GeneratorConfig, model: Model) -> tuple[jax.Array, Any]:
-    """2. and 3. L_disc at Q', and its gradient in omega through the virtual step.
+    """Steps 2 and 3: L_disc at Q', and its gradient with respect to omega through the virtual step.
 
     Args:
       Q: label prompts.
@@ -187,7 +187,7 @@ def disc_and_meta_gradient(Q, omega, scored: Scored, theta, batch: GeneratorBatc
       scored: the batch at Q.
       theta: frozen parameters.
       batch: [B, ...].
-      rate: a_meta, of the virtual step.
+      rate: a_meta, the rate of the virtual step.
       config: forms and weights of the losses.
       model: the backbone.
 
@@ -208,9 +208,9 @@ def disc_and_meta_gradient(Q, omega, scored: Scored, theta, batch: GeneratorBatc
 
 
 def _chunks(config: GeneratorConfig, batch: GeneratorBatch, label_prompts: dict) -> int:
-    """Parts of the batch for v: the most that are equal and not more than asked for.
+    """The number of equal parts of the batch for v: the largest possible, at most the configured number.
 
-    By default as many as labels are asked for, so that one part has as many rows as the gold pass.
+    By default that is the number of labels, so that one part has as many rows as the gold pass.
     """
     asked, examples = config.disc_chunks or label_prompts["prompt"].shape[0], batch.label.shape[0]
     return next(chunks for chunks in range(min(asked, examples), 0, -1) if examples % chunks == 0)

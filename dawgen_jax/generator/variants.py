@@ -1,4 +1,4 @@
-"""The generators that an arm can name: DawGen, FewGen, and what lies between them, each by the fields that it fixes.
+"""The generators that an arm can name: DawGen, FewGen and intermediate variants, each defined by the fields it fixes.
 
 | name | token weights | L_dist |
 |---|---|---|
@@ -6,14 +6,13 @@
 | FewGen | from the token's loss | – |
 | DawGen without L_dist | as configured: from its hidden state | – |
 | L_gen + L_dist | uniform | lambda as configured |
-| DawGen with L_dist in the real step | as configured | in the real step alone |
+| DawGen with L_dist in the real step | as configured | only in the real step |
 | DawGen | as configured | in the virtual and the real step |
 | DawGen at lambda 1 | as configured | in both, lambda 1 (the paper's) |
 | DawGen from losses | from the token's loss | in both |
 | DawGen with width-scaled steps | from its hidden state, Adam's rate not divided by H | in both |
 
-The form of L_disc, the batches and the learning rates are the configuration's for all of them, so that two of them
-differ by the named part alone.
+All share the configured form of L_disc, batches and learning rates, so that two variants differ only in the named part.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def fixed_by(config: GeneratorConfig, name: str) -> GeneratorConfig:
 
 
 def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
-    """The fields that tuning a generator reads and does not fix itself, dotted, with their values."""
+    """The fields that tuning a generator reads and does not fix, as dotted names with their values."""
     fixed, own, idle = VARIANTS[name], fixed_by(config, name), set(_NOT_READ)
     if fixed.get("dist_weight") == 0:
         idle |= {field.name for field in dataclasses.fields(config) if field.name.startswith("dist_")}

@@ -1,12 +1,12 @@
-"""The weight net omega: token weights W = softmax of a score that omega gives to each token.
+"""The weight net omega: token weights W = softmax over tokens of g_omega(features).
 
-Two inputs are offered, both detached. 'hidden': a linear layer H -> 1 on the token's last decoder state under its gold
-prompt, scaled to a root mean square of 1. 'loss': FewGen's perceptron 1 -> 100 -> 1 (ReLU) on the token's
-discriminative loss, unchanged.
+There are two kinds of input, both detached. 'hidden': a linear layer H -> 1 on the token's last decoder state under its
+gold prompt, scaled to a root mean square of 1. 'loss': FewGen's perceptron 1 -> 100 -> 1 (ReLU) on the token's
+discriminative loss, unscaled.
 
-``Departure:`` the paper only says that the weight net maps R^d to R; that its input is the decoder state is our
-reading. Adam's step on the linear layer is divided by H, see :func:`optimiser`. A softmax over each sentence is offered
-in addition to FewGen's, which is over all supervised tokens of the batch.
+``Departure:`` the paper only says that the weight net maps R^d to R; the decoder state as its input is our
+interpretation. Adam's step on the linear layer is divided by H; see :func:`optimiser`. There is FewGen's softmax over
+all supervised tokens of the batch, and a softmax per sentence.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PERCEPTRON_WIDTH = 100
 
 
 def init(key: jax.Array, width: int, weight_input: WeightInput, dtype=jnp.float32) -> dict[str, jax.Array]:
-    """omega before the first update.
+    """Initial omega.
 
-    The linear layer starts at zero: W is then uniform, 1 / N, and descends from L_gen. Since the gradient of a softmax
-    in its scores is not zero there, neither is the meta-gradient. It has no bias, which the softmax would cancel. The
-    perceptron, of which zero is a stationary point, starts as PyTorch's linear layers do, uniform within
+    The linear layer starts at zero: W is then uniform, 1 / N, as in L_gen. The gradient of a softmax with respect to
+    its scores is not zero there, so the meta-gradient is not zero either. It has no bias, which the softmax would
+    cancel. The perceptron, for which zero is a stationary point, starts like PyTorch's linear layers, uniform within
     1 / sqrt(fan in).
 
     Args:
-      key: random key of the perceptron's start.
-      width: H, of decoder states.
+      key: random key for the perceptron's initialisation.
+      width: H, width of decoder states.
       weight_input: 'hidden' or 'loss'.
-      dtype: of the parameters.
+      dtype: dtype of the parameters.
 
     Returns:
       'hidden': {'w': [H]}; 'loss': {'w1': [100], 'b1': [100], 'w2': [100], 'b2': []}.
@@ -54,17 +54,17 @@ def init(key: jax.Array, width: int, weight_input: WeightInput, dtype=jnp.float3
 
 
 def optimiser(config: GeneratorConfig, num_steps: int) -> optax.GradientTransformation:
-    """Adam with L2 decay for omega; the rate falls linearly to 0.
+    """Adam with L2 decay for omega; the learning rate falls linearly to 0.
 
-    Adam moves each of the H weights w of the linear layer by about its rate, whatever the size of the gradient. The
-    score <w, z> of a state z whose root mean square is 1 then moves by up to about 0.8 x rate x H, which is 8 at a
-    width H of 1024 and FewGen's rate of 1e-2. The softmax gives all weight to a few tokens within a few updates.
+    Adam moves each of the H weights w of the linear layer by about its rate, independent of the size of the gradient.
+    The score <w, z> of a state z with a root mean square of 1 then moves by up to about 0.8 x rate x H, which is 8 for
+    H = 1024 and FewGen's rate of 1e-2. Within a few updates the softmax would give all weight to a few tokens.
 
     ``Departure:`` the step on the linear layer is divided by H, and its rate is ``config.score_learning_rate``, so that
     one update moves a score by at most about 0.8 x 0.1 at every width. With w' = H w this is Adam at 0.1 on scores
-    <w', z> / H. The step is divided, not the score, because a gradient that is divided by H is no longer large beside
-    Adam's epsilon and the L2 decay of w'. If ``config.score_learning_rate`` is 0, the rate of each weight is
-    ``config.weight_learning_rate``, as it always is for the perceptron.
+    <w', z> / H. The step is divided instead of the score, because a gradient divided by H would no longer be large
+    compared with Adam's epsilon and the L2 decay of w'. If ``config.score_learning_rate`` is 0, the rate of each weight
+    is ``config.weight_learning_rate``, which is always the perceptron's rate.
 
     Args:
       config: the weight net's input, rates and decay.
@@ -75,14 +75,14 @@ def optimiser(config: GeneratorConfig, num_steps: int) -> optax.GradientTransfor
 
     decay = optax.add_decayed_weights(config.weight_decay)
     if config.weight_input == "hidden" and config.score_learning_rate > 0:
-        # The one leaf is w [H]; with several seeds in one program as well, since their axis is vmapped.
+        # The only leaf is w [H], even with several seeds in one program, since their axis is vmapped.
         per_score = optax.stateless_with_tree_map(lambda update, _: update / update.size)
         return optax.chain(decay, adam(config.score_learning_rate), per_score)
     return optax.chain(decay, adam(config.weight_learning_rate))
 
 
 def features(values: jax.Array, hidden: jax.Array, weight_input: WeightInput) -> jax.Array:
-    """What the weight net reads of each token; no gradient flows into it.
+    """Inputs of the weight net for each token, without gradient.
 
     Args:
       values: [B, U] discriminative loss of each token.
@@ -104,13 +104,13 @@ def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: j
 
     Args:
       weight_net: omega.
-      features: [B, U, D] of :func:`features`, for the input that omega was made for.
+      features: [B, U, D] from :func:`features`.
       mask: bool [B, U] supervised tokens.
-      norm: 'batch': W sums to 1 over the batch; 'sentence': over each sentence, and is divided by their number, so
-        that in both cases L_wGen = sum W * NLL.
+      norm: 'batch': W sums to 1 over the batch. 'sentence': W sums to 1 over each sentence and is divided by the number
+        of sentences. In both cases L_wGen = sum W * NLL.
 
     Returns:
-      [B, U]; 0 where not supervised.
+      [B, U]; 0 at unsupervised tokens.
     """
     scores = _scores(weight_net, features)
     axes = (0, 1) if norm == "batch" else 1
@@ -122,15 +122,15 @@ def token_weights(weight_net: dict[str, jax.Array], features: jax.Array, mask: j
 
 
 def uniform_weights(mask: jax.Array, norm: WeightNorm, dtype=jnp.float32) -> jax.Array:
-    """W = 1 / N over the N supervised tokens of the batch, or of each sentence divided by their number.
+    """W = 1 / N over the N supervised tokens of the batch, or of each sentence divided by the number of sentences.
 
     Args:
       mask: bool [B, U] supervised tokens.
       norm: 'batch' or 'sentence'.
-      dtype: of the weights.
+      dtype: dtype of the weights.
 
     Returns:
-      [B, U]; 0 where not supervised.
+      [B, U]; 0 at unsupervised tokens.
     """
     count = jnp.sum(mask, axis=None if norm == "batch" else 1, keepdims=True)
     return mask.astype(dtype) / jnp.maximum(count, 1).astype(dtype) / _sentences(mask, norm, dtype)
@@ -144,7 +144,7 @@ def entropy(weights: jax.Array, mask: jax.Array) -> jax.Array:
       mask: bool [B, U] supervised tokens.
 
     Returns:
-      Scalar: 1 where W is uniform, 0 where one token has all the weight; 1 for fewer than two tokens.
+      Scalar: 1 if W is uniform, 0 if one token has all the weight; 1 for fewer than two tokens.
     """
     count = jnp.sum(mask)
     positive = mask & (weights > 0)

@@ -1,4 +1,4 @@
-"""Cards: the README.md of an artefact as the Hugging Face hub reads it, safe against any text in names and data."""
+"""Model and dataset cards (README.md for the Hugging Face hub), with escaping of names and data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dawgen_jax.io.terminal import printable
 __all__ = ["escaped", "facts_block", "front_matter", "table"]
 
 _ACTIVE = re.compile(r"[\\`*_~\[\]|#!$:]")
-"""Characters that Markdown may take for markup within a line; '<', '>' and '&' become entities."""
+"""Characters that may be Markdown markup within a line; '<', '>' and '&' become entities."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
-    """The YAML head of a card: ``values`` in their order between two lines of dashes."""
+    """The YAML header of a card: ``values`` in order, between two lines of dashes."""
     return "---\n" + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120) + "---\n"
 
 
 def escaped(text: object) -> str:
-    r"""Text as Markdown shows it literally, on one line.
+    r"""Text that Markdown shows literally, on a single line.
 
     >>> print(escaped("a|b *c* <img src=x>\n# d"))
     a\|b \*c\* &lt;img src=x&gt;\\n\# d
@@ -47,5 +47,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def facts_block(facts: Mapping[str, Any]) -> str:
-    """Facts as a block of JSON; a string of JSON is one line, so that none can end the block."""
+    """Facts as a block of JSON; a JSON string is on one line, so it cannot end the block."""
     return f"```json\n{json.dumps(dict(facts), indent=1, default=str)}\n```\n"

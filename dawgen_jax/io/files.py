@@ -1,7 +1,7 @@
-"""Reading JSON and opening weights with an error that names the file, and writing files whole or not at all.
+"""Reading of JSON and weights with errors that name the file, and atomic writing of files.
 
-A file is written under a name of this process's own in the same folder, then renamed: whoever reads sees the old file
-or the new one, and two processes that write the same file never mix.
+A file is written under a name unique to the process in the same folder, then renamed: readers see the old file or the
+new one, and two processes that write the same file never mix their contents.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _FAULTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno
 
 
 def aside(path: pathlib.Path, kind: str = "partial") -> pathlib.Path:
-    """A name next to ``path`` that no other process uses and that no listing takes for a finished file."""
+    """A temporary name in the folder of ``path`` that no other process uses and that listings ignore."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.{kind}")
 
 
 def storage_fault(error: BaseException | None) -> str:
-    """What the file system refused ('No space left on device'), where that is behind an error; else empty.
+    """The file system's message ('No space left on device') if it caused an error, otherwise ''.
 
-    Libraries wrap it into errors of their own.
+    Libraries wrap such errors in other exceptions.
     """
     while error is not None:
         if found := next((fault for fault in _FAULTS if fault in str(error)), ""):
@@ -46,7 +46,7 @@ def storage_fault(error: BaseException | None) -> str:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to; it takes the place of ``path`` where the block ends without an error, else it is removed."""
+    """A path to write to, which replaces ``path`` if the block ends without an error, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(path)
     try:
@@ -57,13 +57,13 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_file(path: pathlib.Path, content: str | bytes) -> None:
-    """Replace a file at once by one with this content; a lone surrogate, which has no UTF-8, becomes '?'."""
+    """Replace a file atomically by ``content``; a lone surrogate, which UTF-8 cannot encode, becomes '?'."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Replace a file at once by the JSON of ``value``, as :func:`~.strict_json.json_text` writes it."""
+    """Replace a file atomically by the JSON of ``value``; see :func:`~.strict_json.json_text`."""
     write_file(path, json_text(value, indent=1) + "\n")
 
 
@@ -72,13 +72,13 @@ def read_json(path: pathlib.Path, kind: Any = dict[str, Any], *, missing_ok: boo
     """The value of a JSON file.
 
     Args:
-      path: of the file.
-      kind: the type of its value, as of :func:`~.strict_json.parse_json`.
-      missing_ok: return None if there is no such file.
+      path: path of the file.
+      kind: type of its value; see :func:`~.strict_json.parse_json`.
+      missing_ok: return None if the file does not exist.
       advice: the next step, for the error.
 
     Raises:
-      UserError: it cannot be read, or its value does not fit ``kind``.
+      UserError: the file cannot be read, or its value does not fit ``kind``.
     """
     try:
         if missing_ok and not path.exists():
@@ -91,12 +91,12 @@ def read_json(path: pathlib.Path, kind: Any = dict[str, Any], *, missing_ok: boo
 
 
 def open_tensors(path: pathlib.Path) -> Any:
-    """A safetensors file of a checkpoint, open and mapped, not read; it is closed where it is used as a context.
+    """Open a safetensors file of a checkpoint, mapped into memory; as a context manager it is closed afterwards.
 
     Raises:
-      UserError: the file is missing or not complete.
+      UserError: the file is missing or incomplete.
     """
     try:
         return safe_open(path, "np")
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: is no complete safetensors file ({error}); copy the checkpoint again.") from None
+        raise UserError(f"{path}: not a complete safetensors file ({error}); copy the checkpoint again.") from None

@@ -1,4 +1,4 @@
-"""Lines of text files and rows of JSON-lines files, each with its number, so that errors can name it."""
+"""Lines of text files and of JSON-lines files with their numbers, which errors name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _log = logging.getLogger(__name__)
 
 
 def text_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[tuple[int, str]]:
-    """Yields (line number, text) of a UTF-8 file, uncompressed on the way if its name ends in .gz.
+    """Yield (line number, text) of a UTF-8 file, decompressed if its name ends in .gz.
 
     Args:
-      path: of the file.
-      torn_ok: drop a character cut off at the end of a last line without a newline, instead of raising.
+      path: path of the file.
+      torn_ok: drop an incomplete character at the end of a last line without a newline, instead of raising.
 
     Raises:
-      UserError: the file is missing, cut off, or a line is not UTF-8.
+      UserError: the file is missing or truncated, or a line is not UTF-8.
     """
     path = pathlib.Path(path)
     number = 0
     try:
-        if path.suffix == ".gz" and not path.stat().st_size:  # which Python takes for the archive of an empty file
+        if path.suffix == ".gz" and not path.stat().st_size:  # Python reads it as the archive of an empty file
             raise EOFError("it is empty")
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -49,16 +49,16 @@ def text_lines(path: str | pathlib.Path, *, torn_ok: bool = False) -> Iterator[t
 
 def json_lines(path: str | pathlib.Path, kind: Any = dict[str, Any], *, torn_ok: bool = False,
                advice: str = "fix or drop the line") -> Iterator[tuple[int, Any]]:
-    """Yields (line number, value) of a JSON-lines file; blank lines are skipped.
+    """Yield (line number, value) of a JSON-lines file; blank lines are skipped.
 
     Args:
-      path: of the file.
-      kind: the type of a line's value, as of :func:`~.strict_json.parse_json`.
+      path: path of the file.
+      kind: type of a line's value; see :func:`~.strict_json.parse_json`.
       torn_ok: skip a torn last line (no newline at its end, and not JSON) with a logged warning, instead of raising.
       advice: the next step, for the error.
 
     Raises:
-      UserError: as :func:`text_lines`, or a line is not JSON or does not fit ``kind``.
+      UserError: see :func:`text_lines`; or a line is not JSON or does not fit ``kind``.
     """
     for number, text in text_lines(path, torn_ok=torn_ok):
         if text.strip():
@@ -68,7 +68,7 @@ def json_lines(path: str | pathlib.Path, kind: Any = dict[str, Any], *, torn_ok:
                 raise UserError(f"{path}:{number}: {str(error).removesuffix('.')}; {advice}.") from None
             except ValueError as error:
                 if torn_ok and not text.endswith("\n"):
-                    _log.warning("%s:%d: the last line is torn and is left out.", path, number)
+                    _log.warning("%s:%d: the last line is torn and is skipped.", path, number)
                     return
                 raise UserError(f"{path}:{number}: not JSON ({error}); {advice}.") from None
             yield number, row

@@ -1,4 +1,4 @@
-"""meta.json of an artefact: the fields that later stages read; all others are for people and cards."""
+"""meta.json of an artefact: the fields that later stages read; other fields are only for people and cards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Meta", "read_meta"]
 
 @validated(extra="ignore")
 class Meta:
-    """What a generator or a synthetic set says of itself; empty fields are unknown."""
+    """Metadata of a generator or a synthetic set; empty fields are unknown."""
 
     task: str = ""
     """Name of the task."""
     labels: Items[str] = ()
-    """Labels of a generator's prompts, in their order."""
+    """Labels of a generator's prompts, in order."""
     languages: Items[str] = ()
     """Language codes of a set's texts."""
     generator_backbone: str = ""
@@ -25,13 +25,13 @@ class Meta:
     generator_artefact: str = ""
     """Folder name of the generator that wrote the set."""
     selected_step: int | None = None
-    """Update that the label prompts are from."""
+    """The update after which the label prompts were saved."""
 
 
 def read_meta(folder: pathlib.Path) -> Meta:
-    """The metadata of an artefact's folder; all unknown if it has no meta.json.
+    """The metadata in an artefact's folder; all fields are unknown if meta.json does not exist.
 
     Raises:
-      UserError: meta.json cannot be read, or a field has a wrong type.
+      UserError: meta.json cannot be read, or a field has the wrong type.
     """
     return read_json(folder / "meta.json", Meta, missing_ok=True, advice="fix or remove the file") or Meta()

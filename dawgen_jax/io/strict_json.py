@@ -1,4 +1,4 @@
-"""JSON with one meaning: whatever two programs could read differently is refused, and values are checked by type."""
+"""JSON with a unique meaning: text that programs could read differently raises an error; values are type checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST = 10**300
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold; true and false are not numbers.
+    """Whether a value is a finite number in the range of a float; true and false are not numbers.
 
     >>> is_number(2), is_number(0.5), is_number(True), is_number(float("nan")), is_number(10**400), is_number("2")
     (True, True, False, False, False, False)
@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """The JSON of a value; numbers that are not finite, such as an undefined measure, become null.
+    """The JSON of a value; non-finite numbers, such as an undefined measure, become null.
 
     >>> json_text({"a": [1, float("nan")]})
     '{"a": [1, null]}'
@@ -48,8 +48,8 @@ def parse_json(text: str, kind: Any = Any) -> Any:
 
     Args:
       text: the JSON.
-      kind: its type, for instance a validated dataclass or ``dict[str, int]``. Lists become tuples where the type says
-        so; strings are never converted to numbers.
+      kind: type of the value, for instance a validated dataclass or ``dict[str, int]``. Lists become tuples if the type
+        says so; strings are never converted to numbers.
 
     Raises:
       ConfigError: a value does not fit its type.
@@ -69,7 +69,7 @@ def parse_json(text: str, kind: Any = Any) -> Any:
         if first["type"] == "json_invalid":
             raise ValueError(first["ctx"]["error"]) from None
         raise refusal(error, kind) from None
-    # Repeated names and numbers that are not finite pass pydantic.
+    # pydantic accepts repeated names and non-finite numbers.
     json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_float)
     return value
 

@@ -1,7 +1,7 @@
-"""Where figures are shown as they come, next to metrics.jsonl: TensorBoard, Weights & Biases, Trackio.
+"""Live trackers of figures in addition to metrics.jsonl: TensorBoard, Weights & Biases, Trackio.
 
-A run is what is trained as one program; a figure of one of its seeds is named FIGURE/SEED. The runs of wandb and
-trackio are used as they are (``log``, ``finish``); TensorBoard's writer is made to look like one.
+A run is one training program; a figure of one of its seeds is named FIGURE/SEED. The runs of wandb and trackio are used
+directly (``log``, ``finish``); TensorBoard's writer is wrapped in the same interface.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 
 class Run(Protocol):
-    """One run in one tracker."""
+    """A run in a tracker."""
 
     def log(self, data: dict[str, float], step: int) -> None:
-        """Show figures of a step."""
+        """Record figures at a step."""
 
     def finish(self) -> None:
-        """Write what is left, and close."""
+        """Flush and close."""
 
 
 class _TensorBoard:
     def __init__(self, module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int):
         del settings
-        # What an interrupted run wrote after its checkpoint is written again: TensorBoard drops the older copy.
+        # Steps after the last checkpoint of an interrupted run are written again: TensorBoard drops the older copy.
         self._writer = module.SummaryWriter(str(root / "tensorboard" / name), purge_step=first, flush_secs=10)
 
     def log(self, data: dict[str, float], step: int) -> None:
@@ -47,7 +47,7 @@ class _TensorBoard:
 
 
 def _wandb(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Run:
-    del first  # steps that it has already are ignored: they have the same figures
+    del first  # steps that it already has are ignored, since they have the same figures
     return module.init(project=_project(root), name=name, id=digest(str(root.resolve()), name), resume="allow",
                        dir=str(root), config=dict(settings), reinit="finish_previous")
 
@@ -59,7 +59,7 @@ def _trackio(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, 
 
 _TRACKERS = {"tensorboard": ("tensorboardX", "SummaryWriter", _TensorBoard), "wandb": ("wandb", "init", _wandb),
              "trackio": ("trackio", "init", _trackio)}
-"""Name (also of its extra) -> its module, what is called in it, and how a run is opened."""
+"""Name (also of its extra) -> its module, the attribute that is called, and a function that opens a run."""
 
 
 def _project(root: pathlib.Path) -> str:
@@ -67,13 +67,13 @@ def _project(root: pathlib.Path) -> str:
 
 
 class Trackers:
-    """The trackers of a job. One that fails is left with a warning, and the job goes on."""
+    """The trackers of a job. If one fails, it is dropped with a warning, and the job continues."""
 
     def __init__(self, names: Sequence[str], root: pathlib.Path):
         """
         Args:
-          names: 'tensorboard', 'wandb', 'trackio'.
-          root: the run directory; its name is the project's.
+          names: any of 'tensorboard', 'wandb', 'trackio'.
+          root: the run directory, whose name is the name of the project.
 
         Raises:
           UserError: a tracker is not installed.
@@ -83,7 +83,7 @@ class Trackers:
             package, attribute, _ = _TRACKERS[name]
             try:
                 module = importlib.import_module(package)
-                getattr(module, attribute)  # a folder of that name in the working directory is importable too
+                getattr(module, attribute)  # a folder with that name in the working directory can be imported too
             except (ImportError, AttributeError) as error:
                 raise UserError(f"--track {name}: {package} cannot be imported ({error}): pip install "
                                 f"'dawgen-jax[{name}]', or leave it out.") from None
@@ -93,38 +93,38 @@ class Trackers:
         """A run, opened at its first line.
 
         Args:
-          name: of the run.
-          settings: shown with it.
-          seeds: name the figures of lines that hold one for each seed.
+          name: name of the run.
+          settings: recorded with the run.
+          seeds: suffixes of figures in lines that hold one value per seed.
         """
         return TrackedRun(self, name, settings, seeds)
 
     def open(self, name: str, settings: Mapping[str, Any], first: int) -> dict[str, Run]:
-        """The run of that name, which goes on at step ``first``, in every tracker."""
+        """Open or resume the run ``name`` at step ``first`` in every tracker."""
         opened: dict[str, Run] = {}
         for tracker, module in list(self._modules.items()):
             try:
                 opened[tracker] = _TRACKERS[tracker][2](module, self._root, name, settings, first)
-            except Exception as error:  # of any kind: they are others' programs, and the network
+            except Exception as error:  # any type: other people's programs, and the network
                 self.leave(tracker, error)
         return opened
 
     def leave(self, tracker: str, error: Exception) -> None:
-        """Use a tracker no more."""
+        """Drop a tracker after an error."""
         if self._modules.pop(tracker, None):
-            log.warning("%s failed (%s: %s); it is used no more, metrics.jsonl has all figures.", tracker,
+            log.warning("%s failed (%s: %s) and is no longer used; metrics.jsonl has all figures.", tracker,
                         type(error).__name__, (str(error).splitlines() or [""])[0])
 
 
 class TrackedRun:
-    """One run in every tracker of a job."""
+    """A run in every tracker of a job."""
 
     def __init__(self, trackers: Trackers, name: str, settings: Mapping[str, Any], seeds: Sequence[int]):
         self._trackers, self._name, self._settings, self._seeds = trackers, name, settings, seeds
         self._runs: dict[str, Run] | None = None
 
     def record(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Show lines of metrics; what is no number in them is left out."""
+        """Record lines of metrics, ignoring values that are not numbers."""
         for line in lines:
             if self._runs is None:
                 self._runs = self._trackers.open(self._name, self._settings, line["step"])

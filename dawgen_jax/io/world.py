@@ -1,12 +1,11 @@
-"""The processes that run one program together: how they meet, who leads, what they agree on, arrays that span them.
+"""Multi-process programs: initialisation, the leader, agreement between processes, and arrays that span them.
 
-Every process runs the same program on the same inputs, and JAX runs its compiled steps over the devices of all. What is
-on the host happens once: process 0 leads, alone prints and writes into the run directory (which all must see; what is
-generated apart, each writes itself), and what may differ between processes (is this file there?) is told by the leader,
-:func:`led`, or by each to all, :func:`gathered`. One process is a world of its own, and leads it; nothing here costs it
-anything.
+Every process runs the same program on the same inputs, and JAX runs its compiled steps on the devices of all processes.
+Only process 0, the leader, prints and writes into the run directory, which all processes must see; parts that teams
+generate separately are the exception. Facts that may differ between processes (for instance, whether a file exists) are
+sent by the leader with :func:`led`, or exchanged with :func:`gathered`. A single process is its own leader, at no cost.
 
-JAX itself finds the others on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; elsewhere it is told.
+JAX finds the other processes on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; elsewhere they are given as options.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ __all__ = ["Processes", "Stopped", "count", "gathered", "host", "initialize", "l
            "number", "place", "spread", "stopping", "tell_to_stop", "topology"]
 
 HEARTBEAT = 30
-"""Seconds after which a process that is gone ends the others (a broken connection ends them at once); those that are
-done wait for it twice as long at their end."""
+"""Seconds without a heartbeat after which a lost process ends the others (a broken connection ends them at once). On
+exit, finished processes wait for the others twice as long."""
 
 _turns, _steps = itertools.count(), itertools.count()
-_state = {"leading": False, "listening": False, "told": False, "stopped_status": 0}
+_state = {"leading": False, "listening": False, "stop": False, "stopped_status": 0}
 _INDEXED_POD = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
-"""Variables of a pod that is one of several, by its number."""
+"""Environment variables of a pod of an indexed job."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """What a program is told of the others; what is left out JAX finds itself, where it knows the launcher.
+    """Options about the processes of a program; if omitted, JAX takes them from a launcher that it knows.
 
     Attributes:
       coordinator: 'host:port' of process 0.
-      num_processes: how many there are; 1 runs alone, whatever the launcher.
-      process_id: the number of this one, from 0.
-      local_device_ids: numbers of the devices of this machine that are this process's; empty are all, or under Slurm
-        and Open MPI that of its local rank.
-      timeout: seconds in which all must have met.
-      stopped_status: the exit status of a program that was told to stop and has saved what it did. Clusters that
-        start again only what failed need one that is not 0.
+      num_processes: number of processes; 1 runs alone under any launcher.
+      process_id: index of this process, from 0.
+      local_device_ids: devices of this machine that belong to this process; empty means all devices, or under Slurm and
+        Open MPI the device of its local rank.
+      timeout: seconds within which all processes must have connected.
+      stopped_status: exit status of a program that was asked to stop and has saved its progress. Clusters that restart
+        only failed programs need a value other than 0.
     """
 
     coordinator: str | None = None
@@ -62,35 +61,37 @@ class Processes:
     stopped_status: int = 0
 
 
-def initialize(told: Processes) -> None:
-    """Meet the other processes, where there are any; to be called before anything asks JAX for a device.
+def initialize(processes: Processes) -> None:
+    """Connect to the other processes, if there are any; call it before anything asks JAX for a device.
 
-    Where they have not met in time, this process ends at once with a sentence and exit status 2: JAX's wait for them
-    cannot be broken off by an exception.
+    On a timeout this process exits at once with a message and exit status 2, since no exception can interrupt JAX's
+    wait.
 
     Raises:
-      UserError: what was told does not fit together.
+      UserError: the options are contradictory.
     """
-    _state["stopped_status"] = told.stopped_status
-    if told.num_processes == 1:
+    _state["stopped_status"] = processes.stopped_status
+    if processes.num_processes == 1:
         return
-    import jax  # programs that need none may import this module
+    import jax  # programs that do not need it may import this module
 
-    stated = (told.coordinator, told.num_processes, told.process_id)
+    stated = (processes.coordinator, processes.num_processes, processes.process_id)
 
     def give_up() -> None:
-        print(f"error: the processes have not met within {told.timeout} s{_advice(told)}", file=sys.stderr, flush=True)
+        print(f"error: the processes have not met within {processes.timeout} s{_hint(processes)}", file=sys.stderr,
+              flush=True)
         os._exit(2)
 
-    late = threading.Timer(told.timeout, give_up)  # JAX's own end of waiting is an abort with a stack of C++
+    late = threading.Timer(processes.timeout, give_up)  # JAX's timeout aborts with a C++ stack trace
     late.daemon = True
     late.start()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Kubernetes environment")  # what is to be done is said below
-            jax.distributed.initialize(*stated, told.local_device_ids or None, initialization_timeout=2 * told.timeout,
+            warnings.filterwarnings("ignore", "Kubernetes environment")  # the error below explains what to do
+            jax.distributed.initialize(*stated, processes.local_device_ids or None,
+                                       initialization_timeout=2 * processes.timeout,
                                        heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=2 * HEARTBEAT)
-        jax.devices()  # each waits for the devices of all
+        jax.devices()  # waits for the devices of all processes
     except (RuntimeError, TypeError, ValueError) as error:
         if stated == (None, None, None) and "coordinator_address" in str(error):  # no launcher that JAX knows
             if os.environ.keys() >= _INDEXED_POD:
@@ -99,24 +100,24 @@ def initialize(told: Processes) -> None:
                                 "with --num-processes 1.") from None
             return
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"the processes cannot meet: {reason}{_advice(told)}") from None
+        raise UserError(f"the processes cannot meet: {reason}{_hint(processes)}") from None
     finally:
         late.cancel()
 
 
-def _advice(told: Processes) -> str:
-    """' (--coordinator a:1, ...); start ...': what this process was told, or has found itself."""
+def _hint(processes: Processes) -> str:
+    """' (--coordinator a:1, ...); start ...': the options of this process, given or found by JAX."""
     found = _joined()
-    known = {"coordinator": told.coordinator or found.coordinator_address,
-             "num-processes": told.num_processes or (found.num_processes if found.client else None),
-             "process-id": found.process_id if found.coordinator_address else told.process_id}
+    known = {"coordinator": processes.coordinator or found.coordinator_address,
+             "num-processes": processes.num_processes or (found.num_processes if found.client else None),
+             "process-id": found.process_id if found.coordinator_address else processes.process_id}
     words = ", ".join(f"--{name} {value}" for name, value in known.items() if value is not None)
-    return (f" ({words}); start every process with the same coordinator and number and an id of its own, or one alone "
+    return (f" ({words}); start every process with the same coordinator and number and a distinct id, or a single one "
             "with --num-processes 1.")
 
 
 def topology() -> str:
-    """'2 processes, 8 devices of cpu (4, 4)'."""
+    """Describe the world, for instance '2 processes, 8 devices of cpu (4, 4)'."""
     import jax
 
     devices = jax.devices()
@@ -125,10 +126,10 @@ def topology() -> str:
 
 
 def _joined() -> Any:
-    """What JAX knows of the processes, and the coordinator's key-value store (``client``), which have no public names.
+    """JAX's private state of the processes, including the coordinator's key-value store (``client``).
 
-    The public ones start a backend, which a program that computes nothing does not need, and speak over collectives of
-    devices, which give up on CPU where one process is half a minute late.
+    The public functions start a backend, which a program without computation does not need, and communicate by
+    collectives of devices, which time out on CPU if one process is half a minute late.
     """
     from jax._src import distributed
 
@@ -136,12 +137,12 @@ def _joined() -> Any:
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return _joined().num_processes
 
 
 def number() -> int:
-    """The number of this process, from 0."""
+    """The index of this process, from 0."""
     return _joined().process_id
 
 
@@ -151,29 +152,29 @@ def leads() -> bool:
 
 
 def led(function: Callable[[], Any]) -> Any:
-    """What ``function()`` gives on the leader, on every process; the others wait for it, and do not call it.
+    """Call ``function`` on the leader only, and return its result on every process; the others wait.
 
     Args:
-      function: gives what JSON holds; what it writes is there when the others go on.
+      function: returns a JSON value; files that it writes exist when the others continue.
 
     Raises:
-      UserError: the leader's.
-      RuntimeError: on the others, where the leader failed in another way.
+      UserError: the leader raised it.
+      RuntimeError: on the other processes, if the leader failed with another error.
     """
     if count() == 1 or _state["leading"]:
         return function()
     key = f"dawgen/{next(_turns)}"
     store = _joined().client
     if not leads():
-        # No limit: the leader may wait for another job's claim, and a dead one ends this process.
+        # No timeout: the leader may wait for another job's lock, and the coordinator ends this process if it dies.
         try:
-            told = json.loads(store.blocking_key_value_get(key, 10**9))
+            answer = json.loads(store.blocking_key_value_get(key, 10**9))
         except RuntimeError as error:
             raise UserError(f"process 0 has gone ({str(error).partition(':')[0]}); start all of them again, and they "
-                            "go on from what is finished or checkpointed.") from error
-        if "error" in told:
-            raise (UserError if told["foreseen"] else RuntimeError)(told["error"])
-        return told["value"]
+                            "resume from what is finished or checkpointed.") from error
+        if "error" in answer:
+            raise (UserError if answer["foreseen"] else RuntimeError)(answer["error"])
+        return answer["value"]
     _state["leading"] = True
     try:
         value = function()
@@ -187,20 +188,20 @@ def led(function: Callable[[], Any]) -> Any:
 
 
 def gathered(function: Callable[[], Any]) -> list[Any]:
-    """What ``function()`` gives on every process, by their numbers; each calls it, and all wait for all.
+    """Call ``function`` on every process, and return all results on each, in the order of the processes.
 
     Args:
-      function: gives what JSON holds, and little of it; what it writes is there when the processes go on.
+      function: returns a small JSON value; files that it writes exist when the processes continue.
 
     Raises:
-      UserError: that of the first process that raised one, on all of them.
+      UserError: on all processes, the error of the first process that raised one.
     """
     if count() == 1:
         return [function()]
     key, store = f"dawgen/{next(_turns)}", _joined().client
     try:
         answer = {"value": function()}
-    except UserError as error:  # of another kind: this process ends, and thereby the others
+    except UserError as error:  # any other error ends this process, and thereby the others
         answer = {"error": str(error)}
     store.key_value_set(f"{key}/{number()}", json.dumps(answer))
     answers = led(lambda: [json.loads(store.blocking_key_value_get(f"{key}/{process}", 10**9))
@@ -212,11 +213,11 @@ def gathered(function: Callable[[], Any]) -> list[Any]:
 
 
 def place(array: Any, sharding: Any) -> Any:
-    """A global array of a host array that every process holds: each puts the parts of its own devices there.
+    """Make a global array from a host array that every process holds; each places the parts of its devices.
 
     Args:
-      array: of NumPy, or one of JAX, which stays where it is if it spans processes already.
-      sharding: where to; None is the default device.
+      array: a NumPy array, or a JAX array, which is not moved to the host if it already spans processes.
+      sharding: target sharding; None is the default device.
     """
     import jax
 
@@ -233,11 +234,11 @@ def place(array: Any, sharding: Any) -> Any:
 
 
 def spread(tree: Any, shardings: Any) -> Any:
-    """:func:`place` of every leaf that the devices of several processes share; one process leaves that to ``jax.jit``.
+    """:func:`place` every leaf on devices of several processes; with a single process, ``jax.jit`` places them.
 
     Args:
-      tree: host arrays, and arrays that are placed.
-      shardings: a tree of which each leaf counts for all below it.
+      tree: host arrays, and arrays that are already placed.
+      shardings: a prefix tree of shardings.
     """
     import jax
 
@@ -247,7 +248,7 @@ def spread(tree: Any, shardings: Any) -> Any:
 
 
 def host(tree: Any) -> Any:
-    """A tree of whole NumPy arrays; every process must ask for it, where its arrays are cut over processes."""
+    """A tree of complete NumPy arrays; all processes must call it if the arrays are sharded over processes."""
     import jax
     from jax.experimental import multihost_utils
 
@@ -260,7 +261,7 @@ def host(tree: Any) -> Any:
 
 
 class Stopped(SystemExit):
-    """The end of a program that was told to stop and has saved what it did; its status is what was told."""
+    """Exit of a program that was asked to stop and has saved its progress, with the configured exit status."""
 
     def __init__(self):
         super().__init__(_state["stopped_status"])
@@ -268,7 +269,7 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Inside, a program that is told to stop goes on until it asks :func:`stopping`."""
+    """While active, a request to stop takes effect only when the program calls :func:`stopping`."""
     _state["listening"] = True
     try:
         yield
@@ -277,23 +278,23 @@ def listening() -> Iterator[None]:
 
 
 def listens() -> bool:
-    """Whether a program that is told to stop now will end by itself, when its progress is saved."""
+    """Whether a program that is asked to stop will exit by itself after saving its progress."""
     return _state["listening"]
 
 
 def tell_to_stop() -> bool:
-    """Tell a world of one process to stop; whether it listens. (JAX takes the signal where there are several.)"""
-    _state["told"] = listens()
+    """Ask a single-process program to stop, and return whether it listens. (JAX handles the signal for several.)"""
+    _state["stop"] = listens()
     return listens()
 
 
 def stopping() -> bool:
-    """Whether a process was told to stop, by SIGTERM: the same on all processes at the same call.
+    """Whether any process was asked to stop by SIGTERM; the same on all processes at the same call.
 
     All processes must call it equally often.
     """
-    if count() > 1 and not _state["told"]:
+    if count() > 1 and not _state["stop"]:
         from jax.experimental import multihost_utils
 
-        _state["told"] = multihost_utils.reached_preemption_sync_point(next(_steps))
-    return _state["told"]
+        _state["stop"] = multihost_utils.reached_preemption_sync_point(next(_steps))
+    return _state["stop"]

@@ -7,12 +7,13 @@ No code asks for a method's name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dawgen_jax.config import ClassifierConfig, Config
 
-__all__ = ["FEW", "FINE", "FULL", "LONG", "Budget", "Method", "Phase", "Stretch", "Trained", "value_of"]
+__all__ = ["FEW", "FINE", "FULL", "LONG", "Budget", "Method", "Phase", "Stretch", "Trained", "settings_of",
+           "value_of"]
 
 
 def value_of(config: Any, field: str) -> Any:
@@ -24,6 +25,18 @@ def value_of(config: Any, field: str) -> Any:
     for name in field.split("."):
         config = getattr(config, name)
     return config
+
+
+_UNSTATED = {"classifier.prompt_place": "before", "classifier.optimiser": "adafactor"}
+
+
+def settings_of(config: Any, fields: Iterable[str]) -> dict[str, Any]:
+    """Dotted fields with their values, as rows and keys state them.
+
+    Values that were the only ones before their field existed are left out, so that older rows and keys stay valid.
+    """
+    return {field: value for field in sorted(set(fields))
+            if (field, value := value_of(config, field)) not in _UNSTATED.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +120,7 @@ class Trained:
       bare: the input is the text alone, without the task's template.
       together: several seeds fit in one program.
       weights: all weights are trained, so that no frozen copy is passed to the step.
+      fixed: what the backbone makes of a text in front of the prompt does not depend on what is trained.
     """
 
     name: str
@@ -119,6 +133,7 @@ class Trained:
     bare: bool = False
     together: bool = True
     weights: bool = False
+    fixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +146,7 @@ class Method:
       stretches: of its training, one after the other.
       source: name of the kind of prompt that it starts from (``transfer``); empty starts from the vocabulary.
       demonstrations: labelled examples are shown in the input.
+      calibrated: class probabilities are divided by those of inputs without content.
       full: on the whole training pool instead of k shots.
       variant: sets rows that the paper does not have apart.
       about: an explanation for reports, without a full stop.
@@ -141,6 +157,7 @@ class Method:
     stretches: tuple[Stretch, ...] = ()
     source: str = ""
     demonstrations: bool = False
+    calibrated: bool = False
     full: bool = False
     variant: str = ""
     about: str = ""
@@ -181,7 +198,7 @@ class Method:
                 fields.append("epsilon")
             if stretch.surgery:
                 fields += ["aggregator", "surgery_scope"]
-        return {f"classifier.{field}": value_of(config.classifier, field) for field in sorted(set(fields))}
+        return settings_of(config, [f"classifier.{field}" for field in fields])
 
 
 def _phase(stretch: Stretch, number: int, count: int, config: ClassifierConfig, num_labels: int) -> Phase:

@@ -15,14 +15,16 @@
 | (Real, Syn) + GS | a prompt | both every step, after gradient surgery (Algorithm 2) |
 | LoRA, LoRA (Real, Syn) + GS | low-rank updates | real; both with surgery |
 
-Variants: ``Prompt Tuning #same-T`` has as many updates as the methods with synthetic data, ``@full`` the whole training
-pool; ``Real -> Syn #stages`` tunes on real data to its best dev prompt and then on synthetic data with a fresh
-optimiser, half of the updates each (``Departure:`` the poster says in every epoch; this is another reading of the
+Variants: ``Prompting (zero-shot) #calibrated`` is contextual calibration (Zhao et al.), for causal models, which often
+answer one class to all; ``Prompt Tuning #same-T`` has as many updates as the methods with synthetic data, ``@full`` the
+whole training pool; ``Real -> Syn #stages`` tunes on real data to its best dev prompt and then on synthetic data with a
+fresh optimiser, half of the updates each (``Departure:`` the poster says in every epoch; this is another reading of the
 arrow).
 
 References:
   Guo, Du, Li, Miao: Generating Synthetic Datasets for Few-shot Prompt Tuning, 2024,
   https://arxiv.org/abs/2410.10865, and its poster.
+  Zhao, Wallace, Feng, Klein, Singh: Calibrate Before Use, https://arxiv.org/abs/2102.09690, 2021.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ _STAGES = "first on {} examples up to the best step on dev, then on {} ones with
 
 METHODS: dict[str, Method] = {str(method): method for method in (
     Method("Prompting (zero-shot)", about="nothing is trained: the backbone fills the mask of the template"),
+    Method("Prompting (zero-shot)", calibrated=True, variant="calibrated",
+           about="class probabilities are divided by those of inputs without content ('N/A', '[MASK]', nothing)"),
     Method("In-Context", demonstrations=True,
            about="nothing is trained: labelled examples precede each test example in the input"),
     Method("FT", WEIGHTS_AND_HEAD, (Stretch((_REAL,), FINE),),

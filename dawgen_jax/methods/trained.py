@@ -14,17 +14,21 @@ from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.methods import lora
 from dawgen_jax.methods.base import Trained
+from dawgen_jax.methods.contexts import encode
 from dawgen_jax.methods.verbalizer import class_scores
-from dawgen_jax.training.optimisers import adafactor, adamw
+from dawgen_jax.training.optimisers import adamw, prompt_optimiser
 
 __all__ = ["LOW_RANK", "PROMPT", "WEIGHTS", "WEIGHTS_AND_HEAD", "WEIGHTS_AND_PROMPT", "head_scores"]
 
-_PROMPT_FIELDS = ("prompt_length", "prompt_init", "learning_rate", "factored", "weight_decay", "clip_norm")
+_PROMPT_FIELDS = ("prompt_length", "prompt_init", "prompt_place", "optimiser", "learning_rate", "factored",
+                  "weight_decay", "clip_norm")
 _WEIGHT_FIELDS = ("fine_tuning.learning_rates", "fine_tuning.weight_decay", "fine_tuning.clip_norm")
 
 
 def _prompt_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids, config, tail=None):
     del config
+    if tail is not None and batch.context is None:
+        batch = encode(theta, batch, model=model, tail=tail)
     return class_scores(prompt, theta, batch, model=model, label_ids=label_ids, tail=tail)
 
 
@@ -32,11 +36,12 @@ PROMPT = Trained(
     "a prompt",
     init=lambda backbone, config, num_labels, prompt, seed: prompt,
     scores=_prompt_scores,
-    optimiser=lambda config, num_steps, rate: adafactor(config, num_steps),
+    optimiser=lambda config, num_steps, rate: prompt_optimiser(config, num_steps),
     fields=_PROMPT_FIELDS,
     rate="classifier.learning_rate",
+    fixed=True,
 )
-"""The soft prompt [P, H], with Adafactor."""
+"""The soft prompt [P, H]."""
 
 
 def head_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids=(), config=None, tail=None):
@@ -100,8 +105,8 @@ WEIGHTS = Trained(
 
 
 def _two_optimisers(config: ClassifierConfig, num_steps: int, rate: float) -> optax.GradientTransformation:
-    return optax.partition({"prompt": adafactor(config, num_steps), "theta": _weights_adamw(config, num_steps, rate)},
-                           {"prompt": "prompt", "theta": "theta"})
+    each = {"prompt": prompt_optimiser(config, num_steps), "theta": _weights_adamw(config, num_steps, rate)}
+    return optax.partition(each, {"prompt": "prompt", "theta": "theta"})
 
 
 WEIGHTS_AND_PROMPT = Trained(
@@ -115,7 +120,7 @@ WEIGHTS_AND_PROMPT = Trained(
     together=False,
     weights=True,
 )
-"""PFT + soft prompt: both trained jointly, the prompt with Adafactor and the weights with AdamW."""
+"""PFT + soft prompt: both trained jointly, the prompt with its own optimiser and the weights with AdamW."""
 
 
 def _low_rank_scores(factors: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids,

@@ -36,13 +36,13 @@ from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import FULL, Budget, Phase, Trained, value_of
+from dawgen_jax.methods.base import FULL, Budget, Phase, Trained, settings_of, value_of
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
-from dawgen_jax.training.optimisers import adafactor
+from dawgen_jax.training.optimisers import prompt_optimiser
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
 
@@ -50,7 +50,8 @@ __all__ = ["SOURCES", "AlignmentBatch", "SourceData", "SourceKind", "SourceTuned
            "optima_optimiser", "ppt_optimiser", "train_source_prompt"]
 
 _TARGET_STRIDE = 1_000_003  # sets the seeds of the target's shuffles apart from those of the source's
-_START = ("classifier.prompt_length", "classifier.prompt_init", "classifier.max_tokens", "transfer.held_out")
+_START = ("classifier.prompt_length", "classifier.prompt_init", "classifier.prompt_place", "classifier.max_tokens",
+          "transfer.held_out")
 _TUNING = (*_START, *(f"classifier.{field}" for field in PROMPT.fields))
 
 
@@ -80,8 +81,7 @@ class SourceKind:
 
     def settings(self, config: Config) -> dict[str, Any]:
         """The fields that its training reads, dotted, with their values (the data's digests come on top)."""
-        fields = {*self.fields, *dataclasses.astuple(self.budget)}
-        return {field: value_of(config, field) for field in sorted(fields)}
+        return settings_of(config, (*self.fields, *dataclasses.astuple(self.budget)))
 
     def source_task(self, task: Task) -> str:
         """The name of the labelled task for a target task; empty for documents.
@@ -152,7 +152,7 @@ def hold_out(data: ClassifierBatch, most: int, seed: int) -> tuple[ClassifierBat
                         "set.")
     order = np.random.default_rng(seed).permutation(count)
     held = max(1, min(most, count // 10))
-    return tuple(ClassifierBatch(*(leaf[part] for leaf in data)) for part in (order[held:], order[:held]))
+    return batches.take(data, order[held:]), batches.take(data, order[:held])
 
 
 def ppt_optimiser(config: TransferConfig) -> optax.GradientTransformation:
@@ -283,7 +283,7 @@ def _all_but_bias(params):
 
 
 def optima_optimiser(config: Config) -> optax.GradientTransformation:
-    """OPTIMA's two optimisers: Adafactor for the prompt, as in prompt tuning, and AdamW for the discriminator.
+    """OPTIMA's two optimisers: that of prompt tuning for the prompt, and AdamW for the discriminator.
 
     Each clips its own gradient; both rates decay along a cosine over ``transfer.optima_steps``; the discriminator's
     bias is not decayed.
@@ -297,7 +297,7 @@ def optima_optimiser(config: Config) -> optax.GradientTransformation:
         optax.adamw(optax.cosine_decay_schedule(config.transfer.optima_domain_rate, steps),
                     weight_decay=config.classifier.weight_decay, mask=_all_but_bias),
     )
-    return optax.partition({"prompt": adafactor(config.classifier, steps), "discriminator": discriminator},
+    return optax.partition({"prompt": prompt_optimiser(config.classifier, steps), "discriminator": discriminator},
                            {"prompt": "prompt", "discriminator": "discriminator"})
 
 
@@ -377,8 +377,8 @@ def _draw(data: SourceData, size: int, seed: int, step: int, *, rows: int, multi
     """The batch of a step, leaves [1, rows, ...]; examples above ``size`` are padding of weight 0."""
     def of(part: ClassifierBatch, shift: int) -> ClassifierBatch:
         index = batches.epoch_batches(len(part.label), size, seed + shift, step)
-        drawn = batches.pad_rows(ClassifierBatch(*(leaf[index] for leaf in part)), rows)
-        return ClassifierBatch(*(leaf[None] for leaf in batches.trim(drawn, multiple)))
+        drawn = batches.pad_rows(batches.take(part, index), rows)
+        return jax.tree.map(lambda leaf: leaf[None], batches.trim(drawn, multiple))
 
     seeds = np.random.default_rng((seed, step)).integers(0, 2**32, (1, rows), np.uint32)
     return AlignmentBatch(of(data.train, 0), of(data.target, _TARGET_STRIDE), seeds)

@@ -22,6 +22,7 @@ from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase, Trained, value_of
+from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery import aggregator
 from dawgen_jax.training.fit import Best, Schedule, fit
@@ -129,7 +130,7 @@ def draw(pools: Pool, phase: Phase, seeds: Sequence[int], step: int, rows: int, 
         for source in pools:
             part, index = _place(source[k], phase.batch_size, seed + _SOURCE_STRIDE * shift, step)
             index = np.concatenate([index, np.repeat(index[:1], rows - phase.batch_size)])
-            drawn = ClassifierBatch(*(leaf[index] for leaf in part))
+            drawn = batches.take(part, index)
             per_source.append(drawn._replace(weight=drawn.weight * weight))
             shift += len(source[k])
         stacked.append(batches.stack(per_source))
@@ -148,8 +149,8 @@ def _place(parts: Sequence[ClassifierBatch], size: int, seed: int, step: int) ->
 
 def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, dev: Sequence[ClassifierBatch],
          plan: Sequence[Phase], *, config: ClassifierConfig, label_ids: tuple[int, ...], placement: Placement,
-         seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog, tail: int | None = None
-         ) -> Tuned:
+         seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog, tail: int | None = None,
+         contexts: Contexts | None = None) -> Tuned:
     """Train for each of K seeds through the phases of a method.
 
     Parameters are kept as best where their dev accuracy is strictly above all before; the start is a candidate. A
@@ -171,17 +172,22 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
       title: for the progress bar and for errors.
       metrics_log: takes a line an update.
       tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      contexts: of texts in front of a prompt; None computes them in every batch that needs them.
 
     Raises:
       UserError: a loss or gradient is not finite.
     """
     num_labels = len(label_ids)
+    contexts = contexts if trained.fixed else None
+    if contexts:
+        contexts.keep([*dev, *(one for name in data for one in data[name])], title)
     start = [trained.init(backbone, config, num_labels, prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
     rates = value_of(config, trained.rates) if trained.rates else (0.0,)
     run = functools.partial(
         _run, trained, backbone=backbone, data=data, dev=dev, plan=plan, config=config, label_ids=label_ids,
-        tail=tail, placement=placement, seeds=seeds, folder=folder, title=title, metrics_log=metrics_log)
+        tail=tail, contexts=contexts, placement=placement, seeds=seeds, folder=folder, title=title,
+        metrics_log=metrics_log)
     tuned, offset = None, 0
     for rate in rates:
         best = run(start, rate=rate, offset=offset)
@@ -207,8 +213,8 @@ def begin(starts: Sequence, *, tx: optax.GradientTransformation):
 
 def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
          dev: Sequence[ClassifierBatch], plan: Sequence[Phase], config: ClassifierConfig, label_ids: tuple[int, ...],
-         tail: int | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path, title: str,
-         metrics_log: MetricsLog) -> Best:
+         tail: int | None, contexts: Contexts | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path,
+         title: str, metrics_log: MetricsLog) -> Best:
     """All phases at one learning rate."""
     frozen = () if trained.weights else backbone.theta
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
@@ -220,14 +226,15 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
                                            for k in range(len(seeds))]
         tx = transform(trained, phase, config, rate)
         pools = pool(data, phase, len(seeds))
-        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch,
+        attach = contexts.attach if contexts else lambda batch: batch
+        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, attach=attach,
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
         best = fit(
             compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement, tail),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
-            lambda step, phase=phase, pools=pools: draw(pools, phase, seeds, step, placement.rows(phase.batch_size),
-                                                        config.pad_multiple),
+            lambda step, phase=phase, pools=pools, attach=attach: attach(draw(
+                pools, phase, seeds, step, placement.rows(phase.batch_size), config.pad_multiple)),
             schedule=Schedule(phase.num_steps, phase.eval_every, 1, config.checkpoint_every), placement=placement,
             # Each phase has a folder: their optimiser states differ in kind.
             folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title, advice=advice,
@@ -238,9 +245,10 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
     return best
 
 
-def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start) -> tuple[np.ndarray, dict]:
+def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start, attach: Callable = lambda dev: dev
+              ) -> tuple[np.ndarray, dict]:
     """Dev accuracy [K], and the figures of an evaluation: predicted classes, and how far the parameters have moved."""
-    scored = np.asarray(scores(params, frozen, dev))
+    scored = np.asarray(scores(params, frozen, attach(dev)))  # not attached for good: memory for all of dev at once
     predicted, valid = scored.argmax(axis=-1), dev.weight > 0
     accuracy = ((predicted == dev.label) & valid).sum(axis=1) / valid.sum(axis=1)
     histogram = [np.bincount(row[ok], minlength=scored.shape[-1]).tolist()

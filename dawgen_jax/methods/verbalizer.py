@@ -25,7 +25,7 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
     Args:
       prompt: [P, H]; P = 0 is prompting without a soft prompt.
       theta: parameters of the backbone.
-      batch: tokens and mask are read, [B, T].
+      batch: tokens and mask [B, T] are read, and the context of texts in front of the prompt where the batch has one.
       model: the backbone.
       label_ids: token ids of the L label words.
       tail: how many tokens of a row stand behind the prompt; None puts it in front.
@@ -33,8 +33,9 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
     Returns:
       float32 [B, L].
     """
+    tail = tail if batch.context is None else None  # with a context, all tokens stand behind the prompt
     embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model, tail=tail)
-    return model.logits(theta, model.answer_states(theta, embeddings, mask), jnp.array(label_ids))
+    return model.logits(theta, model.answer_states(theta, embeddings, mask, batch.context), jnp.array(label_ids))
 
 
 def cross_entropy(scores, label, smoothing: float = 0.0):

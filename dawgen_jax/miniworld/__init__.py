@@ -1,4 +1,4 @@
-"""The mini world: text from a grammar with formal semantics, seven tasks whose labels are computed, tiny backbones."""
+"""The mini world: text from a grammar with formal semantics, seven tasks with computed labels, and tiny backbones."""
 
 import pathlib
 
@@ -8,4 +8,4 @@ from dawgen_jax.miniworld.tasks import TASKS, consistency
 __all__ = ["BACKBONES", "TASKS", "consistency", "first_sentences", "pools"]
 
 BACKBONES = pathlib.Path(__file__).parent / "backbones"
-"""Hugging Face directories of the embedded backbones, by name."""
+"""Hugging Face directories of the embedded backbones by name."""

@@ -1,9 +1,9 @@
-"""Documents of the mini world: several statements about one subject, neighbours with the same verb or place.
+"""Documents of the mini world: statements about one subject, where neighbours share the verb or the place.
 
-From one statement to the next either the verb changes or the place, in turn, and none comes back: so neighbours share
-their subject and one of the two, statements further apart share only their subject, and statements of two documents
-seldom share that. Synonyms and word order vary. Whether two statements are adjacent, of one document or of two
-follows from their words.
+From one statement to the next either the verb or the place changes, in turn, and no value is repeated. So neighbours
+share their subject and one of the two, other statements of a document share only their subject, and statements of two
+documents seldom share the subject. Synonyms and word order vary. The words therefore determine whether two statements
+are adjacent, from one document or from two.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["NEXT_SENTENCE", "documents"]
 
 NEXT_SENTENCE = Task("mini-next-sentence", PLAIN.labels, PLAIN.template, ("red", "big", "two"), PLAIN.phrases,
                      PLAIN.repetition_penalty)
-"""PPT's pre-training task with label words of the mini world, as its other tasks have them."""
+"""PPT's pre-training task with label words from the mini world, as in its other tasks."""
 
 _SHORTEST, _LONGEST = 5, 7
 
 
 def _synonyms(slot: str, one_atom: bool = False) -> list[tuple[str, ...]]:
-    """Lemmas of a slot (statements without object) by what they denote; ``one_atom``: only what has no parts."""
+    """Lemmas of a slot (in statements without object) by denotation; ``one_atom``: only denotations of one atom."""
     table: dict[tuple[int, int], list[str]] = {}
     for lemma, word in SLOTS[slot].items():
         if (slot != "verb" or word.intransitive) and not (one_atom and word.mask & (word.mask - 1)):
@@ -61,7 +61,7 @@ def _document(rng: Random) -> list[str]:
 
 @functools.lru_cache(maxsize=2)
 def documents(count: int = 4000, seed: int = 0) -> Documents:
-    """``count`` documents of 5 to 7 statements, a function of (count, seed).
+    """``count`` documents of 5 to 7 statements, as a function of (count, seed).
 
     >>> documents(1).texts[0][:3]
     ['in the school an animal works .', 'in the school an animal runs .', 'an animal runs in the park .']

@@ -1,8 +1,8 @@
-"""Pools of labelled pairs of the mini tasks, and first sentences for synthetic ones, from a seed.
+"""Pools of labelled pairs of the mini tasks, and first sentences for synthesis, as functions of a seed.
 
-Sentence 2 is drawn first, and kept only if a sentence 1 of every label is found for it, all of
-them saying equally much; then the label is drawn. So sentence 2 has one distribution whatever the label, and the
-length and generality of sentence 1 give nothing away. Labels are what :func:`consistency` says of the two sentences.
+Sentence 2 is sampled first, and kept only if a sentence 1 for every label is found, all of them equally informative;
+then the label is sampled. So the distribution of sentence 2 is independent of the label, and the length and generality
+of sentence 1 reveal nothing about it. :func:`consistency` of the two sentences gives the label.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["first_sentences", "pools"]
 
 
 class _Style(NamedTuple):
-    """How the pairs of a task are drawn.
+    """Distribution of a task's pairs.
 
     Attributes:
       levels: shares of complexity 0, 1, 2.
       negation: probability that a long sentence 2 is negated.
       shares: shares of the labels, as in the original's test set.
-      train: size of the training pool: 1,500 pairs of the rarest label, or more.
+      train: size of the training pool, with at least 1,500 pairs of the rarest label.
     """
 
     levels: tuple[float, float, float]
@@ -48,13 +48,13 @@ _STYLES = {
     "mini-rte": _Style((0.1, 0.8, 0.1), 0.1, _HALVES, 4000),
     "mini-sick": _Style((0.15, 0.75, 0.1), 0.1, (0.29, 0.565, 0.145), 10400),
 }
-_SYMMETRIC = ("mini-qqp", "mini-mrpc")  # (b, a) has the label of (a, b), so that one would give the other away
+_SYMMETRIC = ("mini-qqp", "mini-mrpc")  # (b, a) has the label of (a, b), so one would reveal the other
 _VALIDATION, _TEST, _FIRST = 600, 1500, 4000
 _ROUNDS = 9
 
 
 def _wanted(rng: Random, task: str) -> dict[str, str]:
-    """A relation of statements for each label, drawn before the sentences."""
+    """A relation between statements per label, sampled before the sentences."""
     strict = "entailment" if rng.random() < 0.8 else "equivalent"
     if task == "mini-mrpc":
         return {"not_equivalent": pick(rng, pairs.RELATIONS[1:]), "equivalent": "equivalent"}
@@ -68,13 +68,13 @@ _SLOT_NAMES = tuple(SLOTS)
 
 
 def _profile(sentence: Sentence) -> tuple[int, int]:
-    """How much a sentence says: (filled slots, words for more than one kind)."""
+    """Informativeness of a sentence: (filled slots, words with more than one atom)."""
     lemmas = [lemma for slot in _SLOT_NAMES if (lemma := getattr(sentence.clause, slot))]
     return len(lemmas), sum(lemma in _GENERAL for lemma in lemmas)
 
 
 def _draw(rng: Random, task: str) -> tuple[dict[str, str], str] | None:
-    """Sentence 1 by label, all of one profile, and the sentence 2 that they share; None if none were found."""
+    """Sentence 1 by label, all with the same profile, and the shared sentence 2; None if none was found."""
     style = _STYLES[task]
     u = rng.random()
     level = 0 if u < style.levels[0] else 1 if u < style.levels[0] + style.levels[1] else 2
@@ -116,7 +116,7 @@ def _counts(shares: tuple[float, ...], size: int) -> list[int]:
 def _collect(rng: Random, task: str, size: int, seen: set[Collection[str]], shared: bool = False) -> list[Example]:
     """``size`` new pairs with the task's label shares, in random order.
 
-    Where ``shared``, a sentence 2 gives a pair of every label that is still wanted, else one pair alone.
+    If ``shared``, a sentence 2 gives one pair for every label that is still wanted, otherwise a single pair.
     """
     labels = TASKS[task].labels
     left = dict(zip(labels, _counts(_STYLES[task].shares, size), strict=True))
@@ -144,8 +144,8 @@ def _weighted(rng: Random, weights: list[int]) -> int:
 
 @functools.lru_cache(maxsize=16)
 def pools(name: str, seed: int = 0) -> Pools:
-    """Training pool, validation and test set of a mini task: no pair is in two of them, nor its mirror image in the
-    tasks where that has the same label."""
+    """Training pool, validation and test set of a mini task. No pair is in two of them, nor its mirror image if the
+    task is symmetric."""
     name = unworded(name)
     rng, seen = Random(f"{name}/{seed}"), set()
     test = _collect(rng, name, _TEST, seen)
@@ -156,7 +156,7 @@ def pools(name: str, seed: int = 0) -> Pools:
 
 @functools.lru_cache(maxsize=16)
 def first_sentences(name: str, seed: int = 0) -> list[str]:
-    """4,000 distinct first sentences of a mini task, unlabelled, drawn apart from its pools."""
+    """4,000 distinct unlabelled first sentences of a mini task, sampled independently of its pools."""
     name = unworded(name)
     rng, found = Random(f"{name}/{seed}/first"), {}
     while len(found) < _FIRST:

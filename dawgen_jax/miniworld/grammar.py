@@ -1,8 +1,8 @@
-"""Sentences of the mini world as lists of words: clauses to text and back.
+"""Sentences of the mini world as lists of words: rendering of clauses as text, and parsing.
 
-A clause names its content words by slot; passive voice, a fronted place and synonyms change the words and not the
-meaning. A sentence is a clause used as a statement, a polar question ('does a boy run ?') or a question that asks
-for one part of it ('who runs ?', 'what does a boy hold ?', 'where does a boy run ?').
+A clause names its content words by slot; passive voice, a fronted place and synonyms change the words but not the
+meaning. A sentence is a clause used as a statement, a polar question ('does a boy run ?') or a question for one part
+('who runs ?', 'what does a boy hold ?', 'where does a boy run ?').
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["ASKED", "FUNCTION_WORDS", "KINDS", "Clause", "Sentence", "parse", "p
 
 KINDS = ("statement", "polar", "who", "what", "where")
 ASKED = {"who": ("count", "agent_adjective", "agent"), "what": ("object_adjective", "object"), "where": ("place",)}
-"""Slots that a question leaves open because it asks for them."""
+"""Slots for which a question asks, and which it leaves open."""
 FUNCTION_WORDS = ("a", "an", "no", "the", "in", "is", "by", "does", "do", "who", "what", "where", ".", "?")
 
 
 class Clause(NamedTuple):
-    """Lemmas by slot ('' where nothing is said) and how they are put into words.
+    """Lemmas by slot ('' if unspecified), and how the clause is worded.
 
-    ``negated`` says that no such thing happens; a negated clause has no count.
+    ``negated`` denies that such an event happens; a negated clause has no count.
     """
 
     agent: str
@@ -78,7 +78,7 @@ def _place_phrase(place: str) -> list[str]:
 
 
 def render(sentence: Sentence) -> list[str]:
-    """The words of ``sentence``, its final '.' or '?' included.
+    """The words of ``sentence``, including its final '.' or '?'.
 
     >>> " ".join(render(Sentence("statement", Clause("boy", "hold", object="kite", passive=True, place="park"))))
     'a kite is held by a boy in the park .'
@@ -107,19 +107,19 @@ def render(sentence: Sentence) -> list[str]:
 
 
 def part(clause: Clause, kind: str) -> list[str]:
-    """The phrase of ``clause`` that a question of ``kind`` ('who', 'what' or 'where') asks for."""
+    """The phrase of ``clause`` that answers a question of ``kind`` ('who', 'what' or 'where')."""
     if kind == "who":
         return _agent_phrase(clause, False)
     return _object_phrase(clause, False) if kind == "what" else _place_phrase(clause.place)
 
 
 def text(sentence: Sentence) -> str:
-    """``render`` as one string."""
+    """The words of :func:`render` as one string."""
     return " ".join(render(sentence))
 
 
 def _take(words: list[str], found: dict[str, str], *slots: tuple[str, dict]) -> None:
-    """Moves words from the front of ``words`` to ``found``, for each slot in turn whose table has the next word."""
+    """Move words from the front of ``words`` to ``found``, for each slot in turn whose table has the next word."""
     for slot, table in slots:
         if words and words[0] in table:
             found[slot] = table[words.pop(0)]
@@ -148,7 +148,7 @@ def _take_place(words: list[str], found: dict[str, str]) -> bool:
 
 
 def parse(words: list[str] | str) -> Sentence | None:
-    """The sentence whose words these are, or None: exactly what ``render`` can write is understood.
+    """The sentence with these words, or None; the inverse of ``render``, which accepts no other text.
 
     >>> parse("in the park two kids sleep .").clause.count
     'two'

@@ -1,9 +1,9 @@
-"""The words of the mini world: what each denotes, and which stand in taxonomies, synonymy and exclusion.
+"""The words of the mini world: their denotations, which define taxonomies, synonymy and exclusion.
 
-A scene has one value (atom) for each attribute: how many agents, of which kind, size and mood, what they do, to
-which object of which colour and size, and where. A content word denotes a set of atoms of one attribute, kept as
-a bit mask: 'child' is {boy, girl}, 'kid' the same set (a synonym), 'person' a larger one, 'dog' a disjoint one.
-Everything else (entailment between words, antonyms, exclusions) follows from these sets.
+A scene has one value (atom) per attribute: how many agents, their kind, size and mood, the action, the kind, colour and
+size of its object, and the place. A content word denotes a set of atoms of one attribute, stored as a bit mask: 'child'
+is {boy, girl}, 'kid' the same set (a synonym), 'person' a larger one, 'dog' a disjoint one. All relations between words
+(entailment, antonymy, exclusion) follow from these sets.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ATOMS: dict[str, tuple[str, ...]] = {
     "object_size": ("big", "small", "medium"),
     "place": ("park", "garden", "kitchen", "school"),
 }
-"""Atoms by attribute: a scene chooses one of each."""
+"""Atoms by attribute; a scene has one of each."""
 ATTRIBUTES = tuple(ATOMS)
 FULL = tuple((1 << len(atoms)) - 1 for atoms in ATOMS.values())
-"""The mask of all atoms of each attribute: what a sentence says that leaves the attribute open."""
+"""The mask of all atoms per attribute, which is the meaning of a sentence that leaves the attribute open."""
 
 
 class Word(NamedTuple):
@@ -35,10 +35,10 @@ class Word(NamedTuple):
     Attributes:
       lemma: its name in clauses.
       attribute: position in ``ATTRIBUTES``.
-      mask: bit i is set if atom i of the attribute is in its extension.
-      forms: surface forms: (singular, plural) of nouns, (third person, base) of verbs, (word,) of the others.
-      participle: of transitive verbs, else empty.
-      intransitive: whether a verb can stand without an object.
+      mask: bit i is set if the word denotes atom i of the attribute.
+      forms: surface forms: (singular, plural) of nouns, (third person, base) of verbs, (word,) of others.
+      participle: form of transitive verbs; empty for other words.
+      intransitive: whether a verb can have no object.
     """
 
     lemma: str
@@ -50,7 +50,7 @@ class Word(NamedTuple):
 
 
 def _words(attribute: str, *entries: tuple[str, str], **options) -> dict[str, Word]:
-    """Words from (names separated by '=', atoms separated by spaces, or empty for the atom of the first name)."""
+    """Words from (names separated by '=', atoms separated by spaces; no atoms means the atom of the first name)."""
     index, table = ATTRIBUTES.index(attribute), {}
     for names, atoms in entries:
         mask = 0
@@ -68,7 +68,7 @@ def _nouns(attribute: str, *entries: tuple[str, str], irregular: dict[str, str])
 
 
 def _verbs(*entries: tuple[str, str], transitive: bool, intransitive: bool) -> dict[str, Word]:
-    """Verbs written base/third[/participle]."""
+    """Verbs in the form base/third[/participle]."""
     table = {}
     for lemma, word in _words("verb", *entries).items():
         base, third, *rest = word.forms
@@ -112,4 +112,4 @@ SLOTS: dict[str, dict[str, Word]] = {
 
 WORDS = tuple(dict.fromkeys(form for slot in SLOTS.values() for word in slot.values()
                             for form in (*word.forms, word.participle) if form))
-"""Every surface form of a content word, once."""
+"""Every surface form of a content word, without repeats."""

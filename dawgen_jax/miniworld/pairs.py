@@ -1,9 +1,9 @@
-"""Random sentences and pairs of sentences that stand in a wanted relation.
+"""Random sentences, and pairs of sentences with a given relation.
 
-The second sentence of a pair is drawn first, from one distribution; the first is then an edit of it, slot by slot,
-and is kept only if the semantics say that the relation holds. So the second sentence alone tells little of the
-relation, only that a first one was found for it (the pools of the tasks ask for one of every label). Levels of
-complexity: 0 is agent and intransitive verb, 1 adds adjective and place, 2 is everything.
+The second sentence of a pair is sampled first, from one distribution. The first is then an edit of it, slot by slot,
+and is kept only if the semantics confirm the relation. So the second sentence reveals little about the relation, only
+that a first sentence was found (the pools of the tasks require one per label). Levels of complexity: 0 has agent and
+intransitive verb, 1 adds adjective and place, 2 has all slots.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _TRIES = 25
 
 
 def pick(rng: Random, items: Sequence[T]) -> T:
-    """One of ``items``, uniformly: the same on every Python version, unlike ``Random.choice``."""
+    """One of ``items``, uniformly, and the same on every Python version, unlike ``Random.choice``."""
     return items[int(rng.random() * len(items))]
 
 
 def _compare(w, v) -> str:
-    """How word ``w`` stands to ``v`` of the same slot; None stands for saying nothing."""
+    """The relation of word ``w`` to ``v`` in the same slot; None is an empty slot."""
     if w is None or v is None:
         first, second = (FULL[v.attribute], v.mask) if v else (w.mask, FULL[w.attribute]) if w else (1, 1)
     elif w.attribute != v.attribute:
@@ -43,13 +43,13 @@ def _compare(w, v) -> str:
     both = first & second
     if first == second:
         return "same"
-    return "narrower" if both == first else "broader" if both == second else "other" if both else "apart"
+    return "narrower" if both == first else "broader" if both == second else "other" if both else "disjoint"
 
 
 def _table(slot: str, optional: bool) -> dict[str, dict[str, tuple[str, ...]]]:
     words = {**({"": None} if optional else {}), **SLOTS[slot]}
     return {v: {how: tuple(w for w in words if _compare(words[w], words[v]) == how)
-                for how in ("same", "narrower", "broader", "apart", "other")} for v in words}
+                for how in ("same", "narrower", "broader", "disjoint", "other")} for v in words}
 
 
 _STANDING = {slot: _table(slot, slot not in ("agent", "verb")) for slot in SLOTS}
@@ -58,11 +58,11 @@ _INTRANSITIVE = tuple(lemma for lemma, word in SLOTS["verb"].items() if word.int
 _TRANSITIVE = tuple(lemma for lemma, word in SLOTS["verb"].items() if word.participle)
 _ANY_OBJECT = _STANDING["object"][""]["same"][1:]
 
-# How a slot of the edited clause stands to the given one, by goal: one slot that decides, and the others.
+# Relation of each slot of the edited clause to the given slot, by goal: one deciding slot, and the others.
 _KEEP = {"within": (("same", 0.55), ("narrower", 1.0)), "around": (("same", 0.55), ("broader", 1.0)),
-         "equal": (("same", 1.0),), "apart": (("same", 0.45), ("narrower", 0.9), ("broader", 1.0)),
+         "equal": (("same", 1.0),), "disjoint": (("same", 0.45), ("narrower", 0.9), ("broader", 1.0)),
          "across": (("same", 0.45), ("narrower", 1.0))}
-_DECIDE = {"within": ("narrower",), "around": ("broader",), "equal": ("same",), "apart": ("apart",),
+_DECIDE = {"within": ("narrower",), "around": ("broader",), "equal": ("same",), "disjoint": ("disjoint",),
            "across": ("broader", "broader", "other")}
 
 
@@ -93,7 +93,7 @@ def random_clause(rng: Random, level: int, negation: float = 0.1) -> Clause:
 
 
 def _edit(rng: Random, clause: Clause, goal: str, level: int) -> Clause | None:
-    """A clause whose box is meant to lie within, around, apart from or across that of ``clause``, or be equal."""
+    """A clause whose box should lie within, around, outside or across the box of ``clause``, or equal it."""
     slots = ["agent", "verb", *_OPTIONAL[level]]
     if clause.object:
         slots += ["object", "object_adjective"]
@@ -142,22 +142,22 @@ def _edit(rng: Random, clause: Clause, goal: str, level: int) -> Clause | None:
 
 
 def _goal(rng: Random, wanted: str, negated: bool, negation: float) -> tuple[str, bool]:
-    """Goal of the edit and whether the edited clause is negated, for a second clause that is negated or not."""
+    """Goal of the edit, and whether the edited clause is negated, given whether the second clause is negated."""
     if not negated:
         return {"equivalent": "equal", "entailment": "within", "neutral": "across",
-                "contradiction": "apart"}[wanted], False
+                "contradiction": "disjoint"}[wanted], False
     if wanted == "equivalent":
         return "equal", True
     if wanted == "contradiction":
         return "within", False
     first_negated = rng.random() < 0.4 and negation > 0
     if wanted == "entailment":
-        return ("around", True) if first_negated else ("apart", False)
+        return ("around", True) if first_negated else ("disjoint", False)
     return ("across", first_negated)
 
 
 def premise(rng: Random, clause: Clause, wanted: str, level: int, negation: float = 0.1) -> Clause | None:
-    """A clause that stands in relation ``wanted`` to ``clause``, in other words; None if none was found."""
+    """A clause with relation ``wanted`` to ``clause``, in other words; None if none was found."""
     target, second = meaning(Sentence("statement", clause)), render(Sentence("statement", clause))
     for _ in range(_TRIES):
         goal, negated = _goal(rng, wanted, clause.negated, negation)
@@ -174,7 +174,7 @@ def premise(rng: Random, clause: Clause, wanted: str, level: int, negation: floa
 
 
 def ask(clause: Clause, kind: str) -> Sentence:
-    """The question of ``kind`` about ``clause``: the parts it asks for are left out."""
+    """The question of ``kind`` about ``clause``, without the parts for which it asks."""
     gone = dict.fromkeys(ASKED.get(kind, ()), "")
     if kind == "who" or (kind == "what" and not SLOTS["verb"][clause.verb].participle):
         gone["passive"] = False
@@ -184,16 +184,16 @@ def ask(clause: Clause, kind: str) -> Sentence:
 
 
 def askable(clause: Clause) -> tuple[str, ...]:
-    """Kinds of questions that can be asked about ``clause``; polar ones twice as often."""
+    """Kinds of questions that can be asked about ``clause``; polar ones are listed twice, to be twice as likely."""
     return ("polar", "polar", "who", *(("where",) if clause.place else ()), *(("what",) if clause.object else ()))
 
 
 def question_about(rng: Random, statement: Clause, kind: str, known: bool, level: int) -> Sentence | None:
-    """A question of ``kind`` that ``statement`` answers, or (not ``known``) one that it leaves open."""
+    """A question of ``kind`` that ``statement`` answers, or leaves open if not ``known``."""
     said = Sentence("statement", statement)
     for _ in range(_TRIES):
-        goal = pick(rng, ("around", "apart") if kind == "polar" else ("around",)) if known else (
-            pick(rng, ("within", "across", "across", "apart") if kind != "polar" else ("within", "across")))
+        goal = pick(rng, ("around", "disjoint") if kind == "polar" else ("around",)) if known else (
+            pick(rng, ("within", "across", "across", "disjoint") if kind != "polar" else ("within", "across")))
         edited = _edit(rng, statement, goal, level)
         if edited is None or (kind == "what" and not edited.object):
             continue
@@ -204,11 +204,11 @@ def question_about(rng: Random, statement: Clause, kind: str, known: bool, level
 
 
 def question_like(rng: Random, clause: Clause, kind: str, same: bool, level: int) -> Sentence | None:
-    """A question of ``kind`` that asks the same as that about ``clause``, in other words, or another thing."""
+    """A question of ``kind`` with the same meaning as the question about ``clause`` if ``same``, else another one."""
     second = ask(clause, kind)
     words = render(second)
     for _ in range(_TRIES):
-        edited = _edit(rng, clause, "equal" if same else pick(rng, ("within", "around", "across", "apart")), level)
+        edited = _edit(rng, clause, "equal" if same else pick(rng, ("within", "around", "across", "disjoint")), level)
         if edited is None or (kind == "what" and not edited.object):
             continue
         first = ask(_surface(rng, edited, level), kind)

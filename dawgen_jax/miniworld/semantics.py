@@ -1,9 +1,9 @@
 """Relations between sentences, computed from their meanings alone.
 
-All sentences of a pair speak of one scene. A positive statement denotes the scenes whose every attribute lies in
-the set that its words allow (a box, kept as one bit mask an attribute), a negated statement all others. Relations
-are relations of these sets of scenes: with boxes A and B, A entails B iff each mask of A is contained in B's, and
-they exclude each other iff two masks are disjoint.
+All sentences of a pair refer to one scene. A positive statement denotes the scenes whose attributes all lie in the sets
+that its words allow (a box, stored as one bit mask per attribute); a negated statement denotes all other scenes.
+Relations between statements are relations between these sets: with boxes A and B, A entails B iff each mask of A is
+contained in B's, and they exclude each other iff two masks are disjoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Meaning", "answer", "meaning", "relation", "same_question"]
 
 
 class Meaning(NamedTuple):
-    """What a sentence says: masks of allowed atoms by attribute, all others if ``negated``."""
+    """The meaning of a sentence: masks of allowed atoms by attribute, or all other scenes if ``negated``."""
 
     masks: tuple[int, ...]
     negated: bool
@@ -30,7 +30,7 @@ _SLOT_NAMES = tuple(SLOTS)
 
 
 def meaning(sentence: Sentence) -> Meaning:
-    """The meaning of a statement, or what a question takes for granted (the parts it asks for left open)."""
+    """The meaning of a statement, or the presupposition of a question (with the requested parts left open)."""
     kind, clause = sentence
     masks = list(FULL)
     skipped = ASKED.get(kind, ())
@@ -43,17 +43,17 @@ def meaning(sentence: Sentence) -> Meaning:
 
 
 def relation(first: Meaning, second: Meaning) -> str:
-    """'equivalent', 'entailment', 'contradiction' or 'neutral': how ``first`` stands to ``second``.
+    """The relation of ``first`` to ``second``: 'equivalent', 'entailment', 'contradiction' or 'neutral'.
 
-    'entailment' is strict here: the second follows from the first and not the other way round.
+    'entailment' is strict: the second follows from the first, but not conversely.
     """
     a, b = first.masks, second.masks
     within = all(x & y == x for x, y in zip(a, b, strict=True))
     around = all(x & y == y for x, y in zip(a, b, strict=True))
-    apart = any(x & y == 0 for x, y in zip(a, b, strict=True))
+    disjoint = any(x & y == 0 for x, y in zip(a, b, strict=True))
     if first.negated != second.negated:
-        # No scene outside a box can be told apart from all of another: a complement never lies within a box here.
-        if apart:
+        # The complement of a box is never contained in a box here, so a negated sentence never entails a positive one.
+        if disjoint:
             return "neutral" if first.negated else "entailment"
         inner = around if first.negated else within
         return "contradiction" if inner else "neutral"
@@ -61,13 +61,13 @@ def relation(first: Meaning, second: Meaning) -> str:
         return "equivalent"
     if around if first.negated else within:
         return "entailment"
-    return "contradiction" if apart and not first.negated else "neutral"
+    return "contradiction" if disjoint and not first.negated else "neutral"
 
 
 def answer(statement: Sentence, question: Sentence) -> str | None:
-    """'yes' or 'no' to a polar question, 'known' to another one that the statement answers, else None.
+    """'yes' or 'no' to a polar question, 'known' to another question that the statement answers, else None.
 
-    A question for a part is answered if the statement entails what it takes for granted and names that part.
+    A question for a part is answered if the statement entails its presupposition and names the part.
     """
     said, asked = meaning(statement), meaning(question)
     if question.kind == "polar":

@@ -1,15 +1,14 @@
-"""The seven mini tasks: the paper's, in the mini world, with labels that are computed.
+"""The seven mini tasks: the paper's tasks in the mini world, with computed labels.
 
-Templates are the plain sequence sentence, <mask>, sentence, which pre-training text has too, with a joining word as the
-answer. Label words are words of the world that have nothing to do with the task, so that a backbone knows little of it
-before its prompt is tuned, as the paper's T5 does: zero-shot, mini-t5 is at chance on mini-snli (33.7 %) but not on
-mini-rte (60.7 %). Generator phrases are the same for every label, and so are repetition penalties, so that what a
-generator knows of a label comes from the shots alone. The variant mini-snli-worded of mini-snli (and so for each task)
-has the same data, but phrases with a joining word of the relation between the sentences.
+A template is sentence, <mask>, sentence, a form that also occurs in pre-training text, where the mask is a joining
+word. Label words are unrelated to the task, so that a backbone knows little about the task before its prompt is tuned,
+like the paper's T5: zero-shot, mini-t5 is at chance on mini-snli (33.7 %) but not on mini-rte (60.7 %). All labels have
+the same generator phrases and repetition penalties, so that a generator learns the labels from the shots alone. Each
+task has a variant, such as mini-snli-worded, with the same data whose phrases contain a joining word of the relation.
 
-``Departure:`` templates, label words and phrases (the paper's words do not occur in the world, and its phrases name the
-relation, which only the worded variants do: with such phrases a generator of this world needs no shots to write
-consistent pairs).
+``Departure:`` templates, label words and phrases. The paper's words do not occur in this world, and its phrases name
+the relation; with such phrases, which only the worded variants have, a generator of this world would need no shots to
+write consistent pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["TASKS", "consistency", "unworded"]
 _INFERENCE = ("entailment", "neutral", "contradiction")
 _TWO_WAY = ("entailment", "not_entailment")
 _PENALTY = 1.2
-"""Repetition penalty of every label, chosen on sets of mini-snli: without one, sentence 1 is copied."""
+"""Repetition penalty of every label, chosen on sets of mini-snli; without a penalty, sentence 1 is copied."""
 
 
 def _task(name: str, labels: tuple[str, ...], words: tuple[str, ...], nouns: tuple[str, str] = ("first", "second"),
@@ -50,7 +49,7 @@ _INFERRING = ("so", "maybe", "never")
 _RELATIONS = {"mini-qqp": ("also", "again"), "mini-mrpc": ("rather", "likewise"), "mini-mnli": _INFERRING,
               "mini-snli": _INFERRING, "mini-qnli": ("well", "anyway"), "mini-rte": ("so", "maybe"),
               "mini-sick": _INFERRING}
-"""The joining word of each label, which stands in front of the second phrase of a worded variant."""
+"""The joining word of each label, which precedes the second phrase of a worded variant."""
 
 
 def _worded(task: Task) -> Task:
@@ -64,7 +63,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (*_NEUTRAL, *map(_worded, 
 
 
 def unworded(name: str) -> str:
-    """The name of the task whose data a mini task has.
+    """The mini task whose data ``name`` uses.
 
     >>> unworded("mini-snli-worded"), unworded("mini-snli")
     ('mini-snli', 'mini-snli')
@@ -77,7 +76,7 @@ def _read(sentence: str) -> Sentence | None:
 
 
 def consistency(task: str, sentence1: str, sentence2: str) -> str | None:
-    """The true label of a pair, by the semantics of its two sentences; None where one is no sentence of the kind asked.
+    """The true label of a pair, by the semantics of its sentences; None if one does not parse as the required kind.
 
     >>> consistency("mini-snli", "a boy runs .", "a child moves .")
     'entailment'

@@ -26,7 +26,6 @@ from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.evaluation import metrics
-from dawgen_jax.evaluation.predict import predict
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
@@ -35,10 +34,11 @@ from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
-from dawgen_jax.methods.tune import Tuned, compiled_scores, tune
+from dawgen_jax.methods.tune import Tuned, tune
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, wording_key
 from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.predictions import score_arrays
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
 from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
@@ -157,11 +157,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         encoded.warn_of_losses(given.test)
     else:
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
-    scores = compiled_scores(trained, config, backbone.model, encoded.label_ids, job.placement, shared=True,
-                             tail=encoded.tail)
-    predicted = predict(scores, job.placement.put(tuned.params, backbone.model),
-                        () if trained.weights else backbone.theta, data,
-                        size=job.placement.rows(config.eval_batch_size), multiple=config.pad_multiple)
+    predicted = score_arrays(encoded, data, tuned.params, config, method=method).argmax(axis=-1).astype(np.int32)
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
     count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
@@ -193,8 +189,8 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
     return tune(method.trains, _starts(job, encoded, cells, method.trains), backbone, data, dev,
                 method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
-                tail=encoded.tail, placement=job.placement, seeds=[cell.seed for cell in cells], folder=folder,
-                title=f"{given.task.name} {arm}", metrics_log=log)
+                tail=encoded.tail, contexts=encoded.contexts, placement=job.placement,
+                seeds=[cell.seed for cell in cells], folder=folder, title=f"{given.task.name} {arm}", metrics_log=log)
 
 
 def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell], trained: Trained) -> np.ndarray:

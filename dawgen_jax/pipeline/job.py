@@ -18,7 +18,7 @@ from dawgen_jax.io import world
 from dawgen_jax.io.files import write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.trackers import Trackers
-from dawgen_jax.pipeline.inputs import load_backbone
+from dawgen_jax.pipeline.inputs import load_backbone, resolved
 from dawgen_jax.training.placement import Placement
 
 __all__ = ["Job"]
@@ -42,8 +42,10 @@ class Job:
         """Make the run directory and write the resolved configuration into it.
 
         Raises:
-          UserError: ``root`` cannot be made or written to, or a tracker is not installed.
+          UserError: the classifier's backbone cannot be found, ``root`` cannot be made or written to, or a tracker is
+            not installed.
         """
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
         trackers = Trackers(config.track, root)
 
         def write() -> None:

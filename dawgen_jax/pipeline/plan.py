@@ -18,16 +18,17 @@ from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import Config
 from dawgen_jax.generator.variants import fixed_by
 from dawgen_jax.io.terminal import Step, number
+from dawgen_jax.methods.arms import Arm
 from dawgen_jax.methods.base import Method, value_of
 from dawgen_jax.methods.transfer import SOURCES
 from dawgen_jax.pipeline.cells import cell_settings
 from dawgen_jax.pipeline.generators import num_steps_of
-from dawgen_jax.pipeline.inputs import backbone_folder, find_task
+from dawgen_jax.pipeline.inputs import backbone_folder, find_task, prompt_tail, resolved
 from dawgen_jax.pipeline.main import Unit, shared_by
 from dawgen_jax.pipeline.programs import GENERATOR, Shapes, operations
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "steps"]
+__all__ = ["Planned", "outline", "plan", "prompt_lines", "steps"]
 
 
 class Planned(NamedTuple):
@@ -70,21 +71,29 @@ def _is_of(row: Row, unit: Unit) -> bool:
             and method.variant == next((mark for mark in row.variant.split("+") if mark not in ("cut", "pool")), ""))
 
 
-def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), model: Model | None = None
-         ) -> list[Planned]:
+def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), *, model: Model | None = None,
+         tail: int | None = None) -> list[Planned]:
     """The cost of every unit.
 
     Args:
       config: of the grid.
       units: to be run.
       rows: finished ones of the run directory.
-      model: the classifier's backbone; None reads the config's.
+      model: the classifier's backbone, whose values the config holds (:func:`resolved`); None reads the config's.
+      tail: with ``model``, how many tokens of a row stand after the soft prompt; None if it stands before the row.
     """
+    tasks = {name: find_task(name, config) for name in dict.fromkeys(unit.task for unit in units)}
+    if model is None:
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
+        folder = backbone_folder(config.classifier.backbone.path)
+        model, tokens = registry.read_model(folder, config.classifier.backbone), registry.read_format(folder)
+        tails = {name: prompt_tail(tokens, task, config.classifier) for name, task in tasks.items()}
+    else:
+        tails = dict.fromkeys(tasks, tail)
     classifier, planned = config.classifier, []
-    model = model or registry.read_model(backbone_folder(classifier.backbone.path), classifier.backbone)
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
-    labels = {task: len(find_task(task, config).labels) for task in dict.fromkeys(unit.task for unit in units)}
+    labels = {name: len(task.labels) for name, task in tasks.items()}
     costs = {}
     for unit in units:
         costs[unit] = _cost(unit.arm.method, config, labels[unit.task])
@@ -96,8 +105,12 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), model:
         method, (updates, examples) = unit.arm.method, costs[unit]
         heavy = bool(method.trains and method.trains.weights)
         seeds = len(config.seeds) if method.seeded else 1
-        tokens = classifier.max_tokens + (classifier.prompt_length if method.trains else 0)
-        flops = model.operations(inputs=tokens, trained="all" if heavy else "prompt") * examples * seeds
+        prompt, tail = classifier.prompt_length if method.trains else 0, tails[unit.task]
+        if tail is not None and method.trains and method.trains.fixed:  # texts are computed once, and not counted
+            each = model.operations(inputs=prompt + tail, trained="prompt", context=classifier.max_tokens)
+        else:
+            each = model.operations(inputs=classifier.max_tokens + prompt, trained="all" if heavy else "prompt")
+        flops = each * examples * seeds
         known = measured.get(heavy, [])
         seconds = statistics.median(known) * examples * seeds if known else float("nan")
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
@@ -119,6 +132,8 @@ def steps(config: Config, planned: Sequence[Planned], generator: Model | None = 
       generator: the backbone that writes; None reads the config's.
       classifier: the backbone whose prompts are tuned; None reads the config's.
     """
+    if classifier is None:
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
     generator, classifier = (
         model or registry.read_model(backbone_folder(part.backbone.path), part.backbone)
         for model, part in ((generator, config.generator), (classifier, config.classifier)))
@@ -174,5 +189,18 @@ def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
         f"tune and score on {config.classifier.backbone.label}: {number(len(planned), 'arm')}, "
         f"{number(cells, 'cell')} ({sum(line.finished for line in planned)} finished), "
         f"{sum(line.updates * line.cells for line in planned):,} updates"]
-    return [f"{', '.join(labels)}: {number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})",
-            *(f"  {i}. {stage}" for i, stage in enumerate(stages, 1))]
+    lines = [f"{', '.join(labels)}: {number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})",
+             *(f"  {i}. {stage}" for i, stage in enumerate(stages, 1))]
+    return lines + [f"  {line}" for line in prompt_lines(config, [line.unit.arm for line in planned])]
+
+
+def prompt_lines(config: Config, arms: Sequence[Arm]) -> list[str]:
+    """What prompts of the arms are and how they are tuned, whether the configuration says so or the backbone's family;
+    nothing if no arm has one."""
+    if not any(arm.method.trains and "prompt_length" in arm.method.trains.fields for arm in arms):
+        return []
+    chosen = resolved(config.classifier)
+    kept = (f"; keys and values of texts take at most {chosen.context_cache_gib:g} GiB"
+            if chosen.prompt_place == "after" else "")
+    return [f"prompts: {chosen.prompt_length} {chosen.prompt_init} rows {chosen.prompt_place} the text, "
+            f"{chosen.optimiser} at {chosen.learning_rate:g}{kept}"]

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from dawgen_jax import prng
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.backbones.engine import Decoder
+from dawgen_jax.backbones.templates import MASK
+from dawgen_jax.backbones.templates import PROMPT as PLACE
 from dawgen_jax.config import Config
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
 from dawgen_jax.generator.step import init_state as init_generator
@@ -42,18 +44,22 @@ class Shapes(NamedTuple):
       labels: L.
       infix: I, rows between the sentences.
       penalty: whether decoding has a repetition penalty.
+      cue: tokens behind a classifier's prompt that stands after the text; 0 if it stands before it.
     """
 
     config: Config
     labels: int
     infix: int
     penalty: bool
+    cue: int = 0
 
     @classmethod
     def of(cls, config: Config, task: Task) -> Shapes:
-        """The shapes of a task; without a tokenizer, an infix is taken to have two tokens a word."""
+        """The shapes of a task; without a tokenizer, infix and cue are taken to have two tokens a word."""
         infix = max(2 * len(between.split()) for _, between in task.phrases)
-        return cls(config, len(task.labels), infix, any(penalty != 1 for penalty in task.repetition_penalty))
+        after = config.classifier.prompt_place == "after"
+        cue = 2 * len(task.completion[0].partition(PLACE)[2].removesuffix(MASK).split()) if after else 0
+        return cls(config, len(task.labels), infix, any(penalty != 1 for penalty in task.repetition_penalty), cue)
 
     @property
     def source(self) -> int:
@@ -76,12 +82,12 @@ class Shapes(NamedTuple):
 
 
 def operations(program: str, model: Model, shapes: Shapes) -> float:
-    """Floating-point operations of one run of a program on its real rows; nothing that is computed again is counted."""
+    """Floating-point operations that one run of a program requires for its real rows, without recomputation."""
     config, rows = shapes.config, shapes.rows(program)
     if program == GENERATOR:
         generator, meta = config.generator, config.generator.weighting == "meta"
         reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
-        # Scores at Q; two transposes and a derivative along v of what is differentiated; value and gradient at Q'.
+        # Scores at Q; two transposes and a derivative along v of the differentiated rows; value and gradient at Q'.
         forward, backward = shapes.labels, reached
         if meta:
             forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
@@ -89,8 +95,10 @@ def operations(program: str, model: Model, shapes: Shapes) -> float:
         return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
     if program == DECODING:
         return rows * model.operations(inputs=0, outputs=1)
-    inputs = config.classifier.prompt_length + config.classifier.max_tokens
-    return rows * model.operations(inputs=inputs, trained="prompt" if program == PROMPT else "all")
+    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
+    if program == PROMPT and shapes.cue:
+        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
+    return rows * model.operations(inputs=prompt + text, trained="prompt" if program == PROMPT else "all")
 
 
 def lower(program: str, model: Model, theta: Any, shapes: Shapes, placement: Placement
@@ -168,12 +176,23 @@ def _classifier_batch(config: Config, placement: Placement, seeds: int, sources:
                            _array(jnp.int32, *front), _array(jnp.float32, *front))
 
 
+def _with_context(batch: ClassifierBatch, model: Model, theta: Any, cue: int) -> ClassifierBatch:
+    """A batch whose texts are known contexts, with ``cue`` tokens behind them."""
+    *front, length = batch.tokens.shape
+    text = jax.eval_shape(model.embed, theta, _array(jnp.int32, 1, length))
+    context = jax.eval_shape(model.context, theta, text, _array(jnp.bool_, 1, length))
+    return batch._replace(tokens=_array(jnp.int32, *front, cue), mask=_array(jnp.bool_, *front, cue),
+                          context=jax.tree.map(lambda leaf: _array(leaf.dtype, *front, *leaf.shape[1:]), context))
+
+
 def _step(method: Method, params: Any, frozen: Any, model: Model, shapes: Shapes, placement: Placement, seeds: int):
     config, trained = shapes.config.classifier, method.trains
     assert trained is not None  # of the two methods above
     (phase,) = method.phases(config, shapes.labels)
     rate = config.fine_tuning.learning_rates[0]
     batch = _classifier_batch(shapes.config, placement, seeds, len(phase.sources), phase.batch_size)
+    if trained.fixed and shapes.cue:
+        batch = _with_context(batch, model, theta=frozen, cue=shapes.cue)
     init = functools.partial(init_state, tx=tune.transform(trained, phase, config, rate))
     state = jax.eval_shape(jax.vmap(init), params)
     words = tuple(range(2, 2 + shapes.labels))

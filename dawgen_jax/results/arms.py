@@ -1,4 +1,4 @@
-"""Arms of results: their names, groups, numbers of updates and explanations, and which arms may be compared."""
+"""Arms of results: names, groups, numbers of updates and explanations, and which arms may be compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any, list[Item]]]:
-    """Items with the same key together, keys in the order of their first item."""
+    """Items grouped by key; groups are in the order of their first items."""
     groups: dict[Any, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -25,7 +25,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any
 
 
 def arm_names(rows: Iterable[Row | SyntheticRow]) -> dict[tuple, str]:
-    """The name of every arm: ``Row.arm``, and the fields in which arms of the same name differ.
+    """The name of every arm: ``Row.arm``, followed by the fields in which arms of the same name differ.
 
     Args:
       rows: of any runs.
@@ -44,7 +44,7 @@ def _marked(arms: dict[tuple, Row | SyntheticRow]) -> dict[tuple, str]:
     fields = sorted(set().union(*known))
     differing = {field for field in fields
                  if any(field not in one or one[field] != known[0].get(field) for one in known)}
-    # A backbone's digest covers its dtype, which says more.
+    # A backbone's digest depends on its dtype, so the dtype is shown instead.
     differing -= {field.replace(".dtype", ".digest") for field in differing if field.endswith("backbone.dtype")}
     names = {}
     for key, row in arms.items():
@@ -56,7 +56,7 @@ def _marked(arms: dict[tuple, Row | SyntheticRow]) -> dict[tuple, str]:
 
 
 def disagreements(a: Row | SyntheticRow, b: Row | SyntheticRow) -> list[str]:
-    """The fields that both rows' methods read with different values; 'settings' if only one row's are known."""
+    """The fields with different values that both rows' methods read; 'settings' if only one row's are known."""
     if bool(a.settings) != bool(b.settings):
         return ["settings"]
     return sorted(field for field in a.settings.keys() & b.settings.keys() if a.settings[field] != b.settings[field])
@@ -70,7 +70,7 @@ def updates(row: Row) -> int | None:
 
 
 def explanations(rows: Iterable[Row]) -> dict[str, str]:
-    """What the methods, generators and variants in the names of these rows' arms mean: name -> explanation."""
+    """Explanations of the methods, generators and variants in the names of these rows' arms, by name."""
     found, generators = {}, ABOUT | {RELEASED: "the sets that the authors of FewGen published"}
     for row in sorted(rows, key=lambda row: row.order):
         marks = row.variant.split("+")

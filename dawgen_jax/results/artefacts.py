@@ -1,4 +1,4 @@
-"""Files of artefacts that the report reads, checked as a whole."""
+"""Files of artefacts that the report reads, validated as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Mistakes", "WeightedSentence", "read_mistakes", "read_timings", "rea
 
 @validated
 class WeightedSentence:
-    """A sentence to be generated after ``sentence1``, and the weight of each of its tokens."""
+    """A target sentence after ``sentence1``, and the weight of each of its tokens."""
 
     sentence1: str
     label: str
@@ -29,7 +29,7 @@ class WeightedSentence:
 
 @validated
 class Mistakes:
-    """Labels, confusion matrix (rows are true labels) and wrongly classified examples of a cell."""
+    """Labels, confusion matrix (rows are true labels) and misclassified examples of a cell."""
 
     labels: Items[str]
     confusion: Items[tuple[Count, ...]]
@@ -41,27 +41,27 @@ class Mistakes:
 
 
 def read_timings(path: Path) -> dict[str, float]:
-    """Seconds by stage of a timings.json; empty if there is none.
+    """Seconds by stage in a timings.json; empty if the file does not exist.
 
     Raises:
-      UserError: the file is broken, or a value does not fit.
+      UserError: the file is broken, or a value is invalid.
     """
     return read_json(path, dict[str, NonNegativeFloat], missing_ok=True, advice="remove the file") or {}
 
 
 def read_token_weights(path: Path) -> list[WeightedSentence]:
-    """The sentences of a token_weights.json; empty if there is none.
+    """The sentences of a token_weights.json; empty if the file does not exist.
 
     Raises:
-      UserError: the file is broken, or a value does not fit.
+      UserError: the file is broken, or a value is invalid.
     """
     return read_json(path, list[WeightedSentence], missing_ok=True) or []
 
 
 def read_mistakes(path: Path) -> Mistakes | None:
-    """The contents of a wrong_examples.json; None if there is none.
+    """The contents of a wrong_examples.json; None if the file does not exist.
 
     Raises:
-      UserError: the file is broken, or a value does not fit.
+      UserError: the file is broken, or a value is invalid.
     """
     return read_json(path, Mistakes, missing_ok=True)

@@ -1,8 +1,8 @@
-"""Which of the paper's claims hold in a set of rows, by the paired tests of :mod:`dawgen_jax.results.paired`.
+"""Tests of the paper's claims on a set of rows, with the paired tests of :mod:`dawgen_jax.results.paired`.
 
-A claim says that one arm is better than another. Arms are compared only where the settings that both read agree;
-arms that were run with several settings give a line for each. A note names comparisons that no settings allow.
-Prompt tuning has a separate claim; zero-shot prompting is not compared, because it has no seeds.
+A claim says that one arm is better than another. Arms are compared only if the settings that both read agree; an arm
+with several settings has a line for each. A note names comparisons that no settings allow. Prompt tuning has a separate
+claim; zero-shot prompting is not compared, because it has no seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["claims"]
 _SURGERY, _PAIRED = "(Real, Syn) + GS", "(Real, Syn)"
 _BASELINES = dict.fromkeys(method.name for method in METHODS.values() if method.baseline and method.name != REFERENCE)
 _Arm = tuple[str, str, str]  # generator, method, variant
-_Test = tuple[str, str, PairedTest]  # claim, what was compared
+_Test = tuple[str, str, PairedTest]  # claim, compared arms, test
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
     *((f"DawGen > {other} in accuracy", ("DawGen", method, ""), (other, method, ""))
@@ -53,18 +53,18 @@ def _line(claim: str, compared: str, test: PairedTest, p_holm: float) -> tuple[s
 
 
 def _by_settings(rows: Iterable[AnyRow]) -> list[list[AnyRow]]:
-    """Rows of one arm, those of each setting together."""
+    """Rows of an arm, grouped by setting."""
     return [same for _, same in grouped(sorted(rows, key=lambda row: row.order), lambda row: row.arm_key)]
 
 
 def _arms(rows: Sequence[Row], arm: _Arm, writer: str) -> list[list[Row]]:
-    """The rows of an arm, those of each setting together."""
+    """The rows of an arm, grouped by setting."""
     return _by_settings(row for row in rows if (row.generator, row.method, row.variant) == arm
                         and row.generator_backbone == (writer if row.generator else ""))
 
 
 def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tuple[list[_Test], list[str]]:
-    """The tests of one setting, and what was not compared."""
+    """The tests of one setting, and notes on arms that are not compared."""
     tests, left_out = [], []
     for claim, a, b in _COMPARISONS:
         pairs = list(itertools.product(_arms(rows, a, writer), _arms(rows, b, writer)))
@@ -79,12 +79,12 @@ def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tu
 
 
 def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[Table]:
-    """A table of verdicts for each classifier backbone, generator backbone and number of shots, and one for the
-    label consistency of synthetic sets.
+    """A table of verdicts for each classifier backbone, generator backbone and number of shots, and one for the label
+    consistency of synthetic sets.
 
     Args:
-      rows: of any runs; accuracy rows count. Comparisons without a common (task, seed) are left out.
-      synthetic: quality rows; those with a consistency count.
+      rows: rows of any runs; only accuracy rows are used. Comparisons without a common (task, seed) are omitted.
+      synthetic: quality rows; only rows with a consistency are used.
     """
     rows = [row for row in rows if row.metric == "accuracy" and row.k_shot != "full"]
     names = arm_names(rows)

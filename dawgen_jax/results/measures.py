@@ -1,4 +1,4 @@
-"""Tables of synthetic sets, of the appraisal of one set, and of conflicts of the two gradients."""
+"""Tables of synthetic sets, of the appraisal of a set, and of conflicts between real and synthetic gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURES = {
 
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
-    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), a line per task, writer and generator."""
+    """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), by task, writer and generator."""
     rows, groups = list(rows), {}
     names = arm_names(rows)
     for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
@@ -47,7 +47,7 @@ def quality_table(rows: Iterable[SyntheticRow]) -> Table:
 
 
 def conflict_table(rows: Iterable[Row]) -> Table:
-    """How often real and synthetic gradients conflict, and their mean cosine, of arms that record them."""
+    """How often real and synthetic gradients conflict, and their mean cosine, for arms that record them."""
     rows, groups = list(rows), {}
     names = arm_names(rows)
     for row in sorted(rows, key=lambda row: row.order):
@@ -61,11 +61,11 @@ def conflict_table(rows: Iterable[Row]) -> Table:
 
 
 def appraisal_table(title: str, figures: Iterable[Figure], notes: Iterable[str] = ()) -> Table:
-    """The figures of one synthetic set with their verdicts; those that a person should look at are marked '!'.
+    """The figures of a synthetic set with their verdicts; warnings are marked '!'.
 
     Args:
-      title: names the set.
-      figures: of :mod:`dawgen_jax.evaluation.quality`.
+      title: title of the table.
+      figures: from :mod:`dawgen_jax.evaluation.quality`.
       notes: sentences under the table.
     """
     def cell(value: float | None, unit: str) -> str:

@@ -1,20 +1,20 @@
 """Paired tests of two arms over tasks and seeds.
 
-A pair is one (task, seed): both arms saw the same few shots and are scored on the same test pairs. With differences
+A pair is one (task, seed): both arms used the same few shots and are scored on the same test pairs. With differences
 d_1..d_n (arm a minus arm b), their mean m and sample deviation s:
 
     t test        t = m / (s / sqrt n), two-sided p from Student's t with n - 1 degrees of freedom
-    interval      m ± t_{0.975, n-1} s / sqrt n, which holds the mean difference with 95% confidence
-    permutation   two-sided p of |m| among all 2^n changes of signs of the d_i (all of them up to n = 16, a fixed
-                  random 100,000 beyond)
+    interval      m ± t_{0.975, n-1} s / sqrt n, which contains the mean difference with 95% confidence
+    permutation   two-sided p of |m| among the 2^n changes of signs of the d_i (all up to n = 16, a fixed random
+                  100,000 for larger n)
     Holm          over the k claims of a table, sorted p_(1) <= .. <= p_(k): the i-th becomes the largest of
                   min(1, (k - j + 1) p_(j)) over j <= i; this bounds the chance of any false verdict by 0.05
-    power         the fewest pairs with which a two-sided t test of level 0.05 finds an effect of the observed size
+    power         the fewest pairs for which a two-sided t test of level 0.05 detects an effect of the observed size
                   m / s in 80% of cases, by the noncentral t distribution
 
-Holm's p of the permutation test decides, as that test assumes no distribution: a claim 'holds' where m > 0 and
-p < 0.05, 'does not hold' where m < 0 and p < 0.05, and is 'undecided' otherwise. Fewer than 6 pairs cannot reach 0.05.
-The tests speak of these tasks, not of tasks in general.
+Holm's p of the permutation test decides, since that test assumes no distribution: a claim 'holds' if m > 0 and
+p < 0.05, 'does not hold' if m < 0 and p < 0.05, and is 'undecided' otherwise. Fewer than 6 pairs cannot reach 0.05.
+The tests describe these tasks, not tasks in general.
 
 References:
   Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 1979.
@@ -34,9 +34,9 @@ from dawgen_jax.results.rows import Row, SyntheticRow
 __all__ = ["LEVEL", "POWER", "PairedTest", "holm", "paired_test", "pairs_for_power"]
 
 LEVEL = 0.05
-"""Significance level of every verdict."""
+"""Significance level of all verdicts."""
 POWER = 0.8
-"""Power for which the number of pairs is given."""
+"""Power for which the required number of pairs is computed."""
 _EXACT = 16
 _RESAMPLES = 100_000
 
@@ -46,13 +46,13 @@ class PairedTest:
     """A paired comparison of two arms.
 
     Attributes:
-      mean_a, mean_b: of the two arms over the pairs, in the unit of the values.
+      mean_a, mean_b: means of the two arms over the pairs, in the unit of the values.
       difference: mean of a - b over the pairs.
-      interval: ends of its 95% confidence interval; NaN where fewer than 2 pairs are there.
-      n: pairs.
-      ahead: (tasks whose mean difference is above 0, tasks).
-      p_t, p_permutation: two-sided; NaN where fewer than 2 (t) or 1 pairs are there.
-      n_power: pairs that a power of 80% needs at this effect size; None where the difference is 0 or n < 2.
+      interval: ends of its 95% confidence interval; NaN for fewer than 2 pairs.
+      n: number of pairs.
+      ahead: (number of tasks whose mean difference is above 0, number of tasks).
+      p_t, p_permutation: two-sided p values; NaN for fewer than 2 pairs (t) or 1 pair (permutation).
+      n_power: number of pairs for a power of 80% at this effect size; None if the difference is 0 or n < 2.
     """
 
     mean_a: float
@@ -66,7 +66,7 @@ class PairedTest:
     n_power: int | None
 
     def verdict(self, p: float) -> str:
-        """'holds', 'does not hold' or 'undecided', by the rule of the module at a (corrected) p."""
+        """'holds', 'does not hold' or 'undecided', by the module's rule for a (corrected) p."""
         if not p < LEVEL:
             return "undecided"
         return "holds" if self.difference > 0 else "does not hold"
@@ -101,7 +101,7 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given.
+    """Holm's adjusted p values, in the given order.
 
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -115,23 +115,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _power(effect: float, n: int) -> float:
     critical, shift = stats.t.ppf(1 - LEVEL / 2, n - 1), effect * math.sqrt(n)
-    # The other tail by its mirror image: of a large shift, SciPy's cdf(-critical, n - 1, shift) may be NaN.
+    # The other tail is computed by symmetry: for a large shift, SciPy's cdf(-critical, n - 1, shift) may be NaN.
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift))
 
 
 def pairs_for_power(effect: float) -> int | None:
-    """The fewest pairs with which a two-sided paired t test of level 0.05 has a power of 80%.
+    """The fewest pairs for which a two-sided paired t test of level 0.05 has a power of 80%.
 
     Args:
-      effect: mean difference over its sample deviation; the sign does not matter.
+      effect: mean difference divided by its sample deviation; the sign does not matter.
 
     Returns:
-      2 or more, or None where the effect is 0, NaN, or so small that more than 10^8 pairs would be needed.
+      2 or more, or None if the effect is 0, NaN, or so small that more than 10^8 pairs would be needed.
 
     >>> pairs_for_power(0.5)
     34
     """
-    effect = min(abs(effect), 100.0)  # two pairs suffice there
+    effect = min(abs(effect), 100.0)  # two pairs suffice from there on
     if not effect > 0:
         return None
     high = 2
@@ -164,11 +164,11 @@ def _values(rows: Iterable[Row | SyntheticRow], field: str) -> dict[tuple[str, i
 
 def paired_test(rows_a: Iterable[Row | SyntheticRow], rows_b: Iterable[Row | SyntheticRow],
                 field: str = "value") -> PairedTest:
-    """Compares two arms over the (task, seed) that both have.
+    """Compare two arms on the (task, seed) pairs that both have.
 
     Args:
-      rows_a, rows_b: the rows of one arm each, one a (task, seed).
-      field: which number of the rows.
+      rows_a, rows_b: rows of one arm each, one row per (task, seed).
+      field: name of the compared number.
 
     Raises:
       ValueError: an arm has two rows for one task and seed.

@@ -1,7 +1,7 @@
 """Plots as plain SVG: every seed of every arm as a dot, and curves over updates.
 
-Only figure objects are used, so no display is needed and nothing global changes. Text stays text, and the same data
-give the same bytes. Colours are readable on light and dark paper.
+Only figure objects are used, so that no display is needed and no global state changes. Text stays text, and equal data
+give equal bytes. Colours are readable on light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from dawgen_jax.results.tables import published_value, task_order
 __all__ = ["BINS", "PALETTE", "Image", "Panel", "binned", "curves", "dots", "draw_results", "panels"]
 
 PALETTE = ("#3b82c4", "#d9722a", "#3f9b63", "#9168c9", "#d24b5c", "#1d9aa1", "#a98a2c", "#808894")
-"""Colours of curves; further curves repeat them."""
+"""Colours of curves, repeated if there are more curves."""
 BINS = 24
-"""Points of a curve: each is the mean over one part of the run."""
-_BANDS = 3  # curves whose bands can be distinguished
+"""Number of points of a curve; each is the mean over a part of the run."""
+_BANDS = 3  # the number of curves whose bands can be distinguished
 _PAPER, _GREY = "#c2410c", "#8888887f"
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "dawgen", "font.sans-serif": ["DejaVu Sans", "Verdana"],
           "font.size": 8.5}
@@ -52,7 +52,7 @@ class Image(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The arms of one task on one backbone: names with their rows, and values to compare with, by name."""
+    """The arms of a task on a backbone: names with their rows, and values for comparison, by name."""
 
     title: str
     arms: list[tuple[str, list[Row]]]
@@ -88,7 +88,7 @@ def _draw_dots(axes: Axes, panel: Panel, title: bool) -> None:
             axes.plot(printed, height, "D", markerfacecolor="none", markeredgecolor=_PAPER, markersize=6, zorder=3)
         for style, value in zip(("--", ":"), panel.levels.values(), strict=False):
             axes.vlines(100 * value, height - 0.17, height + 0.23, color=PALETTE[4], linestyle=style, linewidth=1.4)
-        # The name is above its line, so that a long one does not take width from the dots.
+        # The name is above its line, so that a long name does not narrow the plot.
         _text(axes, 0, height - 0.38, textwrap.shorten(name, 66, placeholder=" …"), ha="left")
         _text(axes, 1, height - 0.38, f"{mean:.2f}", ha="right")
     axes.set_yticks([])
@@ -119,7 +119,7 @@ def _dots(found: Sequence[Panel], width: float, note: str = "") -> Figure:
 def _save(figure: Figure, target: io.StringIO | pathlib.Path, kind: str) -> None:
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {"Software": None}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the viewer's fonts have more than matplotlib's
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the viewer's fonts have more glyphs than matplotlib's
         figure.savefig(target, format=kind, dpi=150, metadata=metadata)
 
 
@@ -133,20 +133,20 @@ def _image(figure: Figure, alt: str) -> Image:
 
 
 def dots(panel: Panel, alt: str) -> Image:
-    """A dot for each seed, a bar at the mean with two standard errors, and a dashed line for each level."""
+    """A dot per seed, a bar at the mean with two standard errors, and a dashed line per level."""
     with matplotlib.rc_context(_STYLE):
         return _image(_dots([panel], 4.2), alt)
 
 
 def draw_results(rows: Iterable[Row], path: str | pathlib.Path, metric: str = "accuracy") -> None:
-    """Draws a panel for each backbone and task, with a dot for each seed of each arm.
+    """Draw a panel for each backbone and task, with a dot for each seed of each arm.
 
-    The bar is the mean with two standard errors to both sides (none for one seed); a hollow diamond is the published
-    value, if it may be shown.
+    The bar is the mean with two standard errors on both sides (none for a single seed); a hollow diamond is the
+    published value, if it may be shown.
 
     Args:
-      rows: of any runs.
-      path: of the figure, .svg or .png; written whole or not at all.
+      rows: rows of any runs.
+      path: path of the figure, .svg or .png, which is written atomically.
       metric: 'accuracy' or 'f1'.
 
     Raises:
@@ -165,11 +165,11 @@ def draw_results(rows: Iterable[Row], path: str | pathlib.Path, metric: str = "a
 
 
 def binned(runs: Sequence[Curve], bins: int = BINS) -> np.ndarray:
-    """The mean over runs, and the least and greatest run, of values averaged over parts of the run.
+    """Values averaged over parts of a run: their mean, minimum and maximum over runs.
 
     Args:
       runs: (steps, values) of each run, finite and not empty.
-      bins: number of parts, if there are more steps.
+      bins: number of parts if there are more steps than this.
 
     Returns:
       float64 [4, n]: step, mean, least, greatest; n is at most ``bins``.
@@ -190,11 +190,11 @@ def binned(runs: Sequence[Curve], bins: int = BINS) -> np.ndarray:
 
 def curves(series: Mapping[int, Sequence[tuple[str, Sequence[Curve]]]], alt: str, ends: Collection[int] = ()
            ) -> Image:
-    """A line for each series: the mean over its runs; up to three have a band from the least to the greatest run.
+    """A line for each series: the mean over its runs; up to three series have a band from minimum to maximum.
 
     Args:
       series: position in the palette -> (line style, runs) of its lines.
-      alt: description.
+      alt: description of the image.
       ends: positions of the series whose end is marked.
     """
     with matplotlib.rc_context(_STYLE):

@@ -1,11 +1,11 @@
-"""The paper's tables as data, and the rule by which a published cell may be shown next to one of ours.
+"""The paper's tables as data, and the rule by which a published cell may be shown next to ours.
 
 ``published.csv`` holds the three tables (main results, ways of combining real and synthetic data, ablation);
 every number is an accuracy in per cent, the mean of five seeds with 16 shots per class. The column ``not_comparable``
-says why a row is never shown next to ours, ``note`` what is odd about its numbers.
+states why a row is never shown next to ours; ``note`` states anomalies of its numbers.
 
-The paper's value of a setting is the default of its field in :class:`dawgen_jax.config.Config`: a published number is
-never shown next to a row with another value or with unknown settings.
+The default of a field in :class:`dawgen_jax.config.Config` is the paper's value: a published number is never shown next
+to a row with another value or with unknown settings.
 
 References:
   Guo, Du, Li and Miao. Generating Synthetic Datasets for Few-shot Prompt Tuning.
@@ -22,7 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dawgen_jax.config import Config, fields_of
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, fields_of
 from dawgen_jax.methods.arms import GENERATORS
 from dawgen_jax.methods.rows import METHODS as _ALL
 from dawgen_jax.tasks import SEVEN
@@ -42,21 +42,21 @@ __all__ = [
 ]
 
 OURS = ("DawGen", "(Real, Syn) + GS")
-"""Generator and method that the paper's main table calls 'Ours'."""
+"""Generator and method named 'Ours' in the paper's main table."""
 ZERO_SHOT = "Prompting (zero-shot)"
-"""The one method without shots and seeds."""
+"""The only method without shots and seeds."""
 _BASELINES = (ZERO_SHOT, "In-Context", "FT", "Prompt-based FT", "PFT + soft prompt", "PPT", "Prompt Tuning")
 _DAGGERS = ("SPoT", "OPTIMA")
 _COMBINATIONS = ("Real+Syn", "Real+Syn+LS", "Real -> Syn", "Syn -> Real", "(Real, Syn)")
 _ABLATION = ("Syn only", "(Real, Syn)", "(Real, Syn) + GS")
 METHODS = tuple(dict.fromkeys(method.name for method in _ALL.values()))
-"""Names of methods in the order of the tables, ours beyond the paper last."""
+"""Names of methods in the order of the tables, followed by methods that the paper does not have."""
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "main": (*(("", method) for method in _BASELINES), OURS, *(("", method) for method in _DAGGERS)),
     "combination": tuple((generator, method) for generator in ("FewGen", "DawGen") for method in _COMBINATIONS),
     "ablation": tuple((generator, method) for generator in ("FewGen", "DawGen") for method in _ABLATION),
 }
-"""The (generator, method) of each published table, in the paper's order. Only DawGen's Real+Syn+LS is not printed."""
+"""The (generator, method) of each published table, in the paper's order. DawGen's Real+Syn+LS is not printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +69,10 @@ class PublishedRow:
       generator: 'FewGen', 'DawGen' or empty.
       method: as printed; 'Ours' is DawGen's '(Real, Syn) + GS'.
       trainable_parameters: as printed ('102K').
-      accuracy: task -> per cent; tasks that the paper leaves out are missing.
+      accuracy: task -> per cent; omitted for tasks without a number.
       average: the printed AVG, or None.
       not_comparable: why the row is never shown next to ours; empty if it may be.
-      note: what is odd about the printed numbers; may be empty.
+      note: anomalies of the printed numbers; may be empty.
     """
 
     table: str
@@ -100,7 +100,7 @@ def published_rows() -> tuple[PublishedRow, ...]:
 
 @functools.cache
 def published_row(backbone: str, generator: str, method: str) -> PublishedRow | None:
-    """The row whose cells :func:`published_cell` gives, or None."""
+    """The row from which :func:`published_cell` reads, or None."""
     names = {method, "Ours"} if (generator, method) == OURS else {method, f"{method} (dagger)"}
     found = (row for row in published_rows() if (row.backbone, row.generator) == (backbone, generator))
     return next((row for row in found if row.method in names), None)
@@ -112,14 +112,14 @@ _NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "cla
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    """The default of every field of the config, dotted, as a JSON value."""
-    return json.loads(json.dumps(fields_of(Config())))
+    """The default of every config field by dotted name, as a JSON value."""
+    return json.loads(json.dumps(fields_of(Config(classifier=ClassifierConfig(**PAPER)))))
 
 
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are not the paper's, that is not the default of their config field.
+    """The settings that differ from the paper's, which are the defaults of their config fields for T5.
 
-    Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, do not count.
+    Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, are ignored.
 
     >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
     {'classifier.learning_rate': 0.2}
@@ -129,7 +129,7 @@ def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show_settings(settings: Mapping[str, Any]) -> str:
-    """Settings as a compact list, sorted by field.
+    """Settings in compact form, sorted by field.
 
     >>> show_settings({"classifier.learning_rate": 0.2, "classifier.factored": False})
     'classifier.factored=false, classifier.learning_rate=0.2'
@@ -172,10 +172,10 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
                    ) -> tuple[float | None, str]:
     """The published per cent that may be shown next to our cell, or the reason why there is none.
 
-    Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test
-    size, ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, ``settings`` known and each the
-    default of its config field, and ``generator_backbone``, which wrote the synthetic data, unknown or one of the
-    paper's (it does not say which one wrote).
+    Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test size,
+    ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, and ``settings`` known and equal to the
+    defaults of their config fields. ``generator_backbone``, which wrote the synthetic data, must be unknown or one of
+    the paper's backbones (the paper does not say which one wrote its data).
 
     Returns:
       (per cent, '') or (None, reason).

@@ -1,4 +1,4 @@
-"""A table of plain text, and its writers for the terminal, Markdown and LaTeX; each escapes for its own markup."""
+"""A table of plain text, and its renderers for the terminal, Markdown and LaTeX, each with its escaping."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from dawgen_jax.io.terminal import plain, printable
 __all__ = ["Table", "to_latex", "to_markdown", "to_rich"]
 
 _NARROW = 3
-"""Columns that a phone has room for."""
+"""Number of columns that fit on a phone."""
 _READABLE = 18
-"""Characters that a line of a text column must have room for, in a terminal."""
+"""Minimum width of a text column in a terminal, in characters."""
 _ENDLESS = 100_000
-"""A width of the terminal at which nothing is broken."""
+"""A terminal width at which no line is broken."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of plain text: cells may hold line breaks.
+    """A table of plain text; cells may hold line breaks.
 
     Attributes:
-      title: one line.
+      title: a single line.
       columns: headings.
-      rows: as many cells each.
+      rows: one cell per column.
       notes: sentences under the table.
-      text_columns: how many leading columns hold text and are set flush left.
+      text_columns: number of leading columns that hold text and are left-aligned.
     """
 
     title: str
@@ -69,7 +69,7 @@ def _grid(table: Table) -> RichTable:
 
 
 def _listed(table: Table) -> Group:
-    """Each row as its texts in one line and, under it, its figures behind their headings."""
+    """Each row as its texts on a line, followed by its figures with their headings."""
     parts: list[RenderableType] = [""]
     for row in table.rows:
         cells = [" ".join(cell.split()) for cell in row]
@@ -81,9 +81,9 @@ def _listed(table: Table) -> Group:
 
 
 def to_rich(table: Table) -> RenderableType:
-    """The table for the terminal, its notes under it.
+    """The table for the terminal, with its notes.
 
-    Where a table of many columns does not fit without breaking words, it is a list of its rows; no letter is cut.
+    If a table with many columns does not fit without breaking words, its rows are listed instead; no text is cut.
     """
     return _Fitting(table)
 
@@ -94,7 +94,7 @@ def _plain_markdown(text: str) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, its title as a bold line, its notes as a list."""
+    """The table as Markdown, with a bold title and a list of notes."""
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
@@ -105,7 +105,7 @@ def to_markdown(table: Table) -> str:
                       *body, "", *notes, ""])
 
 
-# Brackets and stars are braced, as LaTeX reads '\\[' and '\\*' at the start of a row as an option of the line break.
+# Brackets and stars are braced, since LaTeX reads '\\[' and '\\*' at the start of a row as options of the line break.
 _LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
           "%": r"\%", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
           ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "±": r"$\pm$", "–": "--"}
@@ -116,7 +116,7 @@ def _plain_latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""The table as a LaTeX float for the package booktabs, its notes in small type below it.
+    r"""The table as a LaTeX float for the package booktabs, with its notes in small type.
 
     A line break in a cell becomes a ``\shortstack``.
     """

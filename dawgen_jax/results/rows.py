@@ -1,9 +1,9 @@
 """Rows of results.jsonl: one per (task, data, backbone, generator, method, k_shot, variant, settings, seed, metric).
 
-Every finished cell of a run keeps its rows in its own folder (cells/NAME/result.json, a JSON list). results.jsonl
-holds the rows of all cells, sorted by key, one JSON object per line, and is always rewritten as a whole. So a restart,
-or a larger run in the same folder, ends with the same file. If the last line of a results.jsonl is torn, it is skipped;
-the next run rewrites the file from the cells.
+Every finished cell of a run stores its rows in its folder (cells/NAME/result.json, a JSON list). results.jsonl holds
+the rows of all cells, sorted by key, one JSON object per line, and is always rewritten as a whole, so that a restart,
+or a larger run in the same folder, gives the same file. A torn last line of results.jsonl is skipped; the next run
+rewrites the file from the cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["AnyRow", "Row", "SyntheticRow", "merge", "read_cell", "read_rows", "
 
 
 def _as_in_a_file(settings: Any) -> Any:
-    """Settings as a file returns them, so that a row that was read equals the row that was written."""
+    """Settings as a file returns them, so that a row equals itself after writing and reading."""
     try:
         return json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
@@ -51,17 +51,17 @@ class Row:
 
     Attributes:
       task, backbone: names of the task and of the classifier's backbone.
-      method: a string of the column `method` of the published tables.
-      metric: 'accuracy' (the main one) or 'f1'; each metric has a separate row.
+      method: name in the column `method` of the published tables.
+      metric: 'accuracy' (the main metric) or 'f1'; each metric has a separate row.
       value: in [0, 1]; tables show per cent.
-      n_test: test pairs scored.
-      seed: for the few-shot split, the generator and the prompt; 0 for zero-shot, which has one row.
-      generator, generator_backbone: what wrote the synthetic data; empty without synthetic data.
+      n_test: number of test pairs.
+      seed: seed for the few-shot split, the generator and the prompt; 0 for zero-shot, which has a single row.
+      generator, generator_backbone: writer of the synthetic data; empty without synthetic data.
       k_shot: examples per class, or 'full' for the whole pool; zero-shot records the run's value but uses none.
       variant: '' by default, otherwise 'same-T', 'cut', ...
-      class_counts: test pairs of each class by name; they sum to n_test.
-      split_source: where the few-shot split came from.
-      trainable_parameters: numbers that the method trains.
+      class_counts: number of test pairs per class; they sum to n_test.
+      split_source: source of the few-shot split.
+      trainable_parameters: number of trained parameters.
       wall_seconds: time of this cell, without shared work such as the synthetic set.
       config_hash: digest of the fields and inputs that this cell depends on.
       versions: versions of Python and of the packages that computed it.
@@ -103,15 +103,15 @@ class Row:
 
     @property
     def arm_key(self) -> tuple:
-        """The part of the key that rows of one arm (a line of a table) share over tasks and seeds."""
+        """The part of the key that rows of an arm (a line of a table) share over tasks and seeds."""
         return (self.backbone, self.generator_backbone, self.generator, self.method, str(self.k_shot), self.variant,
                 digest(self.settings))
 
     @property
     def arm(self) -> str:
-        """Generator, method and variant as config files write them, then whatever is unusual.
+        """Generator, method and variant as in config files, followed by unusual properties.
 
-        Unusual are a generator's backbone that is not the classifier's, and shots other than 16.
+        These are a generator's backbone other than the classifier's, and shots other than 16.
         :func:`~dawgen_jax.results.arms.arm_names` distinguishes settings.
         """
         prefix, full = f"{self.generator}: " if self.generator else "", " @full" if self.k_shot == "full" else ""
@@ -122,7 +122,7 @@ class Row:
 
     @property
     def order(self) -> tuple:
-        """Sorts rows as tables show them: methods in the paper's order, few shots before 'full'."""
+        """Sort key for tables: methods in the paper's order, few shots before 'full'."""
         return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
                 _rank(METHODS, self.method), self.k_shot == "full",
                 self.k_shot if isinstance(self.k_shot, int) else 0, self.variant,
@@ -134,12 +134,12 @@ class SyntheticRow:
     """Quality of one synthetic set (a line of synthetic.jsonl); measures as defined in ``evaluation.quality``.
 
     Attributes:
-      task, generator, seed: which set; ``backbone`` is the model that wrote it.
-      n: samples measured.
-      consistency: share whose true label is the wanted one; None for a task without semantics.
+      task, generator, seed: identify the set; ``backbone`` is the model that wrote it.
+      n: number of samples.
+      consistency: share of samples whose true label is the wanted one; None for a task without semantics.
       diversity, distance, copies: distinct-2, unigram divergence from real sentences, copies of sentence 1.
-      settings, data: as in :class:`Row`.
-      extras: the other measures.
+      settings, data: see :class:`Row`.
+      extras: other measures.
     """
 
     task: str
@@ -162,7 +162,7 @@ class SyntheticRow:
 
     @property
     def arm_key(self) -> tuple:
-        """The part of the key that sets of one generator with the same settings share over tasks and seeds."""
+        """The part of the key that sets of a generator with the same settings share over tasks and seeds."""
         return (self.backbone, self.generator, digest(self.settings))
 
     @property
@@ -172,7 +172,7 @@ class SyntheticRow:
 
     @property
     def order(self) -> tuple:
-        """Sorts rows: FewGen before DawGen."""
+        """Sort key: FewGen before DawGen."""
         return (self.task, self.backbone, _rank(GENERATORS, self.generator), json.dumps(self.settings, sort_keys=True),
                 self.data, self.seed)
 
@@ -186,11 +186,11 @@ def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on, for :class:`Row`.
+    """Versions of Python and of the packages on which a result depends, for :class:`Row`.
 
-    If ``jax_default_matmul_precision`` is set, it is named too: on GPUs and TPUs the backbone's products depend on it.
+    If ``jax_default_matmul_precision`` is set, it is included: on GPUs and TPUs the backbone's products depend on it.
     """
-    import jax  # tables and reports of stored rows are made without it
+    import jax  # tables and reports of stored rows do not need it
 
     packages = ("dawgen-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
     precision = jax.config.jax_default_matmul_precision
@@ -208,10 +208,10 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: boo
     """The rows of a .jsonl file, one JSON object per line.
 
     Args:
-      path: the file.
-      kind: the class of its rows.
-      torn_ok: skip a torn last line with a logged warning, because such a file is rewritten from the cells. A line
-        torn anywhere else is an error.
+      path: path of the file.
+      kind: class of its rows.
+      torn_ok: skip a torn last line with a logged warning, since such a file is rewritten from the cells. A torn line
+        anywhere else is an error.
 
     Raises:
       UserError: the file is missing, or a line is not a valid row or repeats a key.
@@ -227,7 +227,7 @@ def read_rows(path: str | os.PathLike, kind: type[AnyRow] = Row, *, torn_ok: boo
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[AnyRow]) -> None:
-    """Write ``merge(rows)`` to a .jsonl file as a whole; the same rows in any order give the same bytes."""
+    """Write ``merge(rows)`` to a .jsonl file atomically; the bytes do not depend on the order of the rows."""
     write_file(Path(path), "".join(json_text(dataclasses.asdict(row)) + "\n" for row in merge(rows)))
 
 
@@ -241,5 +241,5 @@ def read_cell(path: str | os.PathLike) -> list[Row]:
 
 
 def write_cell(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Write one cell's rows to its result.json, completely or not at all."""
+    """Write a cell's rows to its result.json atomically."""
     write_file(Path(path), json_text([dataclasses.asdict(row) for row in merge(rows)], indent=1) + "\n")

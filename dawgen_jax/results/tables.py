@@ -1,16 +1,16 @@
-"""The paper's three tables from our rows, with the published number next to ours if the two are comparable.
+"""The paper's three tables from our rows, with the published numbers next to ours if the two are comparable.
 
-For each classifier backbone: main results, ways of combining real and synthetic data, and the ablation. A line is an
-arm that was run, in the paper's order; arms that the paper does not have (LoRA, other variants, shots and generators)
-follow. A column is a task, and a cell reads, in per cent,
+There are three tables per classifier backbone: main results, ways of combining real and synthetic data, and the
+ablation. Each line is an arm that was run, in the paper's order, followed by arms that the paper does not have (LoRA,
+other variants, shots and generators). Each column is a task, and a cell reads, in per cent,
 
-    mean ± deviation (seeds)        the deviation s of the sample (n - 1)
+    mean ± deviation (seeds)        the sample deviation s (n - 1)
     paper p
-    difference, within 2 SE         mean - p, and whether |mean - p| <= 2 s / sqrt(n); one seed has no SE
+    difference, within 2 SE         mean - p, and whether |mean - p| <= 2 s / sqrt(n); no SE for a single seed
 
-The last two lines need a p of :func:`~dawgen_jax.results.published.published_cell`; a note says why a number is
-missing. AVG is over the tasks of the table, for arms that were run on all of them; its deviation is the deviation of
-the seeds' averages.
+The last two lines need a p from :func:`~dawgen_jax.results.published.published_cell`; a note states why a number is
+missing. AVG is the mean over the tasks of the table, for arms that were run on all of them; its deviation is the
+deviation of the seeds' averages.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = ["mean_cell", "published_value", "result_tables", "task_order"]
 _TITLES = {"main": "main results", "combination": "combining real and synthetic data", "ablation": "ablation"}
 
 Line = dict[str, list[Row]]
-"""The rows of one arm by task, sorted by seed."""
+"""The rows of an arm by task, sorted by seed."""
 
 
 def task_order(name: str) -> tuple[int, str]:
-    """Sorts tasks: the paper's seven in its order, then the others by name."""
+    """Sort key of tasks: the paper's seven in its order, then the others by name."""
     return (list(SEVEN).index(name) if name in SEVEN else len(SEVEN), name)
 
 
 def mean_cell(values: Sequence[float]) -> str:
-    """'mean ± deviation (number)' in per cent of numbers in [0, 1].
+    """Format numbers in [0, 1] as 'mean ± deviation (number)' in per cent.
 
     >>> mean_cell([0.5, 0.7])
     '60.00 ± 14.14 (2)'
@@ -60,7 +60,7 @@ def _compared(values: Sequence[float], printed: float) -> str:
 
 
 def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
-    """The published per cent for one arm's rows of one task (all seeds), or None and the reason."""
+    """The published per cent for the rows of one arm and task (all seeds), or None and the reason."""
     first, sizes = rows[0], {row.n_test for row in rows}
     if len(sizes) > 1:
         return None, f"{first.task}: n_test differs between seeds ({', '.join(map(str, sorted(sizes)))})"
@@ -69,8 +69,8 @@ def published_value(rows: Sequence[Row]) -> tuple[float | None, str]:
                           settings=first.settings, generator_backbone=first.generator_backbone)
 
 
-def _place(table: str, row: Row) -> tuple | None:
-    """The place of a row's arm in a table, or None if it has none."""
+def _position(table: str, row: Row) -> tuple | None:
+    """Sort key of a row's arm in a table, or None if the table does not have it."""
     arm = (row.generator, row.method)
     ours = row.variant or (row.k_shot != 16 and row.method != ZERO_SHOT)
     if arm in TABLES[table]:
@@ -86,7 +86,7 @@ def _arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
       rows: of one backbone and metric.
       table: 'main', 'combination' or 'ablation'.
     """
-    placed = [(place, row) for row in rows if (place := _place(table, row)) is not None]
+    placed = [(position, row) for row in rows if (position := _position(table, row)) is not None]
     lines: dict[tuple, Line] = {}
     for _, row in sorted(placed, key=lambda pair: pair[0]):
         lines.setdefault(row.arm_key, {}).setdefault(row.task, []).append(row)
@@ -94,10 +94,10 @@ def _arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
 
 
 def result_tables(rows: Iterable[Row], metric: str = "accuracy") -> list[Table]:
-    """The three tables of every classifier backbone; a table without a line is left out.
+    """The three tables of every classifier backbone; tables without lines are omitted.
 
     Args:
-      rows: of any number of runs; of rows with the same key the last counts.
+      rows: rows of any number of runs; the last of several rows with the same key is used.
       metric: 'accuracy' or 'f1'.
     """
     rows = [row for row in merge(rows) if row.metric == metric]
@@ -157,7 +157,7 @@ def _table(title: str, lines: Sequence[Line], tasks: Sequence[str], names: Mappi
 
 
 def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
-    """RTE scored as usual and with the label words exchanged, for rows that record both."""
+    """Scores of RTE as usual and with exchanged label words, for rows that record both."""
     shown = []
     for line in lines:
         rows = [row for row in line.get("RTE", ()) if row.metric == "accuracy"
@@ -166,4 +166,4 @@ def _polarity(lines: Sequence[Line], names: Mapping[tuple, str]) -> list[str]:
             means = (100 * statistics.fmean(values) for values in (
                 [row.value for row in rows], [row.extras["accuracy_words_exchanged"] for row in rows]))
             shown.append(f"{names[rows[0].arm_key]} {' / '.join(f'{mean:.2f}' for mean in means)}")
-    return [f"RTE with the label words as they are / exchanged: {'; '.join(shown)}."] if shown else []
+    return [f"RTE with the original / exchanged label words: {'; '.join(shown)}."] if shown else []

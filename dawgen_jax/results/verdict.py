@@ -1,9 +1,9 @@
-"""The verdict on a run in sentences: which arm is best, how far it is from prompt tuning, and whether that is decided.
+"""The verdict on a run: which arm is best, its difference from prompt tuning, and whether it is significant.
 
-Arms of one backbone and number of shots are compared with Prompt Tuning (the better of its arms, such as #same-T) over
-pairs (task, seed), by the sign permutation test of :mod:`dawgen_jax.results.paired`. The best of k arms is chosen after
-looking at the results, so its p is Holm's over all k. An arm is compared only if it has every pair of the reference and
-the same value of every setting that both read.
+Arms of one backbone and number of shots are compared with Prompt Tuning (its best arm, such as #same-T) over pairs
+(task, seed), by the sign permutation test of :mod:`dawgen_jax.results.paired`. The best of k arms is chosen after
+looking at the results, so its p is corrected by Holm's method over all k. An arm is compared only if it has every pair
+of the reference and the same value of every setting that both read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dawgen_jax.results.rows import Row
 __all__ = ["METRIC_NAMES", "Verdict", "caveats", "levels", "verdicts"]
 
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "F1"}
-"""Metrics as sentences name them."""
+"""Names of metrics in sentences."""
 
 
 class Verdict(NamedTuple):
@@ -78,7 +78,7 @@ def _p(value: float) -> str:
 
 
 def _evidence(best: _Compared, arms: int, tasks: int) -> str:
-    """The difference with its interval and p, or why p cannot be small."""
+    """The difference with its interval and p, or the reason why p cannot be small."""
     test = best.test
     plural = "s" if test.n > 1 else ""
     pairs = f"{test.n} seed{plural}" if tasks == 1 else f"{test.n} pair{plural} of (task, seed)"
@@ -97,19 +97,21 @@ def _evidence(best: _Compared, arms: int, tasks: int) -> str:
 
 
 def levels(rows: Sequence[Row], tasks: Iterable[str], metric: str = "accuracy") -> dict[str, float]:
-    """The values that a result is held against, if every task has them: name -> mean over the tasks.
+    """Values with which a result is compared, if every task has them: name -> mean over the tasks.
 
     Args:
-      rows: of one backbone and metric.
-      tasks: to average over.
-      metric: guessing has a known accuracy only.
+      rows: rows of one backbone and metric.
+      tasks: tasks to average over.
+      metric: guessing has a known value only for accuracy.
     """
     tasks, found = set(tasks), {}
     classes = {row.task: len(row.class_counts) for row in rows if row.class_counts and row.task in tasks}
     if classes.keys() == tasks and metric == "accuracy":
         found["guessing"] = statistics.fmean(1 / count for count in classes.values())
     for name, chosen in (
-            ("zero-shot prompting", [row for row in rows if row.method == ZERO_SHOT]),
+            ("zero-shot prompting", [row for row in rows if (row.method, row.variant) == (ZERO_SHOT, "")]),
+            ("calibrated zero-shot prompting", [row for row in rows if (row.method, row.variant) == (
+                ZERO_SHOT, "calibrated")]),
             ("prompt tuning on the whole training pool", [row for row in rows if (
                 row.method, row.variant, row.k_shot) == (REFERENCE, "", "full")])):
         chosen = [row for row in chosen if row.task in tasks]
@@ -119,7 +121,7 @@ def levels(rows: Sequence[Row], tasks: Iterable[str], metric: str = "accuracy") 
 
 
 def _compare(arms: Mapping[str, list[Row]], base: Sequence[Row]) -> tuple[list[_Compared], list[str]]:
-    """The compared arms, the best first, and sentences on the others."""
+    """The compared arms, best first, and notes on the others."""
     tests, different, unfinished = {}, [], []
     for name, rows in arms.items():
         if disagreements(rows[0], base[0]):
@@ -165,8 +167,9 @@ def _verdict(rows: Sequence[Row], shots: int | str, names: Mapping[tuple, str], 
                     f"the next, {best.name}, has {_points(best.test.mean_a)}%")
     headline += "." if best.decided else ", but the difference may be due to chance."
     held = levels(rows, tasks, metric)
-    if held.get("zero-shot prompting", 0) >= max(best.test.mean_a, best.test.mean_b):
-        headline += f" No trained arm is above zero-shot prompting, {_points(held['zero-shot prompting'])}%."
+    untrained = {value: name for name, value in held.items() if name.endswith("zero-shot prompting")}
+    if untrained and max(untrained) >= max(best.test.mean_a, best.test.mean_b):
+        headline += f" No trained arm is above {untrained[max(untrained)]}, {_points(max(untrained))}%."
     sentences = [_evidence(best, len(compared), len(tasks))]
     if best.row.trainable_parameters != base[0].trainable_parameters:
         sentences.append(f"{best.name} trains {best.row.trainable_parameters:,} parameters, {name} "
@@ -185,7 +188,7 @@ def verdicts(rows: Iterable[Row], metric: str = "accuracy") -> list[Verdict]:
     """The verdict for each backbone and number of shots.
 
     Args:
-      rows: of a run.
+      rows: rows of a run.
       metric: 'accuracy' or 'f1', whose rows are read.
     """
     rows = [row for row in rows if row.metric == metric]
@@ -197,7 +200,7 @@ def verdicts(rows: Iterable[Row], metric: str = "accuracy") -> list[Verdict]:
 
 
 def caveats(rows: Iterable[Row], metric: str = "accuracy") -> list[str]:
-    """What limits the results: few seeds, few test examples, unequal numbers of updates, an artificial world."""
+    """Limitations of the results: few seeds, few test examples, unequal numbers of updates, an artificial world."""
     rows = [row for row in rows if row.metric == metric and row.method != ZERO_SHOT]
     if not rows:
         return []

@@ -1,6 +1,6 @@
 """Gradient surgery (Algorithm 2 of the paper) and its alternatives, as optax aggregators.
 
-Imports jax, optax and :mod:`dawgen_jax.errors` only, so that it can be used without the rest of the package.
+This package imports only jax, optax and :mod:`dawgen_jax.errors`, so it can be used alone.
 """
 
 from dawgen_jax.surgery import weightings

@@ -1,14 +1,14 @@
 """Gradient surgery as an optax transform: gradients of S sources ``[S, *params] -> [*params]``.
 
-It takes raw gradients, so it comes before the optimiser: ``optax.chain(gradient_surgery(), optax.adafactor(0.3))``.
-Transforms of single sources may stand before it. Under data parallelism the gradients are the all-reduced ones, so that
-the sign of an inner product is that of the whole batch.
+It takes raw gradients, so it precedes the optimiser: ``optax.chain(gradient_surgery(), optax.adafactor(0.3))``.
+Transforms that act on each source separately may precede it. Under data parallelism the gradients must be all-reduced,
+so that the sign of an inner product refers to the whole batch.
 
-``optax.MultiSteps`` comes after it in the chain, where it accumulates directions. To accumulate gradients per source
-instead, wrap the aggregator alone and initialise the wrapper with arrays [S, *params]. On a mesh with explicit axes,
-wrap ``update`` in ``jax.sharding.auto_axes``.
+``optax.MultiSteps`` follows it in the chain and accumulates directions. To accumulate gradients per source instead,
+wrap only the aggregator and initialise the wrapper with arrays [S, *params]. On a mesh with explicit axes, wrap
+``update`` in ``jax.sharding.auto_axes``.
 
-Departure: the paper feeds the direction to an SGD step; here it goes to whatever follows in the chain.
+Departure: the paper feeds the direction to an SGD step; here the rest of the chain uses it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Scope = Literal["global", "leaf", "row"]
 class AggregatorState(NamedTuple):
     """Statistics of an aggregator; ``optax.tree.get(opt_state, "AggregatorState")`` finds them in any chain.
 
-    A pair is a source and the reference, for each inner product of the scope.
+    A pair consists of a source and the reference, and has one inner product per unit of the scope.
 
     Attributes:
-      count: int32, updates so far, without the non-finite ones.
-      conflicts: float32, sum over updates of the share of pairs with <d_s, d_r> < 0; divided by count, the conflict
-        rate.
-      nonfinite: int32, updates in which a gradient or the direction was not finite; their direction was zero.
+      count: int32, number of finite updates.
+      conflicts: float32, sum over updates of the share of pairs with <d_s, d_r> < 0; divided by count, it is the
+        conflict rate.
+      nonfinite: int32, number of updates with a gradient or direction that is not finite; their direction is zero.
       cosine: float32, mean cosine of the pairs in the last update; 0 without pairs.
-      projected: float32, mean share ``|d_s - d_s'| / |d_s|`` of the pairs in the last update that Algorithm 2 removes
-        (for other aggregators: would remove).
+      projected: float32, mean share ``|d_s - d_s'| / |d_s|`` of the pairs in the last update that Algorithm 2 removes,
+        or would remove if the aggregator is another one.
     """
 
     count: jax.Array
@@ -57,24 +57,25 @@ class AggregatorState(NamedTuple):
 
 def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.Array = 0,
                      scope: Scope = "global") -> aggregating.Aggregator:
-    """Algorithm 2: synthetic gradients lose their component against the real one before they are added.
+    """Algorithm 2: remove from synthetic gradients their component against the real gradient, then add them.
 
     d = d_r + epsilon * sum_{s != r} d_s'    with    d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r
 
     Args:
       epsilon: weight of the projected synthetic gradients d_s', finite and 0 or more.
       reference: index r of the real source.
-      scope: what an inner product runs over: 'global' all parameters, 'leaf' each array, 'row' the last axis of each
-        array (one vector of a prompt).
+      scope: parameters over which an inner product is computed: 'global' for all, 'leaf' for each array, 'row' for the
+        last axis of each array (one virtual token of a prompt).
 
     Returns:
-      An aggregator of gradients ``[S, *params]``. Inner products are in float32 or wider, the direction ``[*params]``
-      has the dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts it.
+      An aggregator of gradients ``[S, *params]``. Inner products are in float32 or wider; the direction ``[*params]``
+      has the dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts the
+      update.
 
     Raises:
-      ConfigError: unknown scope, or epsilon out of range; from the update, there is no source ``reference``, or a
-        gradient has no axis of sources. Numbers that are JAX arrays, as under ``optax.inject_hyperparams``, are not
-        checked: an update with a ``reference`` out of range counts as non-finite.
+      ConfigError: unknown scope, or epsilon out of range; from the update, ``reference`` is not a source, or a gradient
+        has no source axis. Traced numbers, as under ``optax.inject_hyperparams``, are not checked: an update with a
+        ``reference`` out of range counts as non-finite.
 
     >>> transform = gradient_surgery()
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -91,7 +92,7 @@ def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.A
 
 
 def weighted_sum(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.Array = 0) -> aggregating.Aggregator:
-    """The sum of all gradients without projection, the paper's (Real, Syn); conflicts are counted all the same.
+    """The sum of all gradients without projection, the paper's (Real, Syn); conflicts are counted too.
 
     d = d_r + epsilon * sum_{s != r} d_s
 
@@ -100,10 +101,10 @@ def weighted_sum(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.Array
       reference: index r of the real source.
 
     Returns:
-      An aggregator, as in :func:`gradient_surgery`.
+      An aggregator; see :func:`gradient_surgery`.
 
     Raises:
-      ConfigError: as in :func:`gradient_surgery`.
+      ConfigError: see :func:`gradient_surgery`.
 
     >>> transform = weighted_sum(epsilon=0.5)
     >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -118,16 +119,16 @@ def aggregator(name: str, *, epsilon: jax.typing.ArrayLike = 1.0, scope: Scope =
                seed: jax.typing.ArrayLike = 0) -> aggregating.Aggregator:
     """An aggregator by name: 'surgery', 'sum', 'pcgrad', 'mgda', 'cagrad' or 'upgrad'.
 
-    With one source (S = 1) each returns its gradient unchanged.
+    With one source (S = 1), each returns the source's gradient unchanged.
 
     Args:
-      name: 'surgery' is Algorithm 2, 'sum' the same without projection; the others treat all sources alike.
-      epsilon: weight of the synthetic gradients in 'surgery' and 'sum'; the others do not read it.
-      scope: as in :func:`gradient_surgery`; 'sum' does not read it.
-      seed: seed of PCGrad's order, which is drawn for each update from (seed, count).
+      name: 'surgery' is Algorithm 2, 'sum' omits the projection; the others treat all sources alike.
+      epsilon: weight of the synthetic gradients in 'surgery' and 'sum', ignored by the others.
+      scope: see :func:`gradient_surgery`; ignored by 'sum'.
+      seed: seed for PCGrad's order, which is sampled per update from (seed, count).
 
     Returns:
-      An aggregator, as in :func:`gradient_surgery`; for the weights see :mod:`dawgen_jax.surgery.weightings`.
+      An aggregator, as in :func:`gradient_surgery`; :mod:`dawgen_jax.surgery.weightings` defines the weights.
 
     Raises:
       ConfigError: unknown name or scope, or epsilon out of range.
@@ -162,18 +163,18 @@ def _not_negative(epsilon: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
 
 
 def _ordered_pcgrad(seed: jax.typing.ArrayLike, count: jax.Array, number: int) -> Callable:
-    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), count)  # the same under any default generator
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), count)  # independent of the default generator
     order = jax.vmap(lambda key: jax.random.permutation(key, number))(jax.random.split(key, number))
     return partial(weightings.pcgrad, order=order)
 
 
 def _aggregator(make_weighting: Callable, reference: int | jax.Array, scope: str) -> aggregating.Aggregator:
-    """``make_weighting(count, S)`` gives the (Gramian, scales) -> weights function of one update."""
+    """An aggregator from ``make_weighting(count, S)``, which returns (Gramian, scales) -> weights for one update."""
     _check_choice("scope", scope, "global", "leaf", "row")
 
     def init(params):
         del params
-        # Arrays of their own: a step that donates its state must not be given one twice.
+        # Separate arrays, since a step that donates its state must not receive an array twice.
         return AggregatorState(*(jnp.zeros((), dtype) for dtype in (
             jnp.int32, jnp.float32, jnp.int32, jnp.float32, jnp.float32)))
 
@@ -200,14 +201,14 @@ def _aggregator(make_weighting: Callable, reference: int | jax.Array, scope: str
         skipped = state._replace(nonfinite=state.nonfinite + 1)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), counted, skipped)
         rest = (jnp.where(finite, leaf, 0) for leaf in directions)
-        # float0, the gradient of an integer parameter, supports no arithmetic: one source's is that of all.
+        # float0, the gradient of an integer parameter, supports no arithmetic: return one source's gradient.
         return tree.unflatten([leaf[0] if leaf.dtype == jax.dtypes.float0 else next(rest) for leaf in leaves]), state
 
-    return aggregating.Aggregator(init, update)  # pyrefly: ignore  (keywords that it takes and its type does not name)
+    return aggregating.Aggregator(init, update)  # pyrefly: ignore  (its type does not list the keywords)
 
 
 def _number_of_sources(updates: Any, params: Any) -> int:
-    """S, or 0 for an empty tree; a ConfigError unless each gradient is [S, *the shape of its parameter]."""
+    """S, or 0 for an empty tree; raises ConfigError unless each gradient is [S, *shape of its parameter]."""
     leaves = jax.tree.leaves_with_path(updates)
     shapes = [None] * len(leaves) if params is None else [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
     if len(shapes) != len(leaves):
@@ -230,9 +231,9 @@ def _number_of_sources(updates: Any, params: Any) -> int:
 def _directions(gradients: list[jax.Array], weighting: Callable, reference: int | jax.Array, scope: str
                 ) -> tuple[list[jax.Array], jax.Array]:
     """The direction of each gradient [S, ...], in its dtype, and the cosines of all pairs, flat."""
-    directions = [leaf[0] for leaf in gradients]  # right for one source and for empty arrays
+    directions = [leaf[0] for leaf in gradients]  # correct for one source and for empty arrays
     paired = [i for i, leaf in enumerate(gradients) if leaf.size and len(leaf) > 1]
-    # One dtype for all. Not jnp.promote_types, which refuses bfloat16 with float32 under strict promotion.
+    # One dtype for all leaves. jnp.promote_types would refuse bfloat16 with float32 under strict promotion.
     wide = jnp.float64 if any(jnp.finfo(leaf.dtype).bits == 64 for leaf in gradients) else jnp.float32
     cosines = []
     for group in [paired] * bool(paired) if scope == "global" else [[i] for i in paired]:

@@ -2,7 +2,7 @@
 
 The Gramian of S gradients, ``G[s, t] = <d_s, d_t>``, holds every inner product that an aggregation needs. Squares of
 small or large gradients leave the range of float32 long before the gradients do, so each gradient is first divided by
-a power of two next to its largest magnitude, which is exact in binary floating point. No constant is added to any
+a power of two close to its largest magnitude, which is exact in binary floating point. No constant is added to any
 denominator.
 
 Departure: the paper does not say how the inner products are computed.
@@ -19,7 +19,7 @@ __all__ = ["combine", "gramian", "matmul", "units"]
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """``a @ b`` in full precision, whatever ``jax_default_matmul_precision`` says.
+    """``a @ b`` in full precision, independent of ``jax_default_matmul_precision``.
 
     The sign of an inner product decides whether a gradient is projected; TPUs and GPUs round its factors by default.
     """
@@ -30,12 +30,12 @@ def units(leaves: Sequence[jax.Array], kept: int) -> tuple[list[jax.Array], jax.
     """Rescale gradients by a power of two: u_s = d_s / a_s, with the largest magnitude of u_s in [1, 2).
 
     Args:
-      leaves: gradients [S, *kept axes, ...], all float32 or all float64; together they are one gradient.
-      kept: number of axes after S whose entries are gradients of their own (0: the whole leaf is one).
+      leaves: gradients [S, *kept axes, ...], all float32 or all float64; together they form one gradient.
+      kept: number of axes after S whose entries are separate gradients; 0 treats each source as one gradient.
 
     Returns:
       The rescaled gradients u_s and the scales a [*kept axes, S]. A zero gradient has scale 1. In float32 a_s is at
-      most 2^126, so above that the largest magnitude of u_s is below 4.
+      most 2^126, so for larger gradients the largest magnitude of u_s is below 4.
 
     >>> unit, scales = units([jnp.array([[3.0, -6.0], [0.0, 0.0]])], 0)
     >>> unit[0].tolist(), scales.tolist()
@@ -43,7 +43,7 @@ def units(leaves: Sequence[jax.Array], kept: int) -> tuple[list[jax.Array], jax.
     """
     largest = [jnp.max(jnp.abs(leaf), axis=tuple(range(1 + kept, leaf.ndim))) for leaf in leaves]
     largest = jnp.max(jnp.stack(largest), axis=0)
-    # 1 / a_s must be a normal number too: XLA multiplies by it, and one that is subnormal may be flushed to zero.
+    # 1 / a_s must be a normal number too: XLA multiplies by it and may flush a subnormal to zero.
     limits = jnp.finfo(largest.dtype)
     exponent = jnp.clip(jnp.frexp(largest)[1] - 1, limits.minexp, limits.maxexp - 2)
     scale = jnp.where(largest > 0, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
@@ -51,7 +51,7 @@ def units(leaves: Sequence[jax.Array], kept: int) -> tuple[list[jax.Array], jax.
 
 
 def gramian(leaves: Sequence[jax.Array], kept: int) -> jax.Array:
-    """G[..., s, t] = <d_s, d_t>, summed over the leaves and all axes but S and the kept ones.
+    """G[..., s, t] = <d_s, d_t>, summed over the leaves and all axes except S and the kept axes.
 
     Args:
       leaves: gradients [S, *kept axes, ...], at least one.

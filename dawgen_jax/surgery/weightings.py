@@ -1,10 +1,10 @@
-"""Aggregation of S gradients as weights computed from their Gramian, ``[S, S] -> [S]``.
+"""Weights of S gradients computed from their Gramian, ``[S, S] -> [S]``.
 
-Each function takes the Gramian of *unit* gradients u_s = d_s / a_s and the scales a_s (None: all ones, and the Gramian
-is the plain one), and returns the weights w of the direction sum_s w_s u_s. All can be jitted and vmapped.
+Each function takes the Gramian of *unit* gradients u_s = d_s / a_s and the scales a_s (None: all ones, for a plain
+Gramian), and returns the weights w of the direction sum_s w_s u_s. All can be jitted and vmapped.
 
 Surgery and PCGrad are linear in the scale of each source and never divide one scale by another. MGDA, CAGrad and UPGrad
-compare sources: they see the Gramian under one common scale, so in float32 a source about 1e19 times smaller than the
+compare sources: they use the Gramian with one common scale, so in float32 a source about 1e19 times smaller than the
 largest counts as zero.
 """
 
@@ -27,7 +27,7 @@ def total(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax.t
     Args:
       gramian: [S, S] inner products of the unit gradients; only its shape and dtype are used.
       scales: [S] a_s; None is ones.
-      epsilon: weight of every source but the reference.
+      epsilon: weight of all sources except the reference.
       reference: index r of the real source.
 
     Returns:
@@ -42,7 +42,7 @@ def total(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax.t
 
 def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax.typing.ArrayLike = 1.0,
             reference: jax.typing.ArrayLike = 0) -> jax.Array:
-    """Algorithm 2: synthetic gradients lose their component against the real one, which is never altered.
+    """Algorithm 2: synthetic gradients lose their component against the real gradient, which is never changed.
 
     d = d_r + epsilon * sum_{s != r} d_s'    with    d_s' = d_s - min(<d_s, d_r>, 0) / <d_r, d_r> * d_r
 
@@ -76,15 +76,15 @@ def surgery(gramian: jax.Array, scales: jax.Array | None = None, *, epsilon: jax
 
 
 def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Array | None = None) -> jax.Array:
-    """PCGrad: each gradient is projected off every other one that it conflicts with, in turn; the results are summed.
+    """PCGrad: project each gradient off every other gradient that it conflicts with, in turn, and sum the results.
 
     d = sum_s d_s'    with    d_s' <- d_s' - min(<d_s', d_t>, 0) / <d_t, d_t> * d_t    for t in order[s], t != s
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      order: [S, S] row s is the order, a permutation, in which gradient s meets the others; None is 0, 1, ...
-        With two sources the order has no effect.
+      order: [S, S], where row s is a permutation: the order in which gradient s is projected; None is 0, 1, ... With
+        two sources the order has no effect.
 
     Returns:
       [S] weights of the unit gradients.
@@ -100,25 +100,25 @@ def pcgrad(gramian: jax.Array, scales: jax.Array | None = None, *, order: jax.Ar
     scales = _scales(gramian, scales)
     order = jnp.tile(jnp.arange(number), (number, 1)) if order is None else order
 
-    def project(weights, other, own):
+    def project(weights, other, this):
         inner, square = matmul(gramian[other], weights), gramian[other, other]
-        conflict = (inner < 0) & (square > 0) & (other != own)
+        conflict = (inner < 0) & (square > 0) & (other != this)
         return weights.at[other].add(-jnp.where(conflict, inner / jnp.where(square > 0, square, 1), 0)), None
 
-    def projected(own):
-        start = jnp.zeros(number, gramian.dtype).at[own].set(1)
-        return jax.lax.scan(lambda weights, other: project(weights, other, own), start, order[own])[0]
+    def projected(this):
+        start = jnp.zeros(number, gramian.dtype).at[this].set(1)
+        return jax.lax.scan(lambda weights, other: project(weights, other, this), start, order[this])[0]
 
     return jnp.sum(scales[:, None] * jax.vmap(projected)(jnp.arange(number)), axis=0)
 
 
 def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: float = 1e-3,
          num_steps: int = 100) -> jax.Array:
-    """MGDA: the convex combination of least norm, found by Frank-Wolfe steps.
+    """MGDA: the convex combination of least norm, by Frank-Wolfe steps.
 
     d = sum_s w_s d_s    with    w = argmin_w w'Gw,  w >= 0,  sum_s w_s = 1
 
-    One step is exact for two sources.
+    For two sources, one step is exact.
 
     Args:
       gramian: G [S, S] inner products of the unit gradients.
@@ -156,18 +156,18 @@ def mgda(gramian: jax.Array, scales: jax.Array | None = None, *, tolerance: floa
 
 def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float = 0.5,
            smallest: float = 1e-4) -> jax.Array:
-    """CAGrad: within a ball around the mean gradient, the direction that improves the worst source most.
+    """CAGrad: the direction in a ball around the mean gradient that most improves the worst source.
 
     ``d = g_0 + c |g_0| g_w / |g_w|`` with ``g_0 = sum_s d_s / S`` and ``g_w = sum_s w_s d_s``.
 
-    w minimises ``F(w) = <g_w, g_0> + c |g_0| |g_w|`` over the simplex, by Newton steps along a logarithmic barrier (F
-    is convex; the gap at the end is S times the last barrier weight).
+    w minimises ``F(w) = <g_w, g_0> + c |g_0| |g_w|`` over the simplex, by Newton steps along a logarithmic barrier. F
+    is convex; the final gap is S times the last barrier weight.
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
       radius: c, radius of the ball relative to ``|g_0|``.
-      smallest: ``|g_w|`` below this share of the root of the Gramian's trace counts as a Pareto point: zero weights.
+      smallest: if ``|g_w|`` is below this share of the root of the Gramian's trace, the point is Pareto: zero weights.
 
     Returns:
       [S] weights of the unit gradients.
@@ -208,16 +208,16 @@ def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float
 
 
 def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float = 1e-4) -> jax.Array:
-    """UPGrad: the mean of the projections of each gradient onto the cone of directions that conflict with none.
+    """UPGrad: the mean of the projections of each gradient onto the cone of directions without any conflict.
 
     d = 1/S sum_i sum_s v_is d_s    with    v_i = argmin_v v'Gv,  v >= e_i
 
-    Solved by principal pivoting; e_i is the i-th unit vector.
+    e_i is the i-th unit vector. The problem is solved by principal pivoting.
 
     Args:
       gramian: G [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      ridge: times the Gramian's trace, added to its diagonal, so that the minimiser is unique.
+      ridge: share of the Gramian's trace that is added to its diagonal, so that the minimiser is unique.
 
     Returns:
       [S] weights of the unit gradients.
@@ -236,7 +236,7 @@ def upgrad(gramian: jax.Array, scales: jax.Array | None = None, *, ridge: float 
     slack = 4 * jnp.finfo(common.dtype).eps
 
     def project(lower):
-        # Complementarity: v = lower where bound, (Gv)_s = 0 where free; flip the last index that breaks its sign.
+        # Complementarity: v = lower where bound, (Gv)_s = 0 where free; flip the last index that violates its sign.
         def solve(free):
             matrix = jnp.where(free[:, None], common, jnp.eye(number, dtype=common.dtype))
             weights = jnp.linalg.solve(matrix, jnp.where(free, 0, lower))

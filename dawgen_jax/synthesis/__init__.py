@@ -1,1 +1,1 @@
-"""Which generated samples are kept, and the files of a set."""
+"""Selection of generated samples, and files of synthetic sets."""

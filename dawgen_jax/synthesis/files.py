@@ -1,9 +1,9 @@
-"""Files of a synthetic set: shards as it is made, then JSON lines, parquet, counts and a dataset card.
+"""Files of a synthetic set: shards while it is generated, then JSON lines, parquet, counts and a dataset card.
 
-A shard holds all samples of a range of first sentences, rejected ones too, so that a restart reads finished shards
-instead of generating again and selects the same set. Where teams of processes make it together, each writes a part of
-its own, and the parts are then joined to the file that one process would have written. Every file is written aside and
-renamed: one that exists is whole. The same samples give the same bytes.
+A shard holds all samples, accepted or rejected, of a range of first sentences, so that a restarted run reads finished
+shards instead of generating them again, and selects the same set. If teams of processes generate a shard together, each
+writes a part, and the parts are then joined into the file that a single process would have written. Every file is
+written under a temporary name and renamed, so an existing file is complete. Equal samples give equal bytes.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ __all__ = ["content_digest", "join_parts", "part_path", "read_counts", "read_set
 
 
 def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
-    """The file of shard ``number``; it exists exactly if the shard is finished."""
+    """The file of shard ``number``; it exists only if the shard is finished."""
     return pathlib.Path(folder) / f"shard-{number:05d}.jsonl"
 
 
 def part_path(folder: str | os.PathLike, number: int, team: int) -> pathlib.Path:
-    """The file of what a team of processes made of shard ``number``."""
+    """The file of a team's part of shard ``number``."""
     return shard_path(folder, number).with_suffix(f".part{team}.jsonl")
 
 
 def write_shard(folder: str | os.PathLike, number: int, samples: Iterable[Sample]) -> None:
-    """Writes a finished shard."""
+    """Write a finished shard."""
     write_file(shard_path(folder, number), _json_text(samples))
 
 
 def write_part(folder: str | os.PathLike, number: int, team: int, samples: Iterable[Sample]) -> None:
-    """Writes what a team made of a shard; what a killed run has left in its place is overwritten."""
+    """Write a team's part of a shard; a part from an interrupted run is overwritten."""
     write_file(part_path(folder, number, team), _json_text(samples))
 
 
 def join_parts(folder: str | os.PathLike, number: int, teams: int, task: Task) -> None:
-    """Writes a finished shard, in the order of (index, label), from the parts of all teams, which are removed."""
+    """Join the parts of all teams into a finished shard, sorted by (index, label), and remove them."""
     parts = [part_path(folder, number, team) for team in range(teams)]
     position = {label: i for i, label in enumerate(task.labels)}
     samples = [sample for part in parts for sample in _read(part)]
@@ -62,7 +62,7 @@ def join_parts(folder: str | os.PathLike, number: int, teams: int, task: Task) -
 
 
 def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:
-    """The samples of a finished shard, in the order in which they were written.
+    """The samples of a finished shard, in file order.
 
     Raises:
       UserError: the shard is missing or broken.
@@ -74,18 +74,18 @@ def write_set(
     folder: str | os.PathLike, task: Task, selection: Selection, facts: Mapping[str, object] | None = None, *,
     quality: Mapping[str, object] | None = None, languages: Sequence[str] = (),
 ) -> str:
-    """Writes train.jsonl, train.parquet, counts.json and README.md: a folder that ``datasets.load_dataset`` reads.
+    """Write train.jsonl, train.parquet, counts.json and README.md, a folder that ``datasets.load_dataset`` reads.
 
     Args:
       folder: an existing folder.
-      task: names the labels; in parquet a label is its position with the names beside it (a ``ClassLabel``).
+      task: names the labels; parquet stores a label's position and the names (a ``ClassLabel``).
       selection: kept samples and counts.
-      facts: what the card says of how the set was made (backbone, generator, seed, decoding, versions, ...).
+      facts: how the set was generated (backbone, generator, seed, decoding, versions, ...), for the card.
       quality: measures of the set by name, for the card.
-      languages: codes of the set's languages; empty where they are not known.
+      languages: language codes of the set; empty if unknown.
 
     Returns:
-      The digest of the samples, as :func:`content_digest` gives it.
+      The digest of the samples; see :func:`content_digest`.
     """
     folder = pathlib.Path(folder)
     write_file(folder / "train.jsonl", _json_text(selection.samples))
@@ -115,7 +115,7 @@ def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
 
 
 def content_digest(samples: Iterable[Sample]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of the samples' JSON lines, for the keys of stages that read them."""
+    """Twelve hexadecimal digits of the SHA-256 of the samples' JSON lines, for the keys of later stages."""
     return hashlib.sha256(_json_text(samples)).hexdigest()[:12]
 
 
@@ -124,7 +124,7 @@ def _json_text(samples: Iterable[Sample]) -> bytes:
     for sample in samples:
         row = {**_texts(sample.example), "label": sample.example.label, "index": sample.index, "cut": sample.cut}
         if sample.scores:
-            if not all(map(math.isfinite, sample.scores)):  # no reader would take the line
+            if not all(map(math.isfinite, sample.scores)):  # readers would reject the line
                 raise UserError(f"sample {sample.index} of label {shown(sample.example.label)}: its scores "
                                 f"{shown(sample.scores)} are not all finite; check the backbone's weights (python -m "
                                 "train.check_backbone) and the soft prompts, or set synthesis.score to False.")
@@ -134,14 +134,14 @@ def _json_text(samples: Iterable[Sample]) -> bytes:
 
 
 def _texts(example: Example) -> dict[str, str]:
-    """Its texts by the names of their fields; a first sentence is never empty in a set, and a single text has none."""
+    """Texts by field name; in a set, the first sentence is non-empty for pairs and absent for single texts."""
     if example.sentence1:
         return {"sentence1": example.sentence1, "sentence2": example.sentence2}
     return {"text": example.sentence2}
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")  # a lone surrogate has no UTF-8
+    return text.encode("utf-8", errors="replace")  # UTF-8 cannot encode a lone surrogate
 
 
 @validated
@@ -220,7 +220,7 @@ def _card(task: Task, selection: Selection, facts: Mapping[str, object], quality
         "size_categories": [next((name for bound, name in _SIZES if size < bound), "1M<n<10M")],
         "source_datasets": [f"extended|other-{re.sub('[^A-Za-z0-9._-]+', '-', task.name)}"],
         "tags": ["synthetic", "machine-generated", "dawgen"],
-        # Named, because the hub's rules would take train.jsonl next to it for more of the same split.
+        # Stated explicitly, since the hub's rules would count train.jsonl as more data of the same split.
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train.parquet"}]}],
     }
     counts = cards.table(

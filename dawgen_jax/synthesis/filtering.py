@@ -1,9 +1,8 @@
-"""Which generated samples are kept (rules of FewGen's released code), and a count of why others are not.
+"""Selection of generated samples (rules of FewGen's released code), with counts of rejections by reason.
 
-A sample is rejected if it did not end within its budget, is empty, contains a newline or one of the task's own
-strings (a question mark in QNLI's paragraphs), or repeats a first sentence that its label has already (the whole
-example, where first sentences come again on purpose or there are none). Labels are then cut to the size of the
-smallest. Nothing is chosen by confidence.
+A sample is rejected if it did not end within its budget, is empty, contains a newline or a string that the task rejects
+(a question mark in QNLI's paragraphs), or repeats a first sentence of its label (the whole example, if first sentences
+are repeated on purpose or absent). Labels are then cut to the size of the smallest. Confidence plays no role.
 
 References: Meng et al., *Tuning language models as training data generators for augmentation-enhanced few-shot
 learning* (https://arxiv.org/abs/2211.03044, 2023).
@@ -25,13 +24,13 @@ __all__ = ["LabelCount", "Sample", "Selection", "Selector"]
 
 
 class Sample(NamedTuple):
-    """One generated pair.
+    """One generated sample.
 
     Attributes:
-      example: the first sentence, the text that was generated for it, and the class whose prompt did.
+      example: the first sentence, the generated text, and the class whose prompt generated it.
       index: position of the first sentence in the permuted corpus.
-      cut: True if the budget ended before end of sequence came.
-      scores: log-probability under each label's prompt, in the order of ``Task.labels``; empty where not asked for.
+      cut: True if the budget was used up before the end of sequence.
+      scores: log-probability under each label's prompt, in the order of ``Task.labels``; empty if not requested.
     """
 
     example: Example
@@ -41,16 +40,16 @@ class Sample(NamedTuple):
 
 
 class LabelCount(NamedTuple):
-    """What became of one label's samples: made = accepted + the sum of rejected + surplus.
+    """Counts of one label's samples: made = accepted + the sum of rejected + surplus.
 
     Attributes:
       wanted: ``synthesis.samples_per_label``.
-      made: samples generated.
-      accepted: those that no rule rejected, up to ``wanted``.
-      kept: those in the set, after balancing.
-      cut: those of ``kept`` that end at the budget (``synthesis.unfinished = 'cut'``).
-      surplus: good ones after ``wanted`` was reached.
-      rejected: number by reason.
+      made: generated samples.
+      accepted: samples that pass all rules, up to ``wanted``.
+      kept: samples in the set, after balancing.
+      cut: kept samples that end at the budget (``synthesis.unfinished = 'cut'``).
+      surplus: samples that pass all rules after ``wanted`` was reached.
+      rejected: rejected samples by reason.
     """
 
     wanted: Count
@@ -63,7 +62,7 @@ class LabelCount(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The kept samples, labels interleaved; counts by label; sentences to warn the user with."""
+    """The kept samples with labels interleaved, counts by label, and warnings for the user."""
 
     samples: list[Sample]
     counts: dict[str, LabelCount]
@@ -71,13 +70,13 @@ class Selection(NamedTuple):
 
 
 class Selector:
-    """Takes samples as they are made, in the order of ``index``, and tells when there are enough.
+    """Collects samples in the order of ``index`` and reports when there are enough.
 
-    What it keeps depends on the order within each label alone, so shards that are read back give the same set.
+    The selection depends only on the order within each label, so reading shards back gives the same set.
     """
 
     def __init__(self, task: Task, config: SynthesisConfig, *, repeats: bool = False):
-        """``repeats``: first sentences come again, so that only whole examples must differ."""
+        """``repeats``: first sentences are repeated, so only whole examples must differ."""
         self._task = task
         self._repeats = repeats
         self._config = config
@@ -88,7 +87,7 @@ class Selector:
         self._rejected: dict[str, Counter[str]] = {label: Counter() for label in task.labels}
 
     def add(self, samples: Iterable[Sample]) -> None:
-        """Accepts or rejects each sample."""
+        """Accept or reject each sample."""
         for sample in samples:
             label = sample.example.label
             self._made[label] += 1
@@ -105,12 +104,12 @@ class Selector:
                 self._accepted[label].append(sample)
 
     def enough(self, label: str | None = None) -> bool:
-        """Whether ``label`` (all labels where None) has as many accepted samples as are wanted."""
+        """Whether ``label`` (None: every label) has as many accepted samples as wanted."""
         labels = self._task.labels if label is None else (label,)
         return all(len(self._accepted[name]) >= self._config.samples_per_label for name in labels)
 
     def accepted(self) -> dict[str, int]:
-        """Accepted samples of each label so far."""
+        """Number of accepted samples per label so far."""
         return {label: len(samples) for label, samples in self._accepted.items()}
 
     def select(self) -> Selection:
@@ -158,7 +157,7 @@ class Selector:
 
 
 def rejection(sample: Sample, task: Task, config: SynthesisConfig) -> str:
-    """Why ``sample`` is rejected by itself; empty if it is not."""
+    """The reason to reject ``sample`` alone; empty if it passes."""
     if sample.cut and config.unfinished == "reject":
         return "unfinished"
     if not sample.example.sentence2.strip():

@@ -1,4 +1,4 @@
-"""What a task is, the paper's seven, and a shipped sample of movie reviews."""
+"""Definition of a task, the paper's seven tasks, and a shipped sample of movie reviews."""
 
 from dawgen_jax.tasks.paper import SEVEN
 from dawgen_jax.tasks.samples import SAMPLE_DATA, SAMPLES

@@ -1,10 +1,10 @@
 """The paper's seven tasks.
 
-Templates and label words of QQP, MRPC, MNLI, SNLI and SICK are those of OPTIMA's prompt-tuning code (the same
-first author's); those of QNLI and RTE are not published: ``Departure:`` ours. Generator phrases, repetition
-penalties and lengths of first sentences are FewGen's (released code and data); SNLI and SICK have none there:
-``Departure:`` MNLI's. QQP's two phrases look swapped there: ``Departure:`` unswapped here (they are only a start).
-Source tasks are OPTIMA's pairs; of the two that it has for SICK, SNLI is the one behind the published number.
+The templates and label words of QQP, MRPC, MNLI, SNLI and SICK come from OPTIMA's prompt-tuning code (by the paper's
+first author); those of QNLI and RTE are unpublished: ``Departure:`` ours. Generator phrases, repetition penalties and
+lengths of first sentences come from FewGen (released code and data), which lacks SNLI and SICK: ``Departure:`` MNLI's
+are used. QQP's two phrases look swapped in that code: ``Departure:`` they are unswapped here, and are only an
+initialisation. Source tasks are OPTIMA's pairs; of its two source tasks for SICK, SNLI gave the published number.
 Templates for causal models, which the paper does not have, are ours.
 """
 

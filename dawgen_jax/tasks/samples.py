@@ -1,7 +1,7 @@
-"""Tasks whose data the package ships: movie review sentences (MR), under two templates.
+"""Tasks with data in the package: movie review sentences (MR), under two templates.
 
-'MR' has the template and label words of LM-BFF ('It was' terrible / great); 'MR-sentiment' asks 'Sentiment:' and has
-the labels themselves as words. Both read the folder samples/MR; its NOTICE.md has the licence (CC BY 4.0).
+'MR' has the template and label words of LM-BFF ('It was' terrible / great). 'MR-sentiment' asks 'Sentiment:' and uses
+the labels as label words. Both read the folder samples/MR; its NOTICE.md states the licence (CC BY 4.0).
 
 References:
   Pang, Lee: Seeing Stars, https://aclanthology.org/P05-1015, 2005.

@@ -1,10 +1,10 @@
 """Classification tasks of sentence pairs or of single texts.
 
-A single text is a pair without sentence 1. In both kinds a generator writes sentence 2, given sentence 1 and the label,
-or given the label alone.
+A single text is a pair without sentence 1. In both cases a generator writes sentence 2, given the label and, for pairs,
+sentence 1.
 
-Files and tables use class names; arrays use positions in ``Task.labels``. The order of the labels is fixed with the
-task, and is also the order of the integer labels on the Hugging Face hub.
+Files and tables use class names; arrays use positions in ``Task.labels``. The order of the labels belongs to the task,
+and equals the order of the integer labels on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class Task:
     """A classification task of sentence pairs or of single texts; its tuples are in the order of ``labels``.
 
     Attributes:
-      name: as in the published tables.
+      name: name in the published tables.
       labels: class names.
-      template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (none for a model with a
-        classification head). Its fields decide whether the task is one of pairs or of single texts.
+      template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (omitted for a model with a
+        classification head). Its fields decide whether the task is of pairs or of single texts.
       label_words: one word per label; the logit of its first token at the mask is the class score.
-      phrases: (before sentence 1, before what is generated): initial texts of Q_l and of the infix.
-      repetition_penalty: CTRL's penalty on tokens of sentence 1 and on tokens generated so far; 1 is off.
+      phrases: (before sentence 1, before the generated text): texts that initialise Q_l and the infix.
+      repetition_penalty: CTRL's penalty on tokens of sentence 1 and on tokens generated so far; 1 disables.
       corpus: tasks whose released sets have suitable first sentences.
-      source_words: (fewest, most) words of a first sentence from a corpus; 0 for most is any number.
+      source_words: (fewest, most) words of a first sentence from a corpus; 0 for most means any number.
       reject: a generated sentence 2 that contains one of these strings is rejected.
       positive: the class whose F1 is reported; empty for the macro average.
       test_split: the split of the published numbers.
-      paper_n_test: its size in the paper; published numbers are compared with ours only if n_test agrees.
+      paper_n_test: its size in the paper; our numbers are compared with published ones only if n_test agrees.
       draw: how a few-shot split is sampled: all training lines are shuffled together, or each class separately.
-      source: name of the labelled task whose prompt SPoT and OPTIMA start from; empty if there is none.
-      folder: name of its data folder, if that is not ``name``.
-      causal: (template, label words) for a model that reads from left to right: <mask> comes last, and <prompt> marks
-        where a soft prompt may stand, after all texts. None derives both, see :attr:`completion`.
+      source: name of the labelled task whose prompt initialises SPoT and OPTIMA; empty if there is none.
+      folder: name of its data folder, if different from ``name``.
+      causal: (template, label words) for a causal model: <mask> is at the end, and <prompt> after all texts marks the
+        position of a soft prompt. None derives both; see :attr:`completion`.
 
     Raises:
-      ConfigError: a field is out of range, or fields do not fit each other.
+      ConfigError: a field is out of range, or fields contradict each other.
 
     >>> Task("reviews", ("bad", "good"), "{text} It was <mask>.", ("bad", "good"),
     ...      (("A bad review.", "Text:"), ("A good review.", "Text:")), (1.0, 1.0)).fields
@@ -98,23 +98,23 @@ class Task:
 
     @property
     def data_folder(self) -> str:
-        """The name of its folder below a folder of data."""
+        """The name of its subfolder in a data folder."""
         return self.folder or self.name
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names of an example's texts, in templates and in files: ('sentence1', 'sentence2') or ('text',)."""
+        """The names of an example's texts in templates and files: ('sentence1', 'sentence2') or ('text',)."""
         return TEXT if "{text}" in self.template else PAIR
 
     @property
     def completion(self) -> tuple[str, tuple[str, ...]]:
-        """``causal``, or a derived one: (template with <prompt> and a final <mask>, label words).
+        """``causal``, or the derived (template with <prompt> and a final <mask>, label words).
 
-        A template without words of its own gets the texts on lines of their own and 'Answer:'; another one, which must
-        end with <mask>, keeps its words and has <prompt> behind its last text.
+        A template without words becomes one line per text followed by 'Answer:'. Any other template must end with
+        <mask>; it keeps its words, and <prompt> follows its last text.
 
         Raises:
-          UserError: the template's <mask> is not its end.
+          UserError: the template does not end with <mask>.
 
         >>> phrases = (("", ""), ("", ""))
         >>> Task("reviews", ("bad", "good"), "{text} It was <mask>", ("bad", "good"), phrases, (1.0, 1.0)).completion
@@ -134,10 +134,10 @@ class Task:
 
     @property
     def bare(self) -> str:
-        """The template of a model with a classification head: only the texts."""
+        """The template for a model with a classification head: only the texts."""
         return " ".join(f"{{{field}}}" for field in self.fields)
 
 
 def _slots(template: str, *marks: str) -> list[str]:
-    """Placeholders and marks of a template, in their order."""
+    """Placeholders and marks of a template, in order."""
     return re.findall("|".join([r"\{\w*\}", "<mask>", *marks]), template)

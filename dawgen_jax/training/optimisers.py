@@ -10,7 +10,14 @@ import optax
 
 from dawgen_jax.config import ClassifierConfig
 
-__all__ = ["adafactor", "adamw"]
+__all__ = ["adafactor", "adamw", "prompt_optimiser"]
+
+
+def prompt_optimiser(config: ClassifierConfig, num_steps: int) -> optax.GradientTransformation:
+    """The optimiser of a prompt over ``num_steps`` updates, as ``config.optimiser`` says."""
+    if config.optimiser == "adamw":
+        return adamw(config.learning_rate, num_steps, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
+    return adafactor(config, num_steps)
 
 
 def adafactor(config: ClassifierConfig, num_steps: int) -> optax.GradientTransformation:

@@ -134,7 +134,7 @@ def test_texts_both_to_tune_and_to_select_on_are_refused_under_one_label_and_war
     assert ("RTE, seed 13: 1 of the 2 examples to select on have the texts of one to tune on under another label"
             in caplog.text)
     write_split(tmp_path / "RTE" / "1-13", [pool[3], pool[0]], "dev")
-    with pytest.raises(UserError, match=r"dev\.jsonl:2: is the example of .*train\.jsonl:1, and none may be both"):
+    with pytest.raises(UserError, match=r"dev\.jsonl:2: repeats the example of .*train\.jsonl:1, and no example may"):
         draw_split(RTE, data, [], 13)
     write_split(tmp_path / "RTE" / "2-13", [pool[0], pool[0], pool[1], pool[3]], "train")  # as it was published
     write_split(tmp_path / "RTE" / "2-13", pool[4:], "dev")

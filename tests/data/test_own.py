@@ -163,7 +163,7 @@ def test_the_hub_that_gives_nothing_is_told_of_the_field_that_named_it(monkeypat
     with pytest.raises(UserError, match=r"^own\.data = 'hub:me/mine': the hub did not give me/mine \(Couldn't reach it"
                        r"\); check the name and the network, or name a local file or folder there\.$"):
         read_own(OwnTask(data="hub:me/mine"), 0)
-    with pytest.raises(UserError, match=r"^own\.data = 'hub:' knows no name for own; write 'hub:NAME'"):
+    with pytest.raises(UserError, match=r"^own\.data = 'hub:' has no default for own; write 'hub:NAME'"):
         read_own(OwnTask(data="hub:"), 0)
 
 

@@ -121,7 +121,7 @@ def test_parquet_integers_go_by_the_names_stored_beside_them(tmp_path):
      r"a\.tsv:2: 2 of 2 rows have a value in quotes, but \.tsv files are read without quoting; save the file as \.csv"),
     ("a.tsv", 'sentence1\tsentence2\tlabel\nx\ty\t1\n"a"\tb\t0\n"c ""d"""\td\t1\n',
      r"a\.tsv:3: 2 of 3 rows have a value in quotes"),
-    ("a.pkl", "", r"a\.pkl: unknown kind of file; known are \.jsonl"),
+    ("a.pkl", "", r"a\.pkl: unknown type of file; known are \.jsonl"),
 ])
 def test_mistakes_name_file_and_line(tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
@@ -273,7 +273,7 @@ def test_fields_that_agree_and_quotes_that_belong_to_the_text(tmp_path, caplog):
 def test_odd_notes_in_parquet_are_told(tmp_path, notes):
     pair = {"sentence1": ["a"], "sentence2": ["b"], "label": [0]}
     write_parquet(tmp_path / "a.parquet", pair, {b"huggingface": notes})
-    with pytest.raises(UserError, match=r"a\.parquet: its metadata 'huggingface' cannot be read"):
+    with pytest.raises(UserError, match=r"a\.parquet: cannot read the names of integer labels in its metadata"):
         read_examples(tmp_path / "a.parquet", MNLI)
 
 

@@ -18,7 +18,7 @@ def test_the_cost_table_is_what_the_command_prints(capsys):
 
 
 def test_the_cost_model_adds_up():
-    found = costs.operations(costs.BACKBONES["T5-small"])
+    found = costs.operations(*costs.BACKBONES["T5-small"])
     assert set(found) == set(costs.COLUMNS) and min(found.values()) > 0
     machine = costs.Machine(training=1e9, decoding=1e6)
     wanted = (found["generators"] + found["cells"]) / 1e9 + found["sets"] / 1e6

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dawgen_jax.config import Config, fields_of
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, fields_of
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.methods.rows import METHODS
@@ -45,11 +45,12 @@ def test_arms_are_chosen_by_method_or_by_name():
 
 
 def test_names_are_unique_and_say_their_variant():
-    assert all(str(method) == name for name, method in METHODS.items()) and len(METHODS) == 22
+    assert all(str(method) == name for name, method in METHODS.items()) and len(METHODS) == 23
 
 
 def test_settings_are_fields_of_the_config_with_their_values():
-    fields, config = fields_of(Config()), Config()
+    config = Config(classifier=ClassifierConfig(**PAPER))
+    fields = fields_of(config)
     read = [method.settings(config) for method in METHODS.values()]
     read += [set_settings(config, generator) for generator in GENERATORS]
     read += [kind.settings(config) for kind in SOURCES.values()]

@@ -18,6 +18,7 @@ FEW, FINE = ("real", "sum", 400, 6, 4), ("real", "sum", 500, 8, 50)
 # '+' pools, '|' divides sources of gradients, '>' puts data one after the other in every epoch.
 ROWS = {
     "Prompting (zero-shot)": (None, "", []),
+    "Prompting (zero-shot) #calibrated": (None, "", []),
     "In-Context": (None, "", []),
     "FT": (WEIGHTS_AND_HEAD, "", [FINE]),
     "Prompt-based FT": (WEIGHTS, "", [FINE]),
@@ -60,7 +61,8 @@ def test_phases(name):
     smoothing = {phase.smoothing for phase in method.phases(CONFIG, 3)}
     assert smoothing == ({0.15} if name == "Real+Syn+LS" else {0.0} if phases else set())
     assert method.full == name.endswith("@full") and method.demonstrations == (name == "In-Context")
-    assert method.seeded == (name != "Prompting (zero-shot)")
+    assert method.seeded == (method.name != "Prompting (zero-shot)")
+    assert method.calibrated == name.endswith("#calibrated")
 
 
 def test_few_shot_batches_grow_with_the_labels():

@@ -216,7 +216,7 @@ def test_export_writes_a_cells_prompt_a_generators_and_a_file(backbones, prompt,
     card = (tmp_path / "b" / "0-not_entailed" / "README.md").read_text()
     assert "Its 2 infix rows" in card and "cannot be expressed as a PEFT adapter" in card
     np.save(tmp_path / "p.npy", prompt)
-    with pytest.raises(UserError, match=r"--base: .*p.npy does not say which model"):
+    with pytest.raises(UserError, match=r"--base: .*p.npy does not name the model"):
         export.main([str(tmp_path / "p.npy"), str(tmp_path / "c")])
     with pytest.raises(UserError, match=r"a: exists already; name a new folder"):
         export.main([str(tmp_path / "p.npy"), str(tmp_path / "a"), "--base", "t5"])

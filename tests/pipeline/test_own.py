@@ -232,7 +232,7 @@ def test_evaluate_asks_for_no_train_split(config, tmp_path, capsys):
     assert "RTE validation, without a prompt: accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"RTE': no train split \(but: validation\); add train\.jsonl"):
         evaluate.score(asked, evaluate.Arguments(split="train"))
-    with pytest.raises(UserError, match=r"--file x\.csv: is read for an own task, and Config\.tasks names none"):
+    with pytest.raises(UserError, match=r"--file x\.csv: needs a custom task, and Config\.tasks names none"):
         evaluate.score(asked, evaluate.Arguments(file="x.csv"))
 
 

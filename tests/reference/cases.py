@@ -5,7 +5,7 @@ import numpy as np
 
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
-from dawgen_jax.config import ClassifierConfig, GeneratorConfig
+from dawgen_jax.config import PAPER, ClassifierConfig, GeneratorConfig
 from dawgen_jax.data.batches import ClassifierBatch, GeneratorBatch
 from dawgen_jax.generator.variants import fixed_by
 
@@ -27,7 +27,7 @@ GENERATORS = {
     "loss": ("v1.1", GeneratorConfig(**_COMMON, weight_input="loss")),
     "real_step_only": ("v1.1", GeneratorConfig(**_COMMON, weight_input="loss", dist_in_virtual=False)),
 }
-CLASSIFIER = ClassifierConfig(epsilon=0.7)
+CLASSIFIER = ClassifierConfig(epsilon=0.7, **PAPER)
 
 
 def theta(config: T5Config) -> dict:

@@ -163,7 +163,7 @@ def test_both_polarities_of_rte_are_shown(make_row):
     rows = [make_row(task="RTE", seed=seed, value=value, extras={"accuracy_words_exchanged": 1 - value})
             for seed, value in enumerate((0.25, 0.35))]
     [table] = result_tables([*rows, make_row("FT", task="RTE")])
-    assert "RTE with the label words as they are / exchanged: Prompt Tuning 30.00 / 70.00." in table.notes
+    assert "RTE with the original / exchanged label words: Prompt Tuning 30.00 / 70.00." in table.notes
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1"])

@@ -21,7 +21,7 @@ def test_two_runs_in_one_table(tmp_path, make_row):
     write_rows(tmp_path / "a" / "results.jsonl", [make_row(value=0.1), make_row(value=0.4, seed=21)])
     write_rows(tmp_path / "b" / "results.jsonl", [make_row(value=0.6), make_row(value=0.5, metric="f1")])
     shown = output(tmp_path / "a", tmp_path / "b" / "results.jsonl")
-    assert "50.00 ± 14.14 (2)" in shown and "more than one run: 1; those of the later" in shown
+    assert "50.00 ± 14.14 (2)" in shown and "more than one run: 1; the rows of the later" in shown
     assert "50.00 (1)" in output(tmp_path / "b", metric="f1")
 
 
@@ -53,7 +53,7 @@ def test_mistakes_are_one_sentence(tmp_path, make_row):
     write_rows(tmp_path / "other" / "results.jsonl", [make_row(seed=21, data="b")])
     write_rows(tmp_path / "one" / "results.jsonl", [make_row(data="a")])
     assert "(2)" in output(tmp_path, tmp_path / "other")  # of the first the data are not known
-    with pytest.raises(UserError, match="mini-snli stands for different data in these runs, whose mean says nothing"):
+    with pytest.raises(UserError, match="these runs have different data named mini-snli, so their mean is meaningless"):
         output(tmp_path / "one", tmp_path / "other")
     with pytest.raises(UserError, match="no row has the metric 'f1'"):
         output(tmp_path, metric="f1")

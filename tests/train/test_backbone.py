@@ -60,7 +60,7 @@ def test_check_backbone_names_files_that_are_cut_off(checkpoint, tmp_path):
     with pytest.raises(UserError, match=f"{tmp_path}: its tokenizer cannot be loaded"):
         check.tokenizer_report(tmp_path, config)
     (tmp_path / "other.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"other\.safetensors: is no complete safetensors file"):
+    with pytest.raises(UserError, match=r"other\.safetensors: not a complete safetensors file"):
         check.describe(tmp_path, config, theta)
 
 

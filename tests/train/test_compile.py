@@ -118,8 +118,8 @@ def test_a_program_without_matrix_products_has_no_share():
 
 
 def test_a_step_that_does_not_fit_ends_the_program(small, capsys):
-    with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB a chip: the prompt step "
-                                        r"\(parameters and state alone are 0\.0 GiB\); take more chips") as error:
+    with pytest.raises(UserError, match=r"tiny does not fit 2 local cpu devices with 1e-06 GiB per chip: the prompt "
+                                        r"step \(parameters and state alone are 0\.0 GiB\); take more chips") as error:
         run(capsys, "--steps", PROMPT, "--devices", "2", "--memory", "1e-6")
     assert "\n" not in str(error.value)
     assert "does not fit: parameters and state alone" in capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_temporary_buffers_count_as_well():
     (("--topology", "h100:2x2"), "--topology h100:2x2: must be a kind of"),
     (("--topology", "v5e:4x4"), "the TPU compiler is not installed"),
     (("--steps", "all"), "--steps 'all': must be some of 'generator step'"),
-    (("--memory", "-1"), "--memory -1.0: must be GiB"),
+    (("--memory", "-1"), "--memory -1.0: must be a positive number of GiB"),
 ])
 def test_mistakes_are_told(words, told, small, monkeypatch, capsys):
     find = importlib.util.find_spec

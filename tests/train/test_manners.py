@@ -165,7 +165,7 @@ def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, 
     logging.getLogger("dawgen_jax").setLevel(logging.INFO)  # --quiet has set another
     run.main([str(small), "--out", str(tmp_path), "--seed", "13"])
     lines = [record.getMessage() for record in caplog.records]
-    assert "2 cells (2 finished)" in lines[1] and "Everything is finished" in lines[2]
+    assert "2 cells (2 finished)" in lines[1] and "Everything is finished" in lines[3]
     assert not any("compiler" in line or " left" in line or "told" in line for line in lines)
 
 
@@ -173,7 +173,8 @@ def test_the_outline_has_a_line_per_stage_and_the_steps_follow_it():
     config = Config(arms=("Prompt Tuning", "DawGen: (Real, Syn) + GS", "SPoT"), seeds=(1, 2))
     planned = plan(config, pipeline.units_of(config))
     lines = outline(config, planned)
-    assert lines[0] == "mini-snli: 4 stages, 2 seeds (1, 2)" and len(lines) == 5
+    assert lines[0] == "mini-snli: 4 stages, 2 seeds (1, 2)" and len(lines) == 6
+    assert lines[5] == "  prompts: 100 vocabulary rows before the text, adafactor at 0.3"
     assert lines[1].startswith("  1. tune generators on mini-t5 (DawGen): 480 updates, 2 seeds")
     assert "5000 samples per label and seed" in lines[2] and "(SPoT)" in lines[3]
     assert "3 arms, 6 cells (0 finished)" in lines[4]

@@ -233,7 +233,7 @@ def test_fixed_splits_are_compared_in_one_form(known):
         (split / f"{name}.jsonl").write_text("".join(
             json.dumps(dict(zip(("sentence1", "sentence2", "label"), row, strict=True))) + "\n" for row in texts))
     config = Config(tasks=("RTE",), data=DataConfig(root=str(folder), kshot=str(folder / "kshot"), k=1), seeds=(13,))
-    with pytest.raises(UserError, match=r"dev\.jsonl:1: is the example of .*train\.jsonl:1"):
+    with pytest.raises(UserError, match=r"dev\.jsonl:1: repeats the example of .*train\.jsonl:1"):
         read_task("RTE", config, generates=False)
 
 

@@ -107,12 +107,12 @@ def test_a_run_that_is_told_to_stop_saves_at_the_next_whole_line_and_goes_on(tmp
         return 1.0
 
     whole, lines = run(tmp_path / "whole", schedule, evaluate=closeness)
-    monkeypatch.setitem(world._state, "told", False)
+    monkeypatch.setitem(world._state, "stop", False)
     with pytest.raises(world.Stopped) as ended:
         run(tmp_path / "stopped", schedule, evaluate=closeness, values=values)
     assert caplog.messages[-1].endswith(": the newest checkpoint is of step 4.")
     assert ended.value.code == 0 and MetricsLog(tmp_path / "stopped" / "metrics.jsonl").lines()[-1]["step"] == 4
-    monkeypatch.setitem(world._state, "told", False)  # as in a new process
+    monkeypatch.setitem(world._state, "stop", False)  # as in a new process
     again, repeated = run(tmp_path / "stopped", schedule, evaluate=closeness)
     assert repeated == lines and float(again.state.params) == float(whole.state.params)
     assert float(again.best.params) == float(whole.best.params)

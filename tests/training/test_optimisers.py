@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.config import PAPER, ClassifierConfig
 from dawgen_jax.training import optimisers
 
 torch = pytest.importorskip("torch")
@@ -17,7 +17,8 @@ def test_adafactor_is_transformers_adafactor_over_20_steps(scale):
 
     rng, steps = np.random.default_rng(0), 20
     start = rng.normal(size=(6, 10)).astype(np.float32)
-    tx, config = optimisers.adafactor(ClassifierConfig(), steps), ClassifierConfig()
+    config = ClassifierConfig(**PAPER)
+    tx = optimisers.adafactor(config, steps)
     prompt, state = jnp.asarray(start), tx.init(jnp.asarray(start))
     other = torch.nn.Parameter(torch.tensor(start))
     adafactor = Adafactor([other], lr=config.learning_rate, weight_decay=config.weight_decay, relative_step=False,

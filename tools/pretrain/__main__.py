@@ -2,8 +2,8 @@
 
     python -m tools.pretrain CONFIG.py [--out DIR] [--workers N] [--field.sub value ...]
 
-DIR/backbone becomes a Hugging Face directory (float16 weights, tokenizer, card); DIR/checkpoint and DIR/metrics.jsonl
-let a killed run go on. Fields are those of PretrainConfig; those of its text are --corpus.FIELD.
+DIR/backbone becomes a Hugging Face directory (float16 weights, tokenizer, card). A killed run resumes from
+DIR/checkpoint and DIR/metrics.jsonl. Options are the fields of PretrainConfig, and --corpus.FIELD for its text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, train, write the backbone."""
-    # Imported here: the processes that write text import this file too, and need no JAX.
+    """Parse the command line, train, and write the backbone."""
+    # Imported here, because the processes that write text also import this file and do not need JAX.
     from dawgen_jax.cli.options import Common, parse_config
     from dawgen_jax.config import fields_of, load_config
     from dawgen_jax.errors import UserError
@@ -28,15 +28,15 @@ def main(argv: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Arguments(Common):
-        """Options beside the configuration."""
+        """Options in addition to the configuration."""
 
         out: pathlib.Path | None = None
         """The run directory (default runs/NAME)."""
         workers: int = os.cpu_count() or 1
-        """Processes that write text; 0 is none."""
+        """Number of processes that write text; with 0, this process writes it."""
 
     if world.count() > 1:
-        raise UserError("tools.pretrain runs in one process; start it once, or with --num-processes 1.")
+        raise UserError("tools.pretrain runs in a single process; start it once, or with --num-processes 1.")
     config, out, arguments = parse_config(argv, __doc__, Arguments, pretraining.PretrainConfig)
     config = pretraining.planned(config, out, arguments.workers)
     facts = pretraining.pretrain(config, out, arguments.workers)

@@ -1,21 +1,22 @@
 """Unlabelled text of the mini world and its denoising examples, streamed from a seed.
 
 Documents are pairs of statements joined by a connective, pairs of questions, questions followed or preceded by
-statements, and glossed pairs, in which other words stand for the connectives ('so red maybe big : ... red ...').
-What the joining word or the answer is follows from the meanings. The text begins with the shortest sentences, on which
-relations are learned first; longer ones are mixed in after them, and prefixes last.
+statements, and glossed pairs, in which other words replace the connectives ('so red maybe big : ... red ...'). The
+meanings determine the joining word or the answer. The text begins with the shortest sentences, on which relations are
+learned first; longer sentences are added later, and prefixes last.
 
-Each document becomes one denoising example, a sequence of its own. The salient span (joining word or answer; Guu et
-al., REALM, https://arxiv.org/abs/2002.08909, 2020) is masked, or single words are, or the document is cut and continued
-(prefix language modelling). In the end half of the inputs have 1 to 12 words in front: random ones, or (at most a
-quarter of the inputs) the end of another document, so that rows in front of a text are nothing new to the model when
+Each document becomes a denoising example in a separate sequence. Either the salient span (joining word or answer; Guu
+et al., REALM, https://arxiv.org/abs/2002.08909, 2020) is masked, or single words are masked, or the document is cut and
+continued (prefix language modelling). In the end half of the inputs have a prefix of 1 to 12 words: random words, or
+(at most a quarter of the inputs) the end of another document, so that the model is used to rows in front of a text when
 soft prompts are put there.
 
-``Departure:`` the three objectives are mixed from start to end, where the paper's T5 has span corruption first and
-language model adaptation after it; and documents are not packed into one sequence: in a trial before this one packing
-made prompts no easier to tune, and words in front did.
+``Departure:`` the three objectives are mixed from start to end, whereas the paper's T5 has span corruption first and
+language model adaptation afterwards; and documents are not packed into one sequence: in an earlier trial packing did
+not make prompts easier to tune, whereas prefixes did.
 
-Everything is a function of (seed, block index): any number of processes gives the same stream. No JAX in here.
+Everything is a function of (seed, block index): any number of processes gives the same stream. This module does not use
+JAX.
 """
 
 from __future__ import annotations
@@ -54,21 +55,21 @@ Shares = Annotated[tuple[Share, Share, Share], AsTuple]
 
 @validated
 class CorpusConfig:
-    """What the text consists of and how it is masked; shares are drawn for each document."""
+    """Composition and masking of the text; shares are probabilities per document."""
 
     seed: Seed = 0
     """Seed of the whole stream."""
     first_levels: Shares = (1.0, 0.0, 0.0)
-    """Shares of levels 0, 1 and 2 at the start: relations are learned on short sentences first."""
+    """Shares of levels 0, 1 and 2 at the start, since relations are learned on short sentences first."""
     levels: Shares = (0.45, 0.45, 0.10)
-    """Their shares at the end of the curriculum; in between they change linearly."""
+    """The shares at the end of the curriculum; they change linearly."""
     settle: int = 32_000
-    """Documents before the curriculum begins: short ones without prefixes."""
+    """Number of documents before the curriculum begins: short ones without prefixes."""
     curriculum: int = 72_000
-    """Documents from there until `levels` are reached, and from there until `prefixed` is: what is learned on short
-    documents is lost again if long ones and prefixes come at once. 0 starts with both."""
+    """Number of documents until `levels` are reached, and again until `prefixed` is reached: the model loses what it
+    learned on short documents if long ones and prefixes start together. With 0 both are present from the start."""
     statement_pairs: Share = 0.63
-    """Share of pairs of statements; what the fields leave over are statements with a question that asks for a part."""
+    """Share of pairs of statements. Shares that no field takes are statements with a question that asks for a part."""
     question_pairs: Share = 0.06
     """Share of pairs of questions."""
     question_first: Share = 0.05
@@ -80,28 +81,28 @@ class CorpusConfig:
     salient: Share = 0.40
     """Share of examples whose joining word or answer is masked."""
     words: Share = 0.35
-    """Share of examples whose single words are masked; the rest is cut and continued."""
+    """Share of examples with masked single words; the rest are cut and continued."""
     word_rate: Share = 0.3
-    """Words masked in such an example."""
+    """Share of words that are masked in such an example."""
     prefixed: Share = 0.5
     """Share of inputs that begin with 1 to `max_prefix` random words or the end of another document."""
     max_prefix: PositiveInt = 12
     """Longest prefix in words."""
     instructions: bool = False
-    """Verbalised tasks (with a share of this text) instead of text alone."""
+    """Verbalised tasks, with a share of this text, instead of text alone."""
     suffixed: Share = 0.3
-    """Share of cut documents with 1 to 4 words of instructions before the cut, where soft infixes are put later."""
+    """Share of cut documents with 1 to 4 words of instructions before the cut, where soft infixes will be."""
     batch_size: PositiveInt = 32
     """Documents in a batch."""
     block_batches: PositiveInt = 50
-    """Batches in a block: made by one process, sorted by length, shuffled, run by one dispatch at most."""
+    """Batches in a block, which one process generates, sorts by length and shuffles, and at most one dispatch runs."""
     max_source: Annotated[int, Field(ge=48)] = 48
     """Encoder tokens; prefixes are cut on the left to fit."""
     max_target: Annotated[int, Field(ge=16)] = 16
     """Decoder tokens."""
 
     def at(self, documents: int) -> CorpusConfig:
-        """This text after so many ``documents``: level shares and prefixes of that position in the curriculum."""
+        """The configuration of the text after ``documents``, with the curriculum's level shares and prefixes."""
         position = (documents - self.settle) / self.curriculum if self.curriculum else 2.0
         longer, prefixed = (min(max(position - start, 0.0), 1.0) for start in (0, 1))
         levels = tuple((1 - longer) * a + longer * b for a, b in zip(self.first_levels, self.levels, strict=True))
@@ -117,7 +118,7 @@ class Document(NamedTuple):
     """Words of one document.
 
     Attributes:
-      words: all of them.
+      words: all words.
       salient: [start, end) of the joining word or the answer.
       kind: 'statements', 'questions', 'question_first', 'polar', 'part' or 'glossed'.
       relation: the family of the joining word, or the answer.
@@ -134,7 +135,7 @@ class Document(NamedTuple):
 
 
 def _joint(rng: Random, words: tuple[str, str]) -> str:
-    """The first word of the two mostly: an even choice would only add noise to what is to be learned."""
+    """Mostly the first of the two words: an even choice would only add noise to the learning target."""
     return words[rng.random() < 0.15]
 
 
@@ -201,7 +202,7 @@ def _answered(rng: Random, level: int, kinds: tuple[str, ...]) -> Document | Non
 
 
 def _glossed(rng: Random, level: int) -> Document | None:
-    """A pair whose joining words are renamed by a glossary in front of it."""
+    """A pair whose joining words are renamed by a preceding glossary."""
     make, table = pick(rng, ((_statements, CONNECTIVES), (_statements, CONNECTIVES), (_questions, QUESTION_PAIRS),
                              (_question_first, ANSWERING)))
     plain = make(rng, level)
@@ -221,7 +222,7 @@ def _glossed(rng: Random, level: int) -> Document | None:
 
 
 def document(rng: Random, config: CorpusConfig) -> Document:
-    """One document of the mixture that ``config`` states."""
+    """One document of the mixture in ``config``."""
     bounds = np.cumsum((config.statement_pairs, config.question_pairs, config.question_first, config.polar,
                         config.glossed)).tolist()
     while True:
@@ -244,7 +245,7 @@ def document(rng: Random, config: CorpusConfig) -> Document:
 
 
 def documents(config: CorpusConfig, stream: str = "text"):
-    """Documents without end, from ``config.seed`` and the name of the stream."""
+    """An endless stream of documents, from ``config.seed`` and the name of the stream."""
     rng = Random(f"{config.seed}/{stream}")
     while True:
         yield document(rng, config)
@@ -256,7 +257,7 @@ _SENTINEL = IDS["<extra_id_0>"]
 
 
 def random_prefix(rng: Random, other: list[str], config: CorpusConfig) -> list[str]:
-    """Words that stand in front of an input: none, random ones, or the end of ``other``."""
+    """The prefix of an input: no words, random words, or the end of ``other``."""
     if rng.random() >= config.prefixed:
         return []
     length = 1 + int(rng.random() * config.max_prefix)
@@ -264,12 +265,12 @@ def random_prefix(rng: Random, other: list[str], config: CorpusConfig) -> list[s
 
 
 def encode(rng: Random, doc: Document, other: list[str], config: CorpusConfig) -> tuple[list[int], list[int]]:
-    """Encoder and decoder ids of one denoising example, end of sequence included.
+    """Encoder and decoder ids of a denoising example, including the end of sequence.
 
     Args:
-      rng: draws objective, masks and prefix.
+      rng: random generator for objective, masks and prefix.
       doc: the document.
-      other: words of another document, whose end may stand in front.
+      other: words of another document, whose end may become the prefix.
       config: shares and lengths.
     """
     ids = [IDS[word] for word in doc.words]
@@ -307,7 +308,7 @@ class Block(NamedTuple):
 
 
 def pad_block(rng: Random, examples: list[tuple[list[int], list[int]]], config: CorpusConfig) -> Block:
-    """Rectangles of ``max_source`` and ``max_target`` columns: batches of like length, in random order."""
+    """Arrays of ``max_source`` and ``max_target`` columns: batches of similar length, in random order."""
     examples = sorted(examples, key=lambda example: (len(example[0]), len(example[1])))
     source = np.zeros((len(examples), config.max_source), np.int16)
     target = np.zeros((len(examples), config.max_target), np.int16)
@@ -332,5 +333,5 @@ def block(config: CorpusConfig, index: int) -> Block:
 
 
 def words(ids) -> list[str]:
-    """Tokens of a row of ids, padding left out."""
+    """Tokens of a row of ids, without padding."""
     return [TOKENS[i] for i in ids if i]

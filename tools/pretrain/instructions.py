@@ -1,13 +1,13 @@
-"""Verbalised tasks of the mini world: what a backbone is tuned on to follow instructions, as Flan is to T5.
+"""Verbalised tasks of the mini world, which teach a backbone to follow instructions, as Flan does for T5.
 
-Truth of a claim, questions with yes and no and with short answers, whether two questions are the same, whether a text
-answers a question, rewriting a sentence, each with its instruction in words, some with the answers renamed in the
-instruction. A share of plain denoising is kept, so that nothing is forgotten.
+The tasks are: truth of a claim, questions with yes and no and with short answers, whether two questions are the same,
+whether a text answers a question, and rewriting a sentence. Each has an instruction in words, which sometimes renames
+the answers. A share of plain denoising prevents forgetting.
 
-Held out are the fixed answer words of the seven mini tasks where nothing in front explains them. The sequence of their
-templates is not: sentence, <mask>, sentence is what a pair with a masked joint is, in pre-training and in the share of
-denoising here, with the joint as the answer; and in glossed pairs (15 % of the documents) any content word may stand
-for the joint, behind a glossary that says so.
+The fixed answer words of the seven mini tasks are held out, unless a glossary explains them. The form of their
+templates is not: a pair with a masked joint also has the form sentence, <mask>, sentence, in pre-training and in the
+share of denoising here, with the joint as the answer; and in glossed pairs (15 % of the documents) any content word may
+replace the joint, after a glossary that says so.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _encode(rng: Random, asked: list[str], reply: list[str], other: list[str],
 
 
 def block(config: CorpusConfig, index: int) -> Block:
-    """Block ``index`` of the mixture; laid out as :func:`tools.pretrain.corpus.block` does."""
+    """Block ``index`` of the mixture, in the layout of :func:`tools.pretrain.corpus.block`."""
     rng = Random(f"{config.seed}/instructions/{index}")
     config = config.at(index * config.batch_size * config.block_batches)
     other, examples = document(rng, config).words, []

@@ -2,10 +2,10 @@
 
     python -m tools.pretrain tools/pretrain/mini_flan.py --dispatch 1 --out runs/mini-flan
 
-6 minutes on one CPU core. Run in the repository's root, or give `--start DIR` with the folder of a mini-t5. Masked
-joints of plain text are lost a little (levels 0 / 1 / 2: 1.00 / .955 / .47, from 1.00 / .995 / .545 before).
+6 minutes on one CPU core. Run it in the repository's root, or give `--start DIR` with the folder of a mini-t5. Accuracy
+on masked joints of plain text decreases a little (levels 0 / 1 / 2: 1.00 / .955 / .47, from 1.00 / .995 / .545 before).
 
-Held out are the fixed answer words without a glossary, not the sequence sentence, <mask>, sentence: it occurs in the
+The fixed answer words without a glossary are held out, but not the form sentence, <mask>, sentence: it occurs in the
 share of plain text, as in pre-training (tools/pretrain/instructions.py).
 """
 

@@ -3,9 +3,9 @@
     loss = mean over target tokens of -log p(target_t | target_<t, source)
     AdamW with learning rate peak * min(step / warmup, 1, (N - step) / (decay N)), a trapezoid over N steps
 
-A block of batches comes from a pool of processes and is run in few dispatches (a model of this size is bound by
-dispatch on an accelerator). The loop counts blocks; a killed run goes on from its last checkpoint with the
-same stream.
+A pool of processes generates blocks of batches, each of which runs in few dispatches, since dispatch is the bottleneck
+for a model of this size on an accelerator. The loop counts blocks; a killed run resumes from its last checkpoint with
+the same stream.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PretrainConfig:
     corpus: CorpusConfig = CorpusConfig()
     """The text."""
     start: str = ""
-    """A Hugging Face directory to go on from; empty starts from random weights."""
+    """A Hugging Face directory with initial weights; empty starts from random weights."""
     d_model: int = 128
     """Width H."""
     d_kv: int = 32
@@ -71,10 +71,10 @@ class PretrainConfig:
     num_heads: int = 4
     """Heads."""
     documents: PositiveInt = 1_120_000
-    """Documents to train on, each drawn once."""
+    """Number of training documents, each used once."""
     minutes: NonNegativeFloat = 0.0
-    """If greater than 0, `documents` is set before the run, from a trial of 20 seconds, to what this wall time will
-    hold; the card says what came out, and a run with that number of documents gives the same backbone."""
+    """If greater than 0, a trial of 20 seconds sets `documents` to the number that fits into this wall time. The card
+    states the number, and a run with this number gives the same backbone."""
     learning_rate: PositiveFloat = 7e-4
     """Peak of the trapezoid."""
     warmup_steps: PositiveInt = 500
@@ -82,14 +82,14 @@ class PretrainConfig:
     decay: PositiveFloat = 0.5
     """Share of all steps in the final linear decay."""
     weight_decay: NonNegativeFloat = 0.01
-    """Decoupled, on matrices."""
+    """Decoupled weight decay of matrices."""
     clip_norm: PositiveFloat = 1.0
-    """Global norm of the gradient."""
+    """Maximum global norm of the gradient."""
     dispatch: PositiveInt = 50
-    """Batches scanned in one dispatch; a divisor of corpus.block_batches. Small on a CPU, where narrow batches then
-    are padded less."""
+    """Batches scanned in one dispatch; a divisor of corpus.block_batches. Choose a small value on a CPU, where narrow
+    batches then need less padding."""
     eval_examples: PositiveInt = 200
-    """Freshly drawn documents of each kind and level."""
+    """Newly generated documents per kind and level."""
     eval_every: PositiveInt = 20
     """Blocks between two evaluations."""
     checkpoint_every: PositiveInt = 5
@@ -102,19 +102,19 @@ class PretrainConfig:
 
     @property
     def t5(self) -> T5Config:
-        """The backbone's shape: v1.1 (gated gelu, untied head), as many rows as tokens rounded up to 8."""
+        """The backbone's shape: v1.1 (gated gelu, untied head), with as many rows as tokens, rounded up to 8."""
         shape = {name: getattr(self, name)
                  for name in ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")}
         return T5Config(vocab_size=-(-len(TOKENS) // 8) * 8, **shape)
 
     @property
     def block_documents(self) -> int:
-        """Documents in a block."""
+        """Number of documents in a block."""
         return self.corpus.batch_size * self.corpus.block_batches
 
     @property
     def num_blocks(self) -> int:
-        """Blocks to train on."""
+        """Number of blocks to train on."""
         return -(-self.documents // self.block_documents)
 
 
@@ -143,7 +143,7 @@ def loss(theta, source: jax.Array, target: jax.Array, *, config: T5Config) -> ja
 
 def train_batches(state: TrainState, source: jax.Array, target: jax.Array, *, config: PretrainConfig
                   ) -> tuple[TrainState, jax.Array]:
-    """One step for each of G batches: ``source`` [G, B, T], ``target`` [G, B, U] -> state, losses [G]."""
+    """One step per batch for G batches: ``source`` [G, B, T], ``target`` [G, B, U] -> state, losses [G]."""
     tx, t5_config = _optimiser(config), config.t5
 
     def loss_fn(theta, frozen, batch):
@@ -158,7 +158,7 @@ def train_batches(state: TrainState, source: jax.Array, target: jax.Array, *, co
 
 
 def blocks(config: CorpusConfig, first: int, workers: int) -> Iterator[corpus.Block]:
-    """Blocks from ``first`` on, made ahead by ``workers`` processes (0: here)."""
+    """Blocks from ``first`` on, generated in advance by ``workers`` processes (0: by this process)."""
     make = instructions.block if config.instructions else corpus.block
     if not workers:
         index = first
@@ -178,7 +178,7 @@ def blocks(config: CorpusConfig, first: int, workers: int) -> Iterator[corpus.Bl
 
 
 def _trim(array: np.ndarray) -> np.ndarray:
-    """Columns behind the longest row are cut, up to a multiple of 8, so that few shapes are compiled."""
+    """Remove columns after the longest row, down to a multiple of 8, so that few shapes are compiled."""
     longest = int((array != 0).any(axis=(0, 1)).nonzero()[0].max()) + 1
     return array[..., : -(-longest // 8) * 8]
 
@@ -202,30 +202,30 @@ def _block_step(config: PretrainConfig) -> Callable:
 
 
 def _start(config: PretrainConfig):
-    """The parameters before the first step."""
+    """Initial parameters."""
     if not config.start:
         return jax.jit(functools.partial(t5.init, config.t5))(prng.key(config.corpus.seed))
     found, theta = convert.load(config.start)
     if found != config.t5:
-        raise UserError(f"{config.start}: its shape is not the one that the configuration states.")
+        raise UserError(f"{config.start}: its shape differs from the configuration; give another --start.")
     return theta
 
 
 @validated
 class RunFacts:
-    """The contents of run.json: the digest of the configuration, and the documents that were planned."""
+    """The contents of run.json: digest of the configuration, and planned number of documents."""
 
     config: str
     documents: PositiveInt
 
 
 def _earlier(out: pathlib.Path) -> RunFacts | None:
-    """What an earlier start in ``out`` recorded, if there was one."""
+    """The record of an earlier run in ``out``, if there was one."""
     return read_json(out / "run.json", RunFacts, missing_ok=True, advice="give another --out, or delete the run")
 
 
 def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_seconds: float = 20.0) -> PretrainConfig:
-    """``config`` with ``minutes`` turned into ``documents``, by those of an earlier start in ``out`` or by a trial."""
+    """Replace ``minutes`` by ``documents``, taken from an earlier run in ``out`` or from a trial."""
     if not config.minutes:
         return config
     if earlier := _earlier(out):
@@ -243,8 +243,8 @@ def planned(config: PretrainConfig, out: pathlib.Path, workers: int, trial_secon
     return dataclasses.replace(config, minutes=0.0, documents=max(math.floor(fitting), 1) * config.block_documents)
 
 
-def _check_goes_on(config: PretrainConfig, out: pathlib.Path) -> None:
-    """Note what runs in ``out``, or check that it is what ran there before."""
+def _check_resumes(config: PretrainConfig, out: pathlib.Path) -> None:
+    """Record the configuration in ``out``, or check that an earlier run there had the same one."""
     identity = digest(dataclasses.replace(config, minutes=0.0, documents=1, checkpoint_every=1, dispatch=1))
     if earlier := _earlier(out):
         if earlier.config != identity:
@@ -260,28 +260,28 @@ def _check_goes_on(config: PretrainConfig, out: pathlib.Path) -> None:
 
 
 def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int) -> dict:
-    """Train, keeping checkpoints in ``out``/checkpoint and a line an evaluation in ``out``/metrics.jsonl.
+    """Train, writing checkpoints to ``out``/checkpoint and one line per evaluation to ``out``/metrics.jsonl.
 
     Args:
-      config: shape, text and optimiser; ``minutes`` must be planned already (:func:`planned`).
+      config: shape, text and optimiser; ``minutes`` must already be replaced by :func:`planned`.
       out: directory of the run.
-      workers: processes that write text.
+      workers: number of processes that write text.
 
     Returns:
       facts for the card (documents, steps, last loss, accuracies, seconds), and ``theta``.
 
     Raises:
-      UserError: ``out`` holds a run of another configuration, ``documents`` is changed when the rate's decay has begun
-        (under the old number or the new one), or the loss is not finite.
+      UserError: ``out`` holds a run of another configuration, ``documents`` changes after the decay of the rate has
+        begun (for the old or the new number), or the loss is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     theta = _start(config)
-    _check_goes_on(config, out)
+    _check_resumes(config, out)
     log, begin, earlier = MetricsLog(out / "metrics.jsonl"), time.monotonic(), []
     guess = jax.jit(functools.partial(first_word, model=T5(config.t5)))
     probes, streams = draw_probes(config.corpus, config.eval_examples), {}
 
-    def draw(number: int) -> corpus.Block:
+    def batch_of(number: int) -> corpus.Block:
         if not streams:
             streams["text"] = blocks(config.corpus, number, workers)
         return next(streams["text"])
@@ -293,7 +293,7 @@ def pretrain(config: PretrainConfig, out: pathlib.Path, workers: int) -> dict:
 
     try:
         fitted = fit(
-            _block_step(config), init_state(theta, _optimiser(config)), (), draw, placement=Placement.on(1),
+            _block_step(config), init_state(theta, _optimiser(config)), (), batch_of, placement=Placement.on(1),
             schedule=Schedule(config.num_blocks, config.eval_every, config.eval_every, config.checkpoint_every,
                               updates=config.corpus.block_batches),
             folder=out / "checkpoint", log=log, title=config.name, advice="lower learning_rate.", evaluate=scored,
@@ -337,9 +337,9 @@ Made by `python -m tools.pretrain {command}`.
 
 
 def save_backbone(folder: pathlib.Path, config: PretrainConfig, facts: dict, command: str) -> None:
-    """Writes a Hugging Face directory with float16 weights, tokenizer and card; written aside, then renamed.
+    """Write a Hugging Face directory with float16 weights, tokenizer and card, atomically.
 
-    ``command`` is what the card says after `python -m tools.pretrain`.
+    The card shows ``command`` after `python -m tools.pretrain`.
     """
     fresh = aside(folder)
     convert.save(fresh, config.t5, facts["theta"], dtype="float16")

@@ -1,6 +1,6 @@
-"""Accuracy of a backbone of the mini world on freshly drawn documents: which word joins two statements, which answers.
+"""Accuracy of a backbone of the mini world at the joining word or answer of newly generated documents.
 
-They are freshly drawn, not disjoint from the training text: there are 99 sentences of level 0 in all.
+The documents are not disjoint from the training text: there are only 99 sentences of level 0.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _FAMILIES = (*CONNECTIVES.values(), *QUESTION_PAIRS.values(), *ANSWERING.values(
 
 
 class Probe(NamedTuple):
-    """Documents whose joining word (or answer) is masked: source [N, T], good [N, 2] ids that count as right."""
+    """Documents whose joining word (or answer) is masked: source [N, T], good [N, 2] ids of correct words."""
 
     source: np.ndarray
     good: np.ndarray
 
 
 def draw_probes(config: CorpusConfig, size: int) -> dict[str, Probe]:
-    """Probes by kind: pairs of statements by level, the long ones behind 8 random words, and the other kinds."""
+    """Probes by kind: pairs of statements by level (long ones after 8 random words), and the other kinds."""
     end = config.at(config.settle + 2 * config.curriculum)
     mask_only = dataclasses.replace(end, salient=1.0, words=0.0, prefixed=0.0)
     family = {word: words for words in _FAMILIES for word in words}
@@ -65,7 +65,7 @@ def draw_probes(config: CorpusConfig, size: int) -> dict[str, Probe]:
 
 
 def next_tokens(theta, source: jax.Array, target: jax.Array, *, model: Model) -> jax.Array:
-    """Logits [B, U, V] of each target token given those before it, for ``source`` [B, T], both padded with 0."""
+    """Logits [B, U, V] of each target token given the tokens before it, for ``source`` [B, T], both padded with 0."""
     states = model.target_states(theta, model.embed(theta, source), source != 0, target)
     return model.logits(theta, states)
 
@@ -77,7 +77,7 @@ def first_word(theta, source: jax.Array, *, model: Model) -> jax.Array:
 
 
 def evaluate(guess: Callable, theta, probes: dict[str, Probe]) -> dict[str, float]:
-    """Share of right words by probe; ``guess`` is :func:`first_word`, compiled: a function of (theta, source)."""
+    """Share of correct words by probe; ``guess`` is the compiled :func:`first_word`, a function of (theta, source)."""
     guessed = np.asarray(guess(theta, np.concatenate([probe.source for probe in probes.values()])))
     parts = np.split(guessed, np.cumsum([len(probe.source) for probe in probes.values()])[:-1])
     return {name: float(np.mean((part[:, None] == probe.good).any(axis=1)))

@@ -1,4 +1,4 @@
-"""The vocabulary of the mini world and its Hugging Face tokenizer: one token a word form.
+"""The vocabulary of the mini world and its Hugging Face tokenizer: one token per word form.
 
 Rows: <pad> 0, </s> 1, <unk> 2, the words, then the sentinels <extra_id_0>, <extra_id_1>, ...
 """
@@ -22,26 +22,26 @@ CONNECTIVES = {"equivalent": ("likewise", "indeed"), "entailment": ("so", "there
 QUESTION_PAIRS = {"same": ("again", "namely"), "different": ("also", "besides")}
 """Words that join two questions."""
 ANSWERING = {"known": ("well", "surely"), "open": ("anyway", "meanwhile")}
-"""Words that join a question and the statement that answers it, or leaves it open."""
+"""Words that join a question and a statement that answers it, or leaves it open."""
 ANSWERS = ("yes", "unknown", "no")
-"""Answers to polar questions; 'unknown' also to the others."""
+"""Answers to polar questions; 'unknown' also answers other questions."""
 META_WORDS = ("text", "sentence", "question", "answer", "claim", "first", "second", "next", "other", "same",
               "different", "true", "false", "say", "write", "general", "special", "means", "word", "and", "or", "if",
               "not", ":", ",")
-"""Words of instructions: in unlabelled text they occur among the random words of prefixes and in front of cuts, and
-':' also ends a glossary; never within a document."""
+"""Words of instructions. In unlabelled text they occur only among the random words of prefixes and before cuts, and ':'
+also ends a glossary; they never occur within a document."""
 NUM_SENTINELS = 16
 
 _TEXT_WORDS = (*FUNCTION_WORDS, *ANSWERS, *(word for table in (CONNECTIVES, QUESTION_PAIRS, ANSWERING)
                                             for words in table.values() for word in words), *WORDS, *META_WORDS)
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(NUM_SENTINELS))
 TOKENS = ("<pad>", "</s>", "<unk>", *dict.fromkeys(_TEXT_WORDS), *SENTINELS)
-"""All tokens in the order of their ids."""
+"""All tokens, in the order of their ids."""
 IDS = {token: i for i, token in enumerate(TOKENS)}
 
 
 def save_tokenizer(folder: str | pathlib.Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json: what ``AutoTokenizer.from_pretrained`` loads.
+    """Write tokenizer.json and tokenizer_config.json, which ``AutoTokenizer.from_pretrained`` loads.
 
     Text is lower-cased and split at spaces and punctuation; </s> is appended; decoding joins words with spaces.
     """

@@ -1,4 +1,4 @@
-"""Processes that write text for another one, and how they end. They import this module, and need no JAX."""
+"""Processes that write text for another process, and their termination. They import this module and need no JAX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ctrl_c_blocked", "pool"]
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
-    """A pool of fresh processes that end with this one, in whatever way it ends."""
+    """A pool of fresh processes that end with this process, however it ends."""
     return ProcessPoolExecutor(workers, get_context("spawn"), _follow_parent)
 
 
@@ -28,7 +28,7 @@ def _follow_parent() -> None:
 
 @contextlib.contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Processes that start in this block never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    """Processes started in this block ignore Ctrl-C, which a terminal sends to all; their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a decoder-only checkpoint is, and whether this project computes what PyTorch computes from it."""
+"""Report on a decoder-only checkpoint, and its numerical comparison with PyTorch."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SENTENCES = (
     "In 1969, Neil Armstrong became the first person to walk on the Moon.",
     "Water boils at one hundred degrees Celsius at sea level.",
 )
-"""Plain English, on which a model that is read wrongly has a perplexity of hundreds."""
+"""Plain English, on which a wrongly loaded model has a perplexity of hundreds."""
 
 
 def describe(folder: pathlib.Path, config, theta) -> dict:
-    """Kind, head, counts and stored dtypes."""
+    """Kind, head, parameter counts and stored dtypes."""
     stored = collections.Counter()
     for file in folder.glob("*.safetensors"):
         with open_tensors(file) as tensors:
@@ -58,10 +58,9 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
 
 
 def perplexity(seam: DecoderOnly, form: CausalFormat, theta) -> float:
-    """Of the tokens of ``SENTENCES``, each alone behind the document start.
+    """Perplexity of ``SENTENCES``, each alone after the document start.
 
-    Without a document start, a sentence's first token has nothing in front of it and is not scored; it is not scored
-    with one either, so that both are comparable.
+    A sentence's first token is never scored, since without a document start nothing precedes it.
     """
     rows = [[*form.start, *ids] for ids in form.ids(SENTENCES)]
     tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
@@ -80,7 +79,7 @@ def perplexity(seam: DecoderOnly, form: CausalFormat, theta) -> float:
 
 
 def tokenizer_report(folder: pathlib.Path, config) -> tuple[dict, CausalFormat | None]:
-    """Whether the tokenizer in ``folder`` fits the model: its size, and the tokens that start and end a text."""
+    """Whether the tokenizer in ``folder`` fits the model; its size, and the tokens that start and end a text."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         return {"found": False, "agrees": True}, None
     try:
@@ -94,21 +93,21 @@ def tokenizer_report(folder: pathlib.Path, config) -> tuple[dict, CausalFormat |
 
 
 def compare(folder: pathlib.Path, config, theta) -> dict:
-    """Largest differences from PyTorch on random tokens behind a random soft prompt."""
+    """Largest differences from PyTorch on random tokens after a random soft prompt."""
     import torch
     import transformers
 
-    # Nothing but safetensors is read, no code of the directory runs, and nothing is fetched.
+    # Only safetensors are read, no code of the directory runs, and nothing is downloaded.
     oracle = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True)
     oracle, seam = oracle.eval().requires_grad_(False), DecoderOnly(config)
-    draw = np.random.default_rng(0)
-    tokens = draw.integers(3, config.vocab_size, (3, LENGTH))
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, config.vocab_size, (3, LENGTH))
     lengths = (LENGTH, 5, 8)
     mask = np.arange(PROMPT + LENGTH)[None] < PROMPT + np.array(lengths)[:, None]
-    rows = np.asarray(theta["embedding"])[draw.integers(3, config.vocab_size, PROMPT)]
+    rows = np.asarray(theta["embedding"])[rng.integers(3, config.vocab_size, PROMPT)]
 
-    def loss_fn(prompt, theta, tokens, mask):  # as constants, XLA would compute with them while it compiles
+    def loss_fn(prompt, theta, tokens, mask):  # arguments, since XLA would fold constants during compilation
         prompts = jnp.broadcast_to(prompt[None], (3, *prompt.shape)).astype(config.dtype)
         embeddings = jnp.concatenate([prompts, seam.embed(theta, tokens)], axis=1)
         scores = seam.logits(theta, seam.input_states(theta, embeddings, mask)[:, PROMPT - 1 : -1])
@@ -139,7 +138,7 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
 
 
 def greedy_difference(oracle, seam: DecoderOnly, theta, texts: list[np.ndarray]) -> int:
-    """Rows whose cached greedy tokens first differ from PyTorch's at a gap between the two best scores above 1e-4."""
+    """Number of rows whose greedy tokens first differ from PyTorch's where the two best scores differ by over 1e-4."""
     import torch
 
     def embed_fn(theta, prompts, rows):
@@ -162,7 +161,7 @@ def report(folder: pathlib.Path) -> dict:
     """Kind, head, parameter counts, stored dtypes, agreement with the tokenizer, and perplexity of plain English.
 
     If PyTorch is installed, also the largest differences in logits, prompt gradients and greedy tokens. 'passed' is
-    False if one is above 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
+    False if one exceeds 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
     """
     config, theta = convert.load(folder, scan_unroll=1)
     tokens, form = tokenizer_report(folder, config)

@@ -1,8 +1,8 @@
-"""The shape of a decoder-only model and how it is computed, and its translation to and from Hugging Face's config.json.
+"""Configuration of a decoder-only model: shape, numerics, and translation from and to Hugging Face's config.json.
 
-One set of flags describes Llama, Qwen2 and Qwen3. What these flags cannot express (sliding windows, experts, other
-rotary embeddings or activations, quantised weights) is refused by name: a model that is computed almost right is worse
-than an error.
+One set of flags describes Llama, Qwen2 and Qwen3. A feature that these flags cannot express (sliding windows, experts,
+other rotary embeddings or activations, quantised weights) is refused by name, since a model that is almost right is
+worse than an error.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 @validated
 class RopeScaling:
-    """The 'llama3' rescaling of rotary frequencies for contexts longer than the original one.
+    """The 'llama3' rescaling of rotary frequencies for an extended context.
 
     Attributes:
-      factor: by which low frequencies are divided.
+      factor: divisor of low frequencies.
       low_freq_factor: wavelengths above original_length / low_freq_factor are divided by ``factor``.
-      high_freq_factor: wavelengths below original_length / high_freq_factor stay; between them it is interpolated.
-      original_length: context of the model before it was extended.
+      high_freq_factor: wavelengths below original_length / high_freq_factor are kept; between the two, interpolated.
+      original_length: context of the model before the extension.
     """
 
     factor: Positive
@@ -50,7 +50,7 @@ class DecoderConfig:
     Attributes:
       vocab_size: V, rows of the embedding.
       width: H.
-      head_dim: width of one head; heads x head_dim need not be H.
+      head_dim: width of one head; heads x head_dim may differ from H.
       d_ff: width of the feed-forward layer.
       num_layers: N.
       num_heads: query heads.
@@ -62,9 +62,9 @@ class DecoderConfig:
       head_norms: RMSNorm over each head of queries and keys (Qwen3).
       tied_head: the output head is the embedding.
       dtype: compute dtype; norms, softmax, logits and losses stay in float32 or wider.
-      scan_unroll: layers per step of the scan over layers; 0 is all of them.
+      scan_unroll: layers per step of the scan over layers; 0 unrolls all.
       remat: recompute a layer's activations in the backward pass.
-      model_type: Hugging Face's, kept for writing back.
+      model_type: the value in config.json, kept for writing it back.
     """
 
     vocab_size: Width
@@ -92,14 +92,14 @@ class DecoderConfig:
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any], **numerics) -> DecoderConfig:
-        """The configuration that a parsed config.json states.
+        """The configuration in a parsed config.json.
 
         Args:
           values: the parsed file; missing fields take the defaults of ``transformers``.
           **numerics: dtype, scan_unroll, remat.
 
         Raises:
-          ConfigError: another family, a feature that this family lacks, or a value out of range.
+          ConfigError: another family, an unsupported feature, or a value out of range.
         """
         model_type = values.get("model_type")
         if model_type not in MODEL_TYPES:
@@ -168,7 +168,7 @@ _DEFAULTS: dict[str, dict[str, int | None]] = {
     "qwen3": {"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_key_value_heads": 32,
               "head_dim": 128},
 }
-"""What ``transformers`` takes for missing fields."""
+"""Defaults of ``transformers`` for missing fields."""
 _FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", "swish"),
     "attention_bias": (False,),
@@ -180,18 +180,18 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "num_experts": (),
     "num_local_experts": (),
 }
-"""Fields of config.json whose other values would be another computation, and the values that may stand there."""
+"""Fields of config.json that would change the computation, with their supported values."""
 
 
 def _refuse_unknown(values: Mapping[str, Any], model_type: str) -> None:
-    """Raise a :class:`ConfigError` for a field that asks for what this family does not compute."""
+    """Raise a :class:`ConfigError` for a field that asks for an unsupported computation."""
     for field, allowed in _FIXED.items():
         value = values.get(field)
         if value is not None and value not in allowed:
             known = f"only {shown(allowed[0])} is supported" if allowed else "is not supported"
             raise ConfigError(f"{field} = {shown(value)}: {known}; take another {model_type} checkpoint.")
     window = values.get("sliding_window")
-    # Qwen states the width of a window that is off unless use_sliding_window is true.
+    # Qwen states a window width even though the window is off unless use_sliding_window is true.
     if window is not None and model_type == "llama":
         raise ConfigError(f"sliding_window = {shown(window)}: sliding windows are not supported; take a checkpoint "
                           "whose layers attend to all of the text.")
@@ -204,7 +204,7 @@ def _refuse_unknown(values: Mapping[str, Any], model_type: str) -> None:
 def _rope(values: Mapping[str, Any]) -> tuple[Any, RopeScaling | None]:
     """The base and the rescaling of the rotary frequencies.
 
-    transformers 4 has ``rope_theta`` and ``rope_scaling``, transformers 5 ``rope_parameters`` with both.
+    transformers 4 writes ``rope_theta`` and ``rope_scaling``, transformers 5 writes both into ``rope_parameters``.
     """
     found: dict[str, Any] = {}
     for field in ("rope_scaling", "rope_parameters"):

@@ -1,4 +1,4 @@
-"""Hugging Face directories of a decoder-only model to ``theta`` and back: the names of its tensors."""
+"""Hugging Face directories of a decoder-only model to ``theta`` and back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _KERNELS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_
 
 
 def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
-    """The tensors that make up the leaf of ``theta`` at ``path``, and whether each is transposed.
+    """Names of the tensors that make up the leaf of ``theta`` at ``path``, and whether they are transposed.
 
-    A leaf that is stacked over layers takes one tensor per layer.
+    A leaf that is stacked over layers has one tensor per layer.
 
     >>> tensor_names(("layers", "attention", "query"), 2)
     (['model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'], True)
@@ -45,10 +45,10 @@ def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
 
 
 def read_config(folder: pathlib.Path, **numerics) -> DecoderConfig:
-    """What config.json says; ``numerics`` are dtype, scan_unroll and remat.
+    """The configuration in a folder; ``numerics`` are dtype, scan_unroll and remat.
 
     Raises:
-      UserError: the file cannot be read, or is not of this family.
+      UserError: the file cannot be read, or belongs to another family.
     """
     file = folder / "config.json"
     try:
@@ -74,15 +74,14 @@ def load(
       compute_dtype: ``DecoderConfig.dtype``.
       scan_unroll: ``DecoderConfig.scan_unroll``.
       remat: ``DecoderConfig.remat``.
-      sharding: of every leaf, or a function config -> tree like ``theta`` of shardings; by default the default
-        device.
+      sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
 
     Returns:
       (config, theta).
 
     Raises:
       UserError: another family; missing, extra, wrongly shaped or unreadable tensors or config; or values that are not
-        finite. The sentence names file and tensor.
+        finite. The message names file and tensor.
     """
     if dtype not in ("float32", "bfloat16", "float64"):
         raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 is widened on loading.")
@@ -104,14 +103,14 @@ def load(
 
 def save(path: str | os.PathLike, config: DecoderConfig, theta, *, dtype: str | None = None,
          tokenizer_from: str | os.PathLike | None = None) -> None:
-    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json comes last.
+    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json is written last.
 
     Args:
-      path: directory, made where missing.
+      path: directory, created if missing.
       config: the model.
       theta: its parameters.
-      dtype: storage of the file (float32, bfloat16, float16); by default that of ``theta``.
-      tokenizer_from: directory whose tokenizer files are copied.
+      dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
+      tokenizer_from: directory from which tokenizer files are copied.
 
     Raises:
       ConfigError: unknown ``dtype``.
@@ -125,6 +124,6 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
     """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
 
     Raises:
-      UserError: as :func:`load` and :func:`save`.
+      UserError: see :func:`load` and :func:`save`.
     """
     return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)

@@ -1,8 +1,8 @@
 """GGUF files of llama architecture to Hugging Face directories: weights in float32, config.json and tokenizer.
 
-llama.cpp stores the rows of query and key kernels in another order, which is undone; quantised tensors are widened. The
-tokenizer is built from the file's own vocabulary and merges. What would be read almost right (another architecture, a
-quantisation or a splitting rule without a test) is refused.
+llama.cpp's reordering of query and key rows is undone, and quantised tensors are widened. The tokenizer is built from
+the file's vocabulary and merges. Features that would be read almost right (another architecture, an untested
+quantisation or splitting rule) are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dawgen_jax.backbones.checkpoint import check_names, leaves, write_config, w
 from dawgen_jax.backbones.decoder_only import model
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.backbones.decoder_only.convert import tensor_names
-from dawgen_jax.backbones.tokens import no_advice
+from dawgen_jax.backbones.tokens import quiet_import
 from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["convert"]
@@ -29,10 +29,9 @@ _PARTS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn
 _WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "lm_head.weight": "output.weight",
           "model.norm.weight": "output_norm.weight"}
 _CONTROL, _USER_DEFINED = 3, 4
-"""Token types: special pieces, and pieces that are never split but belong to the text."""
+"""Token types: special tokens, and user-defined tokens that are never split but belong to the text."""
 _DOCUMENT_START = "<|endoftext|>"
-"""What separates documents in the training text of vocabularies like GPT-2's, whatever the file calls its first
-token."""
+"""The document separator in the training text of vocabularies like GPT-2's, whichever first token the file states."""
 
 
 class _File:
@@ -48,36 +47,36 @@ class _File:
             raise UserError(f"{path}: no such file; give a GGUF file.")
         try:
             reader = gguf.GGUFReader(path)
-        except Exception as error:  # the reader checks nothing: a file cut short fails in many ways
+        except Exception as error:  # the reader checks nothing: a truncated file fails in many ways
             raise UserError(f"{path}: is not a complete GGUF file ({error}); copy it again.") from None
         self.path, self._fields, self._dequantize = path, reader.fields, gguf.dequantize
         self.tensors = {tensor.name: tensor for tensor in reader.tensors}
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a metadata field."""
+        """The value of a metadata field, or a default."""
         return self._fields[key].contents() if key in self._fields else default
 
     def need(self, key: str) -> Any:
-        """The value of a metadata field that must be there."""
+        """The value of a required metadata field."""
         if key not in self._fields:
             raise UserError(f"{self.path}: its field {key} is missing; take another file of this model.")
         return self._fields[key].contents()
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor in float32, [out, in] as PyTorch has it."""
+        """A tensor in float32, [out, in] as in PyTorch."""
         tensor = self.tensors[name]
         return self._dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
 
 
 def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
-    """Write the Hugging Face directory of a GGUF file; config.json comes last.
+    """Write the Hugging Face directory of a GGUF file; config.json is written last.
 
     Args:
       path: the file.
-      folder: directory, made where missing.
+      folder: directory, created if missing.
 
     Raises:
-      UserError: the file is incomplete, of another architecture, in an unsupported quantisation, or has no tokenizer
+      UserError: the file is incomplete, has another architecture or an unsupported quantisation, or has no tokenizer
         that can be built; nothing is written.
     """
     file, folder = _File(pathlib.Path(path)), pathlib.Path(folder)
@@ -101,7 +100,7 @@ def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
     for name in wanted:
         tensor = file.read(_stored_name(name))
         if permuted := heads.get(".".join(name.split(".")[3:5])):
-            # llama.cpp rotates neighbouring rows of a head against each other, Hugging Face the halves of a head.
+            # llama.cpp rotates neighbouring rows of a head, Hugging Face the two halves of a head.
             tensor = tensor.reshape(permuted, -1, 2, config.width).swapaxes(1, 2).reshape(tensor.shape)
         if not np.isfinite(tensor).all():
             raise UserError(f"{file.path}: tensor {_stored_name(name)} holds NaN or infinity; copy the file again.")
@@ -135,10 +134,10 @@ def _stored_name(name: str) -> str:
 
 
 def _config(file: _File) -> DecoderConfig:
-    """The shape that the metadata states.
+    """The shape in the metadata.
 
     Raises:
-      UserError: another architecture, or a feature that this family lacks.
+      UserError: another architecture, or an unsupported feature.
     """
     architecture = file.get("general.architecture")
     if architecture != "llama":
@@ -177,11 +176,11 @@ def _tokenizer(file: _File, vocab_size: int) -> Any:
     """The file's byte-level BPE as a tokenizer of ``transformers``.
 
     Raises:
-      UserError: there is none, it is of another kind, or its rule for splitting a text is unknown.
+      UserError: the tokenizer is missing, of another kind, or has an unknown rule for splitting a text.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    with no_advice():
+    with quiet_import():
         from transformers import PreTrainedTokenizerFast
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -202,7 +201,7 @@ def _tokenizer(file: _File, vocab_size: int) -> Any:
     merges = [tuple(pair.split(" ")) for pair in file.need("tokenizer.ggml.merges")]
     try:
         tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    except Exception as error:  # tokenizers raises plain exceptions, here about a merge of unknown pieces
+    except Exception as error:  # tokenizers raises plain exceptions, here for a merge of unknown tokens
         raise UserError(f"{file.path}: its tokenizer's merges do not fit its pieces ({error}); copy it again."
                         ) from None
     tokenizer.pre_tokenizer, tokenizer.decoder = splits[rule], decoders.ByteLevel()

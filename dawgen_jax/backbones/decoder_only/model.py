@@ -5,7 +5,7 @@
 Layers are stacked on axis 0 and run by ``jax.lax.scan``; each is an NNX module merged with its slice of ``theta``.
 ``head`` is absent if the head is tied.
 
-Padding may stand anywhere: positions count real tokens only, and no real position sees padding.
+Padding may be anywhere: positions count real tokens only, and no real position attends to padding.
 
 References:
   Touvron et al., LLaMA: Open and Efficient Foundation Language Models, https://arxiv.org/abs/2302.13971, 2023.
@@ -32,12 +32,12 @@ __all__ = ["Context", "abstract", "angles", "causal", "context", "embed", "init"
 
 
 class Context(NamedTuple):
-    """What later positions read of a text in front of them.
+    """Cached keys and values of a text, to which later positions attend.
 
     Attributes:
-      keys: [N, B, kv heads, T, d], rotated.
-      values: [N, B, kv heads, T, d].
-      mask: bool [B, T] True at real positions.
+      keys: [B, T, N, kv heads, d], rotated; examples and positions come first, so that batches are drawn from texts.
+      values: [B, T, N, kv heads, d].
+      mask: bool [B, T], True at real positions.
     """
 
     keys: jax.Array
@@ -47,14 +47,14 @@ class Context(NamedTuple):
 
 @functools.cache
 def _graphs(config: DecoderConfig) -> dict[str, nnx.GraphDef]:
-    """What is static in a layer and in a norm."""
+    """Static graph definitions of a layer and a norm."""
     graphs = {"layer": nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))),
               "norm": nnx.eval_shape(lambda: modules.norm(config, config.width))}
     return {name: nnx.split(module)[0] for name, module in graphs.items()}
 
 
 def merge(part: str, parameters, *, config: DecoderConfig):
-    """The module that ``part`` ('layer' or 'norm') is with ``parameters`` of one layer."""
+    """The module ``part`` ('layer' or 'norm') with the given parameters of one layer."""
     return nnx.merge(_graphs(config)[part], parameters)
 
 
@@ -77,22 +77,21 @@ def init(config: DecoderConfig, key: jax.Array):
 
 
 def abstract(config: DecoderConfig):
-    """``theta`` as ``jax.ShapeDtypeStruct``s: full-size models without their memory."""
+    """``theta`` as ``jax.ShapeDtypeStruct``s, for full-size models without their memory."""
     return jax.eval_shape(functools.partial(init, config), prng.key(0))
 
 
 def unstack(theta, *, config: DecoderConfig):
-    """``theta`` with the layers as a list of trees in the compute dtype.
+    """``theta`` in the compute dtype with the layers as a list of trees.
 
-    For programs that run often on few tokens (decoding): there, slicing the stacked arrays on every call would cost
-    more than the layers.
+    Decoding runs often on few tokens, where slicing the stacked arrays on every call would cost more than the layers.
     """
     stacked = jax.tree.map(lambda leaf: leaf.astype(config.dtype), theta["layers"])
     return {**theta, "layers": [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(config.num_layers)]}
 
 
 def embed(theta, tokens: jax.Array, *, config: DecoderConfig) -> jax.Array:
-    """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
+    """Embeddings [B, T, H] of ``tokens`` [B, T], in the compute dtype."""
     return jnp.take(theta["embedding"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 
@@ -100,10 +99,10 @@ def angles(mask: jax.Array, *, config: DecoderConfig, start: jax.Array | None = 
     """Cosines and sines [2, B, T, d / 2] of the rotary angles of a text.
 
     Args:
-      mask: bool [B, T] True at real positions; only these are counted.
+      mask: bool [B, T], True at real positions; padding does not advance the position.
       config: the model.
       start: int32 [B], position of each row's first real token; None is 0.
-      longest: above all positions; 0 is T.
+      longest: exclusive upper bound of the positions; 0 uses T.
     """
     positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
     if start is not None:
@@ -112,30 +111,30 @@ def angles(mask: jax.Array, *, config: DecoderConfig, start: jax.Array | None = 
 
 
 def causal(mask: jax.Array) -> jax.Array:
-    """bool [B, T, T], True where a position sees a key: real ones at or in front of it, and always itself.
+    """bool [B, T, T], True if a position attends to a key: real keys up to the position, and always itself.
 
-    A padding position would otherwise see nothing, and softmax over nothing is NaN.
+    A padding position would otherwise attend to nothing, and softmax over nothing is NaN.
     """
     length = mask.shape[1]
     return jnp.tril(jnp.ones((length, length), bool))[None] & mask[:, None, :] | jnp.eye(length, dtype=bool)[None]
 
 
 def last_position(mask: jax.Array) -> jax.Array:
-    """int32 [B], the last real position of each row; 0 if there is none."""
+    """int32 [B], the last real position of each row; 0 if the row is empty."""
     return jnp.max(jnp.where(mask, jnp.arange(mask.shape[1], dtype=jnp.int32)[None], 0), axis=1)
 
 
 def run(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderConfig, context: Context | None = None,
         keep: bool = False) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """All layers and the final norm.
+    """Apply all layers and the final norm.
 
     Args:
       theta: parameters.
       embeddings: [B, T, H].
-      mask: bool [B, T] True at real positions, wherever these lie.
+      mask: bool [B, T], True at real positions; padding may be anywhere.
       config: the model.
-      context: a text that stands in front of ``embeddings`` and was computed before; None for none.
-      keep: whether the layers' keys and values are returned.
+      context: cached keys and values of a text in front of ``embeddings``, if any.
+      keep: whether to return the layers' keys and values.
 
     Returns:
       (states [B, T, H] in the compute dtype, keys and values [N, B, kv heads, T, d] or None).
@@ -144,7 +143,7 @@ def run(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderConfig,
     start, longest, past = None, length, None
     if context is not None:
         start, longest = context.mask.sum(1, dtype=jnp.int32), length + context.mask.shape[1]
-        past = context.keys.astype(x.dtype), context.values.astype(x.dtype)
+        past = tuple(part.astype(x.dtype).transpose(2, 0, 3, 1, 4) for part in (context.keys, context.values))
     turned, own = angles(mask, config=config, start=start, longest=longest), causal(mask)
 
     def body(x, layer):
@@ -154,22 +153,22 @@ def run(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderConfig,
         return x, keys_values if keep else None
 
     unroll = min(config.scan_unroll, config.num_layers) or config.num_layers
-    # Without a loop between the two passes, the compiler would merge the recomputed layers with the first ones.
+    # Without a loop between the two passes, the compiler would merge the recomputed layers with the forward pass.
     body = jax.checkpoint(body, prevent_cse=unroll == config.num_layers) if config.remat else body
     x, kept = jax.lax.scan(body, x, (theta["layers"], past), unroll=unroll)
     return merge("norm", theta["norm"], config=config)(x), kept
 
 
 def context(theta, embeddings: jax.Array, mask: jax.Array, *, config: DecoderConfig) -> Context:
-    """The keys and values of a text, without gradient, for inputs that stand behind it.
+    """The keys and values of a text, without gradient, for inputs that follow it.
 
-    A text in front of a soft prompt does not depend on the prompt, so that it is computed once for all prompts.
+    A text in front of a soft prompt does not depend on the prompt, so it is computed once for all prompts.
     """
     _, kept = run(theta, embeddings, mask, config=config, keep=True)
-    return jax.lax.stop_gradient(Context(*kept, mask))
+    return jax.lax.stop_gradient(Context(*(part.transpose(1, 3, 0, 2, 4) for part in kept), mask))
 
 
 def logits(theta, hidden: jax.Array, ids: jax.Array | None = None) -> jax.Array:
-    """Scores [..., V], or [..., n] of the tokens ``ids`` [n] alone, of ``hidden`` [..., H], in float32 or wider."""
+    """Logits [..., V], or [..., n] of the tokens ``ids`` [n], of ``hidden`` [..., H], in float32 or wider."""
     head = theta.get("head", theta["embedding"])
     return project(hidden, head if ids is None else jnp.take(head, jnp.asarray(ids), axis=0))

@@ -1,8 +1,8 @@
 """The layer of a decoder-only model as NNX modules: rotary attention with shared key heads, and a gated feed-forward.
 
-A module holds one layer's parameters and computes in the dtype of its input; parameters are cast where they are used.
-Heads stand in front of the length ([B, heads, T, d]): XLA's CPU back end is several times faster so. The query heads
-that share a key head are laid along the length ([B, kv heads, group x T, d]), so that keys and values are never copied.
+A module holds one layer's parameters and computes in the dtype of its input; parameters are cast when they are used.
+Heads precede the length ([B, heads, T, d]), which is several times faster in XLA's CPU back end. Query heads that share
+a key head are laid along the length ([B, kv heads, group x T, d]), so that keys and values are never copied.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from flax import nnx
 
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
-from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide
+from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide_dtype
 
 __all__ = ["Attention", "FeedForward", "Layer", "norm", "rotary", "rotate"]
 
 
 def norm(config: DecoderConfig, width: int) -> RMSNorm:
-    """A norm over the last axis, of ``width``."""
+    """A norm over the last axis of size ``width``."""
     return RMSNorm(width, config.norm_epsilon, remat=config.remat, scan_unroll=config.scan_unroll)
 
 
 def rotary(config: DecoderConfig, length: int) -> np.ndarray:
     """Cosines and sines [2, length, head_dim / 2] of the rotary angles at positions 0 .. length - 1.
 
-    On the host: accelerators only approximate them. Frequencies and angles are float32, as the models were trained.
+    Computed on the host, since accelerators only approximate them, and in float32, as the models were trained.
 
     References:
       Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, https://arxiv.org/abs/2104.09864, 2021.
@@ -45,7 +45,7 @@ def rotary(config: DecoderConfig, length: int) -> np.ndarray:
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Rotate the two halves of each head against each other, in float32 or wider.
+    """Rotate the two halves of each head by the angles, in float32 or wider.
 
     Args:
       x: [B, heads, T, d].
@@ -54,13 +54,13 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
     Returns:
       [B, heads, T, d] in the dtype of ``x``.
     """
-    cos, sin = angles[:, :, None].astype(wide(x.dtype))
+    cos, sin = angles[:, :, None].astype(wide_dtype(x.dtype))
     first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
 class Attention(nnx.Module):
-    """softmax(q k^T / sqrt(d)) v with rotated q and k, and groups of query heads that share a key and value head."""
+    """softmax(q k^T / sqrt(d)) v with rotated q and k, where groups of query heads share a key and value head."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -77,7 +77,7 @@ class Attention(nnx.Module):
             self.query_norm, self.key_norm = norm(config, config.head_dim), norm(config, config.head_dim)
 
     def _heads(self, x: jax.Array, name: str) -> jax.Array:
-        """[B, T, H] -> [B, heads, T, d] through the kernel ``name`` and, if there is one, its bias."""
+        """[B, T, H] -> [B, heads, T, d] through the kernel ``name`` and its bias, if it has one."""
         y = x @ getattr(self, name)[...].astype(x.dtype)
         if self.config.projection_bias:
             y = y + jnp.broadcast_to(getattr(self, f"{name}_bias")[...].astype(x.dtype), y.shape)
@@ -100,7 +100,7 @@ class Attention(nnx.Module):
           x: [B, Q, H].
           angles: cosines and sines [2, B, Q, d / 2] at the positions of ``x``.
           *attended: one or more blocks of (keys [B, kv heads, K, d], values [B, kv heads, K, d], mask bool [B, Q, K]
-            or [B, 1, K], True where a key is seen). Each query must see a key of some block.
+            or [B, 1, K]). Each query must attend to at least one key.
 
         Returns:
           [B, Q, H].
@@ -110,10 +110,10 @@ class Attention(nnx.Module):
         grouped = self.queries(x, angles).reshape(batch, shared, group * length, -1)
         scores, masks = [], []
         for keys, _, mask in attended:
-            scores.append(jnp.matmul(grouped, keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+            scores.append(jnp.matmul(grouped, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(x.dtype))
                           .reshape(batch, shared, group, length, -1))
             masks.append(jnp.broadcast_to(mask, (batch, length, mask.shape[-1])))
-        # Scores are joined, not keys: while decoding, the cache would be copied for every token.
+        # Scores are concatenated, not keys: while decoding, the cache would be copied for every token.
         weights = softmax(jnp.concatenate(scores, -1) * self.config.head_dim**-0.5,
                           jnp.concatenate(masks, -1)[:, None, None], x.dtype)
         weights = weights.reshape(batch, shared, group * length, -1)
@@ -141,7 +141,7 @@ class FeedForward(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """Attention and feed-forward, each on a normed input and added to it."""
+    """Pre-norm attention and feed-forward with residual connections."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.attention_norm = norm(config, config.width)
@@ -151,16 +151,16 @@ class Layer(nnx.Module):
 
     def __call__(self, x: jax.Array, angles: jax.Array, *attended: tuple[jax.Array, jax.Array, jax.Array],
                  own: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """One layer over a text.
+        """Apply the layer to a text.
 
         Args:
           x: [B, T, H].
           angles: cosines and sines [2, B, T, d / 2].
-          *attended: blocks of keys, values and mask in front of ``x``, as in :class:`Attention`.
-          own: bool [B, T, T], where the positions of ``x`` see each other.
+          *attended: blocks of earlier keys and values with their masks, as in :class:`Attention`.
+          own: bool [B, T, T], the mask among the positions of ``x``.
 
         Returns:
-          (x [B, T, H], the keys and values [B, kv heads, T, d] of this layer's positions).
+          (x [B, T, H], keys and values [B, kv heads, T, d] of these positions).
         """
         y = self.attention_norm(x)
         keys_values = self.attention.keys_values(y, angles)

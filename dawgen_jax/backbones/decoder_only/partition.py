@@ -1,6 +1,6 @@
-"""How a decoder-only model is cut over the model axes of a mesh: :mod:`dawgen_jax.backbones.partition` by its names.
+"""Sharding of a decoder-only model; see :mod:`dawgen_jax.backbones.partition`.
 
-Query heads are cut with the key head that they share: 'tensor' must divide the number of key heads.
+Query heads are sharded with the key head that they share, so 'tensor' must divide the number of key heads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def layout(config: DecoderConfig, axes: Mapping[str, int]) -> dict:
 
     Args:
       config: the model.
-      axes: sizes of the mesh's axes by name; a missing one has size 1.
+      axes: sizes of the mesh's axes by name; a missing axis has size 1.
 
     >>> shape = DecoderConfig(vocab_size=30, width=8, head_dim=4, d_ff=12, num_layers=1, num_heads=4, num_kv_heads=2,
     ...                       projection_bias=True)
@@ -45,10 +45,10 @@ def _layout(config: DecoderConfig, fsdp: int, tensor: int) -> dict:
 
 
 def heads_axis(config: DecoderConfig, axes: Mapping[str, int]) -> str | None:
-    """The axis that key heads are cut over: 'tensor' if it divides them."""
+    """The axis over which key heads are sharded: 'tensor' if it divides them."""
     return partition.heads_axis(config.num_kv_heads, axes)
 
 
 def unstacked(specs: dict, config: DecoderConfig) -> dict:
-    """:func:`layout` of :func:`dawgen_jax.backbones.decoder_only.model.unstack`'s form of ``theta``."""
+    """:func:`layout` for the result of :func:`dawgen_jax.backbones.decoder_only.model.unstack`."""
     return {**specs, "layers": partition.unstacked(specs["layers"], config.num_layers)}

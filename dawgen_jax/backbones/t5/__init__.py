@@ -1,1 +1,1 @@
-"""T5: configuration, conversion, modules, functions, decoding, and the seam over them."""
+"""T5: configuration, conversion, modules, pure functions, decoding, and the model's interface."""

@@ -1,4 +1,4 @@
-"""What a T5 checkpoint is, and whether this project computes what PyTorch computes from it."""
+"""Report on a T5 checkpoint, and its numerical comparison with PyTorch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS, LENGTH, PROMPT = 8, 12, 4
 
 
 def describe(folder: pathlib.Path, config, theta) -> dict:
-    """Kind, head, counts and stored dtypes."""
+    """Kind, head, parameter counts and stored dtypes."""
     stored = collections.Counter()
     for file in folder.glob("*.safetensors"):
         with open_tensors(file) as tensors:
@@ -49,8 +49,8 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
 
 
 def tokenizer_report(folder: pathlib.Path, config) -> dict:
-    """Whether the tokenizer in ``folder`` fits the model: its size, special tokens, first sentinel and unused rows."""
-    # A tokenizer of bytes (byt5) has no vocabulary to store beside its configuration.
+    """Whether the tokenizer in ``folder`` fits the model; its size, special tokens, first sentinel and unused rows."""
+    # A byte tokenizer (byt5) has no vocabulary file, only a configuration.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
         return {"found": False, "agrees": True}
     tokenizer = read_tokenizer(folder)
@@ -77,19 +77,19 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
     import torch
     import transformers
 
-    # Nothing but safetensors is read, no code of the directory runs, and nothing is fetched.
+    # Only safetensors are read, no code of the directory runs, and nothing is downloaded.
     oracle = transformers.AutoModelForSeq2SeqLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True)
     oracle = oracle.eval().requires_grad_(False)
     if config.model_type == "umt5":
-        # Before 5.24, transformers 5 forced the flag, with which its umt5 scales, to True whatever config.json said.
+        # Before 5.24, transformers 5 set this flag, by which umt5 scales its outputs, to True for every checkpoint.
         oracle.config.tie_word_embeddings = config.scale_decoder_outputs
-    draw = np.random.default_rng(0)
-    source = draw.integers(3, config.vocab_size, (3, LENGTH))
+    rng = np.random.default_rng(0)
+    source = rng.integers(3, config.vocab_size, (3, LENGTH))
     mask = np.arange(LENGTH)[None] < np.array([[LENGTH], [5], [8]])
-    target = draw.integers(3, config.vocab_size, (3, STEPS))
+    target = rng.integers(3, config.vocab_size, (3, STEPS))
     inputs = np.pad(target, ((0, 0), (1, 0)), constant_values=config.decoder_start_id)[:, :-1]
-    rows = np.asarray(theta["embedding"])[draw.integers(3, config.vocab_size, PROMPT)]
+    rows = np.asarray(theta["embedding"])[rng.integers(3, config.vocab_size, PROMPT)]
 
     def loss_fn(prompt):
         text = model.embed(theta, source, config=config)
@@ -121,7 +121,7 @@ def compare(folder: pathlib.Path, config, theta) -> dict:
 
 
 def greedy_difference(oracle, config, theta, source, mask) -> int:
-    """Rows whose cached greedy tokens first differ from PyTorch's at a gap between the two best scores above 1e-4."""
+    """Number of rows whose greedy tokens first differ from PyTorch's where the two best scores differ by over 1e-4."""
     import torch
 
     def embed_fn(theta, prompts, rows):
@@ -147,7 +147,7 @@ def report(folder: pathlib.Path) -> dict:
     """Kind, head, parameter counts, stored dtypes and agreement with the tokenizer.
 
     If PyTorch is installed, also the largest differences in logits, prompt gradients and greedy tokens. 'passed' is
-    False if one is above 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
+    False if one exceeds 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
     """
     config, theta = convert.load(folder)
     found = {"path": str(folder), **describe(folder, config, theta), "tokenizer": tokenizer_report(folder, config)}

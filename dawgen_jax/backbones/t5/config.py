@@ -1,6 +1,6 @@
-"""The shape of a T5 and how it is computed, and its translation to and from Hugging Face's config.json.
+"""Configuration of a T5: shape, numerics, and translation from and to Hugging Face's config.json.
 
-Two properties that Hugging Face mixes up are kept apart: ``tied_head`` (the file holds no ``lm_head.weight``) and
+Hugging Face mixes two properties, which are separate here: ``tied_head`` (the file holds no ``lm_head.weight``) and
 ``scale_decoder_outputs`` (hidden states are multiplied by d_model^-0.5 before the head). transformers 5 writes
 ``tie_word_embeddings: true`` for every T5 and moves the meaning of the old flag to ``scale_decoder_outputs``.
 """
@@ -25,7 +25,7 @@ ModelType = Literal["t5", "mt5", "umt5"]
 ACTIVATIONS: tuple[str, ...] = typing.get_args(Activation)
 """Activations of the feed-forward layer by their Hugging Face names; gelu_new is the tanh approximation."""
 MODEL_TYPES: tuple[str, ...] = typing.get_args(ModelType)
-"""Values of config.json's model_type that are T5 in shape (byt5, flan-t5 and t5-efficient say 't5')."""
+"""Values of config.json's model_type with T5's shape (byt5, flan-t5 and t5-efficient say 't5')."""
 Width = Annotated[int, Field(ge=1, le=2**24)]
 Layers = Annotated[int, Field(ge=1, le=1000)]
 
@@ -37,7 +37,7 @@ class T5Config:
     Attributes:
       vocab_size: V, rows of the embedding (often more than the tokenizer has tokens).
       d_model: H.
-      d_kv: width of one head; heads x d_kv need not be H.
+      d_kv: width of one head; heads x d_kv may differ from H.
       d_ff: width of the feed-forward layer.
       num_layers: encoder layers.
       num_decoder_layers: decoder layers.
@@ -46,17 +46,17 @@ class T5Config:
       relative_attention_max_distance: all longer distances share a bucket.
       activation: one of ``ACTIVATIONS``.
       gated: v1.1's activation(x wi_0) * (x wi_1) instead of v1.0's activation(x wi).
-      layer_norm_epsilon: of every RMSNorm.
+      layer_norm_epsilon: epsilon of every RMSNorm.
       tied_head: the output head is the embedding.
       scale_decoder_outputs: hidden states times H^-0.5 before the head (v1.0).
-      per_layer_bias: every layer owns a relative bias table (umt5) instead of sharing layer 0's.
+      per_layer_bias: every layer has a relative bias table (umt5) instead of sharing layer 0's.
       pad_id: padding.
       eos_id: end of sequence.
       decoder_start_id: first decoder input.
       dtype: compute dtype; norms, softmax, logits and losses stay in float32 or wider. float16 is refused.
-      scan_unroll: layers per step of the scan over layers; 0 is all of them.
+      scan_unroll: layers per step of the scan over layers; 0 unrolls all.
       remat: recompute a layer's activations in the backward pass.
-      model_type: Hugging Face's, kept for writing back.
+      model_type: the value in config.json, kept for writing it back.
     """
 
     vocab_size: Width
@@ -93,15 +93,15 @@ class T5Config:
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any], *, tied_head: bool | None = None, **numerics) -> T5Config:
-        """The configuration that a parsed config.json states.
+        """The configuration in a parsed config.json.
 
         Args:
           values: the parsed file; missing fields take the defaults of ``transformers``.
-          tied_head: whether the weights lack ``lm_head.weight``; by default what ``tie_word_embeddings`` says.
+          tied_head: whether the weights lack ``lm_head.weight``; by default, the value of ``tie_word_embeddings``.
           **numerics: dtype, scan_unroll, remat.
 
         Raises:
-          ConfigError: no T5, or a value out of range.
+          ConfigError: not a T5, or a value out of range.
         """
         model_type = values.get("model_type", "t5")
         if model_type not in MODEL_TYPES:
@@ -121,12 +121,12 @@ class T5Config:
             activation = "gelu_new"
         layers = values.get("num_layers", layers)
         tied = values.get("tie_word_embeddings", True)
-        # mt5 never scales. umt5 follows its flag, as in transformers 4; transformers 5 overwrites that with True.
+        # mt5 never scales. umt5 follows its flag, as in transformers 4; transformers 5 overwrites the flag with True.
         scale = values.get("scale_decoder_outputs", tied)
         for field, value in (("tie_word_embeddings", tied), ("scale_decoder_outputs", scale)):
             if not isinstance(value, bool):
                 raise ConfigError(f"{field} = {shown(value)}: must be true or false.")
-        # A null is as good as a missing field: T5's own numbers.
+        # A null counts as a missing field and takes T5's default.
         pad, eos, start = (values.get(f"{name}_token_id") for name in ("pad", "eos", "decoder_start"))
         pad, eos = 0 if pad is None else pad, 1 if eos is None else eos
         decoder_layers = values.get("num_decoder_layers")

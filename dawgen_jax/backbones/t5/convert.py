@@ -1,4 +1,4 @@
-"""Hugging Face directories of a T5 to ``theta`` and back: the names of its tensors."""
+"""Hugging Face directories of a T5 to ``theta`` and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-"""Original T5 checkpoints carry a relative bias for cross-attention that no implementation uses."""
+"""Relative bias for cross-attention in original T5 checkpoints, which no implementation uses."""
 
 _BLOCKS = {
     "encoder": {
@@ -53,9 +53,9 @@ _KERNELS = {
 
 
 def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
-    """The tensors that make up the leaf of ``theta`` at ``path``, and whether each is transposed.
+    """Names of the tensors that make up the leaf of ``theta`` at ``path``, and whether they are transposed.
 
-    A leaf that is stacked over layers takes one tensor a layer.
+    A leaf that is stacked over layers has one tensor per layer.
 
     >>> tensor_names(("encoder", "layers", "attention", "query"), 2)[0][1]
     'encoder.block.1.layer.0.SelfAttention.q.weight'
@@ -80,7 +80,7 @@ def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
 
 
 def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, int]) -> str:
-    """The name under which the embedding is stored; copies under the other names must be equal."""
+    """The name under which the embedding is stored; copies under other names must be equal."""
     names = [name for name in _EMBEDDINGS if name in tensors.where]
     if not names:
         raise UserError(f"{folder}: tensor shared.weight is missing; copy the checkpoint again.")
@@ -101,7 +101,7 @@ def _parsed(folder: pathlib.Path, values: dict[str, Any], **fields) -> T5Config:
 
 
 def read_config(folder: pathlib.Path, **numerics) -> T5Config:
-    """What config.json says; ``numerics`` are dtype, scan_unroll and remat.
+    """The configuration in a folder; ``numerics`` are dtype, scan_unroll and remat.
 
     Raises:
       UserError: the file cannot be read, or is not a T5's.
@@ -126,15 +126,14 @@ def load(
       compute_dtype: ``T5Config.dtype``.
       scan_unroll: ``T5Config.scan_unroll``.
       remat: ``T5Config.remat``.
-      sharding: of every leaf, or a function config -> tree like ``theta`` of shardings; by default the default
-        device.
+      sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
 
     Returns:
       (config, theta).
 
     Raises:
-      UserError: missing, extra, wrongly shaped or unreadable tensors or config, or values that are not finite; the
-        sentence names file and tensor.
+      UserError: missing, extra, wrongly shaped or unreadable tensors or config, or values that are not finite. The
+        message names file and tensor.
     """
     if dtype not in ("float32", "bfloat16", "float64"):
         raise ConfigError(
@@ -162,17 +161,17 @@ def save(
     dtype: str | None = None,
     tokenizer_from: str | os.PathLike | None = None,
 ) -> None:
-    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json comes last.
+    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json is written last.
 
     Args:
-      path: directory, made where missing.
+      path: directory, created if missing.
       config: the model.
       theta: its parameters.
-      dtype: storage of the file (float32, bfloat16, float16); by default that of ``theta``.
-      tokenizer_from: directory whose tokenizer files are copied.
+      dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
+      tokenizer_from: directory from which tokenizer files are copied.
 
     Raises:
-      ConfigError: ``dtype`` is none of these.
+      ConfigError: unknown ``dtype``.
       UserError: the weights would overflow in ``dtype``.
     """
     checkpoint.write_theta(pathlib.Path(path), checkpoint.leaves(model.abstract(config), tensor_names), theta,
@@ -183,11 +182,11 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
     """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
 
     Raises:
-      UserError: as :func:`load` and :func:`save`.
+      UserError: see :func:`load` and :func:`save`.
     """
     repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
         tensors["lm_head.weight"], tensors["shared.weight"])
     if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
-        # Old files repeat a tied head; without it the loader sees that it is tied.
+        # Old files repeat a tied head; the loader detects tying by its absence.
         tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)

@@ -1,6 +1,6 @@
-"""T5's part of cached decoding; slots, sampling and queues are :mod:`dawgen_jax.backbones.engine`'s.
+"""Cached decoding of a T5; :mod:`dawgen_jax.backbones.engine` handles slots, sampling and queues.
 
-Parameters are in the unstacked form of :func:`dawgen_jax.backbones.t5.model.unstack`.
+Parameters are unstacked, as :func:`dawgen_jax.backbones.t5.model.unstack` returns them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["empty", "prefill", "step"]
 
 
 def empty(slots: int, source: int, new_tokens: int, *, config: T5Config) -> Cache:
-    """A cache of zeros for B = ``slots`` samples.
+    """A cache of zeros.
 
     Args:
-      slots: B.
-      source: T' encoder positions, soft rows included.
-      new_tokens: U tokens per sample.
+      slots: B, number of samples.
+      source: T', encoder positions, soft rows included.
+      new_tokens: U, tokens per sample.
       config: the model.
     """
 
@@ -36,7 +36,7 @@ def empty(slots: int, source: int, new_tokens: int, *, config: T5Config) -> Cach
 
 
 def prefill(layers, embeddings: jax.Array, mask: jax.Array, *, config: T5Config) -> Prefilled:
-    """Encode R inputs and project them to every decoder layer's cross-attention keys and values.
+    """Encode R inputs and project them to the cross-attention keys and values of every decoder layer.
 
     Args:
       layers: parameters.

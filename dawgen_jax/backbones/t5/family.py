@@ -13,13 +13,13 @@ from dawgen_jax.backbones.t5.format import ADAPTER, T5Format
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import SIZES
 from dawgen_jax.backbones.tokens import read_tokenizer
-from dawgen_jax.config import BackboneConfig
+from dawgen_jax.config import PAPER, BackboneConfig
 
 __all__ = ["FAMILY"]
 
 
 def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> tuple[T5, T5Format, dict]:
-    """Model, format and parameters of a checkpoint; see :class:`dawgen_jax.backbones.base.Family`."""
+    """Read model, format and parameters of a checkpoint; see :class:`dawgen_jax.backbones.base.Family`."""
     t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                              remat=config.remat, sharding=lambda shape: shardings(T5(shape)))
     tokens = T5Format(read_tokenizer(folder, t5.vocab_size), t5.vocab_size)
@@ -27,13 +27,13 @@ def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> 
 
 
 def read_format(folder: pathlib.Path) -> T5Format:
-    """The format alone, from config.json and the tokenizer."""
+    """Read the format from config.json and the tokenizer."""
     size = convert.read_config(folder).vocab_size
     return T5Format(read_tokenizer(folder, size), size)
 
 
 def read_model(folder: pathlib.Path, config: BackboneConfig) -> T5:
-    """The model alone, from config.json; its mask is the last row, which has the shapes and costs of any other."""
+    """Read the model from config.json; its mask is the last row, which has the same shapes and costs as any other."""
     return _model(convert.read_config(folder), config)
 
 
@@ -44,5 +44,5 @@ def _model(shape: T5Config, config: BackboneConfig) -> T5:
 
 FAMILY = Family(load, read_format, read_model,
                 {name: functools.partial(_model, shape) for name, shape in SIZES.items()},
-                check.report, convert.rewrite, ADAPTER)
-"""How T5 checkpoints are read."""
+                check.report, convert.rewrite, ADAPTER, PAPER, ("before",))
+"""The T5 family: t5, mt5 and umt5 checkpoints."""

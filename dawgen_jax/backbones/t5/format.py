@@ -1,11 +1,11 @@
 """T5's tokens and templates as a :class:`dawgen_jax.backbones.base.Format`.
 
-Classifier: the template with the sentinel <extra_id_0> as its mask, then end of sequence. The template's own words are
-tokenised apart from the texts, as OpenPrompt does; where white space stands between them that is the whole text's
-tokenisation. Demonstrations have the label word in place of the mask and no end of sequence.
+Classifier: the template with the sentinel <extra_id_0> as its mask, followed by the end of sequence. The template's
+words and the texts are tokenised separately, as in OpenPrompt; if white space separates them, the result equals
+tokenising the whole text. Demonstrations have the label word instead of the mask and no end of sequence.
 
-Generator: sentence 1, one place for each infix row and end of sequence for the encoder; sentence 2 and end of sequence
-for the decoder. For a single text the encoder reads no more than the infix and end of sequence.
+Generator: the encoder reads sentence 1, one position per infix row and the end of sequence; the decoder writes
+sentence 2 and the end of sequence. For single-text tasks the encoder reads only the infix and the end of sequence.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["ADAPTER", "T5Format", "sentinel_id"]
 
 _SENTINEL = re.compile(f"{tokens.MARK}?<extra_id_[0-9]+>")
-"""A sentinel's piece; mt5's vocabulary holds them as ordinary pieces with a word mark."""
+"""A sentinel; mt5's vocabulary holds sentinels as ordinary tokens with a word mark."""
 _BYTE_SENTINELS = range(258, 247, -1)
-"""ByT5 was trained with sentinels that count down from 258, the ids of bytes that never occur in UTF-8. It never saw
-the pieces <extra_id_0>, ... that its tokenizer adds from 259 on."""
+"""ByT5 was trained with sentinels that count down from 258, the ids of bytes that never occur in UTF-8, and never saw
+the tokens <extra_id_0>, ... that its tokenizer adds from 259 on."""
 
 
 def _has_bytes(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -45,7 +45,7 @@ def sentinel_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id of the first sentinel, which is the mask of the templates.
 
     Raises:
-      UserError: the tokenizer has none.
+      UserError: the tokenizer has no sentinel.
     """
     if _has_bytes(tokenizer):
         return _BYTE_SENTINELS[0]
@@ -62,7 +62,7 @@ class T5Format:
 
     Attributes:
       tokenizer: from ``transformers``.
-      vocab_size: V, rows of the model's embedding, often more than the tokenizer has pieces.
+      vocab_size: V, rows of the model's embedding, often more than the tokenizer has tokens.
 
     Raises:
       UserError: the tokenizer has no end of sequence, padding or sentinel.
@@ -96,12 +96,12 @@ class T5Format:
 
     @functools.cached_property
     def mask_id(self) -> int:
-        """The first sentinel, which the decoder is fed before the answer."""
+        """The first sentinel, which the decoder reads before the answer."""
         return sentinel_id(self.tokenizer)
 
     @functools.cached_property
     def _lead(self) -> str:
-        """The space in front of a word within a text, if the vocabulary keeps it with the word."""
+        """The space in front of a word within a text, if the vocabulary joins it with the word."""
         return " " if tokens.is_byte_level(self.tokenizer) else ""
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -147,9 +147,9 @@ class T5Format:
         return AnswerRows([row + end for row in rows], None)
 
     def source_rows(self, sentences: Sequence[str], infix_length: int, max_tokens: int) -> SourceRows:
-        found, place = self.ids(sentences), self.tokenizer.pad_token_id
+        found, filler = self.ids(sentences), self.tokenizer.pad_token_id
         kept = [ids[:max_tokens] for ids in found]
-        return SourceRows([[*ids, *[place] * infix_length, self.eos_id] for ids in kept],
+        return SourceRows([[*ids, *[filler] * infix_length, self.eos_id] for ids in kept],
                           [[*[-1] * len(ids), *range(infix_length), -1] for ids in kept],
                           [len(ids) > max_tokens for ids in found])
 
@@ -182,6 +182,6 @@ def _predict(task: Task) -> tuple[str, str]:
 
 
 ADAPTER = Adapter(
-    # Unset, PEFT takes 2 submodules for this task type: rows for the decoder, which would be missing.
+    # By default PEFT uses 2 submodules for this task type, and expects virtual tokens for the decoder too.
     {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 1}, "AutoModelForSeq2SeqLM", "encoder", _predict)
-"""In front of the encoder's input."""
+"""Virtual tokens in front of the encoder's input."""

@@ -1,10 +1,10 @@
-"""The functional seam of the backbone: pure functions of ``theta``, a plain nested dictionary of arrays.
+"""T5 as pure functions of ``theta``, a plain nested dictionary of arrays.
 
     theta = {"embedding": [V, H], ("head": [V, H],) "encoder": stack, "decoder": stack}
     stack = {"layers": {...: [N, ...]}, "norm": {"scale": [H]}, ("bias": [buckets, heads])}
 
 Layers are stacked on axis 0 and run by ``jax.lax.scan``; each is an NNX module merged with its slice of ``theta``.
-``head`` is absent where the head is tied; ``bias`` stands inside the layers where each owns one (umt5).
+``head`` is absent if the head is tied; ``bias`` is inside the layers if each has a table (umt5).
 
 References:
   Raffel et al., Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer,
@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 
 from dawgen_jax import prng
-from dawgen_jax.backbones.layers import project, wide
+from dawgen_jax.backbones.layers import project, wide_dtype
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.modules import DecoderLayer, EncoderLayer, buckets, norm
 
@@ -44,7 +44,7 @@ _LAYERS = {"encoder": EncoderLayer, "decoder": DecoderLayer}
 
 @functools.cache
 def _graphs(config: T5Config) -> dict[str, nnx.GraphDef]:
-    """What is static in a layer of each stack and in a norm."""
+    """Static graph definitions of a layer of each stack and a norm."""
     graphs = {
         side: nnx.eval_shape(lambda layer=layer: layer(config, rngs=nnx.Rngs(0))) for side, layer in _LAYERS.items()
     }
@@ -53,7 +53,7 @@ def _graphs(config: T5Config) -> dict[str, nnx.GraphDef]:
 
 
 def merge(part: str, parameters, *, config: T5Config):
-    """The module that ``part`` ('encoder' or 'decoder' layer, or 'norm') is with ``parameters`` of one layer."""
+    """The module ``part`` ('encoder' or 'decoder' layer, or 'norm') with the given parameters of one layer."""
     return nnx.merge(_graphs(config)[part], parameters)
 
 
@@ -61,10 +61,10 @@ def init(config: T5Config, key: jax.Array):
     """A random ``theta`` with T5's initialisation, in float32.
 
     Embedding N(0, 1), query N(0, 1/(H d_kv)), other kernels N(0, 1/fan_in), norms 1. ``Departure:`` an untied head is
-    N(0, 1/H) as in T5's own code, where ``transformers`` draws N(0, 1) and starts from logits of size sqrt(H).
+    N(0, 1/H) as in T5's code, whereas ``transformers`` uses N(0, 1) and starts with logits of size sqrt(H).
     """
     keys = jax.random.split(key, 4)
-    normal = functools.partial(jax.random.normal, dtype=jnp.float32)  # not float64 where that is the default
+    normal = functools.partial(jax.random.normal, dtype=jnp.float32)  # even if float64 is the default
 
     def stack(side: str, key: jax.Array, layers: int):
         def layer(key):
@@ -90,15 +90,14 @@ def init(config: T5Config, key: jax.Array):
 
 
 def abstract(config: T5Config):
-    """``theta`` as ``jax.ShapeDtypeStruct``s: full-size models without their memory."""
+    """``theta`` as ``jax.ShapeDtypeStruct``s, for full-size models without their memory."""
     return jax.eval_shape(functools.partial(init, config), prng.key(0))
 
 
 def unstack(theta, *, config: T5Config):
-    """``theta`` with each stack's layers as a list of trees in the compute dtype, which all functions here take too.
+    """``theta`` in the compute dtype with each stack's layers as a list of trees; all functions here accept it.
 
-    For programs that run often on few tokens (decoding): there, slicing the stacked arrays on every call would cost
-    more than the layers.
+    Decoding runs often on few tokens, where slicing the stacked arrays on every call would cost more than the layers.
     """
 
     def split(side: str, layers: int):
@@ -113,8 +112,8 @@ def unstack(theta, *, config: T5Config):
 
 
 def embed(theta, tokens: jax.Array, *, config: T5Config) -> jax.Array:
-    """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
-    # Nothing is clipped: a tokenizer with ids of V or more is refused when it is read with its model.
+    """Embeddings [B, T, H] of ``tokens`` [B, T], in the compute dtype."""
+    # Ids are not clipped: reading a tokenizer refuses ids of V or more.
     return jnp.take(theta["embedding"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 
@@ -124,11 +123,11 @@ def relative_bias(
     """Relative bias [heads, Q, K] from a table [buckets, heads], for queries at ``positions`` [Q] and ``keys`` = K."""
     relative = np.arange(keys)[None, :] - np.asarray(positions)[:, None]
     chosen = buckets(relative, config=config, bidirectional=bidirectional)
-    return jnp.moveaxis(jnp.take(table, chosen, axis=0).astype(wide(config.dtype)), -1, 0)
+    return jnp.moveaxis(jnp.take(table, chosen, axis=0).astype(wide_dtype(config.dtype)), -1, 0)
 
 
 def _run(stack, x: jax.Array, mask: jax.Array, *extra, side: str, config: T5Config) -> jax.Array:
-    """All layers of a stack and its final norm."""
+    """Apply all layers of a stack and its final norm."""
     length = x.shape[1]
 
     def bias(table):
@@ -146,7 +145,7 @@ def _run(stack, x: jax.Array, mask: jax.Array, *extra, side: str, config: T5Conf
     else:
         layers = config.num_layers if side == "encoder" else config.num_decoder_layers
         unroll = min(config.scan_unroll, layers) or layers
-        # Without a loop between the two passes, the compiler would merge the recomputed layers with the first ones.
+        # Without a loop between the two passes, the compiler would merge the recomputed layers with the forward pass.
         body = jax.checkpoint(body, prevent_cse=unroll == layers) if config.remat else body
         x, _ = jax.lax.scan(body, x, stack["layers"], unroll=unroll)
     return merge("norm", stack["norm"], config=config)(x)
@@ -157,8 +156,8 @@ def encode(theta, embeddings: jax.Array, mask: jax.Array, *, config: T5Config) -
 
     Args:
       theta: parameters.
-      embeddings: [B, T, H], soft prompt rows included: they take part in the relative positions.
-      mask: bool [B, T] True at real positions, wherever these lie.
+      embeddings: [B, T, H], including soft prompt rows, which count in relative positions.
+      mask: bool [B, T], True at real positions; padding may be anywhere.
       config: the model.
 
     Returns:
@@ -177,9 +176,9 @@ def decode(
     *,
     config: T5Config,
 ) -> jax.Array:
-    """The decoder's hidden states after its final norm, before head scaling.
+    """The decoder's hidden states after its final norm, before scaling for the head.
 
-    Causal: padding behind the text needs no mask, since no real position sees it.
+    Attention is causal, so padding on the right needs no mask.
 
     Args:
       theta: parameters.
@@ -204,7 +203,7 @@ def decode(
 
 
 def head_rows(theta, ids: jax.Array | None = None) -> jax.Array:
-    """Rows [n, H] of the output head (the embedding where tied), all of them by default."""
+    """Rows [n, H] of the output head (the embedding if tied), by default all."""
     head = theta.get("head", theta["embedding"])
     return head if ids is None else jnp.take(head, jnp.asarray(ids), axis=0)
 
@@ -216,7 +215,7 @@ def _project(hidden: jax.Array, rows: jax.Array, config: T5Config) -> jax.Array:
 
 
 def logits(theta, hidden: jax.Array, *, config: T5Config) -> jax.Array:
-    """Scores [..., V] over the vocabulary, in float32 (float64 where that computes), of ``hidden`` [..., H]."""
+    """Logits [..., V] of ``hidden`` [..., H], in float32 or wider."""
     return _project(hidden, head_rows(theta), config)
 
 

@@ -1,10 +1,10 @@
 """T5's layers as NNX modules: attention with relative bias, feed-forward, encoder and decoder layer.
 
-A module holds one layer's parameters and computes in the dtype of its input; parameters are cast where they are used.
+A module holds one layer's parameters and computes in the dtype of its input; parameters are cast when they are used.
 Norms and softmax are computed in float32, or in float64 if the input is float64.
-Heads stand in front of the length ([B, heads, T, d_kv]): XLA's CPU back end is several times faster so. Norms and
-gated activations keep nothing but their inputs for the backward pass, which computes them again: cheap beside the
-products, and half of the memory of a step whose layers are scanned.
+Heads precede the length ([B, heads, T, d_kv]), which is several times faster in XLA's CPU back end. Norms and gated
+activations keep only their inputs for the backward pass and recompute the rest: this is cheap compared with the
+products, and halves the memory of a step whose layers are scanned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide
+from dawgen_jax.backbones.layers import RMSNorm, lean, matrix, softmax, wide_dtype
 from dawgen_jax.backbones.t5.config import T5Config
 
 __all__ = ["Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "buckets", "norm"]
@@ -36,15 +36,15 @@ _ACTIVATIONS = {
 
 
 def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> np.ndarray:
-    """Relative position buckets, on the host: accelerators only approximate the logarithm.
+    """Relative position buckets, computed on the host since accelerators only approximate the logarithm.
 
     Half of the buckets hold one distance each, the other half grow logarithmically up to
-    ``relative_attention_max_distance``; a bidirectional stack spends half of all on keys to the right.
+    ``relative_attention_max_distance``; a bidirectional stack uses half of all buckets for keys to the right.
 
     Args:
       relative: int [...] key position minus query position.
       config: gives the number of buckets and the largest distance.
-      bidirectional: encoder (True) or decoder.
+      bidirectional: True for the encoder, False for the decoder.
 
     Returns:
       int32 [...] in [0, relative_attention_num_buckets).
@@ -58,7 +58,7 @@ def buckets(relative: np.ndarray, *, config: T5Config, bidirectional: bool) -> n
     else:
         distance = np.maximum(-relative, 0)
     exact = count // 2
-    # In float32 and in this order, as the checkpoints were trained; the clamp keeps log(0) out.
+    # In float32 and in this order, as the checkpoints were trained; the clamp avoids log(0).
     ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
     ratio = ratio / np.float32(np.log(config.relative_attention_max_distance / exact)) * np.float32(count - exact)
     far = np.minimum(exact + ratio.astype(np.int32), count - 1)
@@ -99,24 +99,25 @@ class Attention(nnx.Module):
           x: [B, Q, H].
           keys: [B, heads, K, d_kv].
           values: [B, heads, K, d_kv].
-          mask: bool, broadcastable to [B, heads, Q, K] (same rank): True where a key is seen. A query that sees none
-            attends to all evenly instead of giving NaN.
-          bias: broadcastable to [B, heads, Q, K] (same rank), in the wide dtype.
+          mask: bool, broadcastable to [B, heads, Q, K] (same rank), True where a query attends to a key. A query
+            without any key attends to all keys evenly instead of producing NaN.
+          bias: broadcastable to [B, heads, Q, K] (same rank), in the dtype of the scores.
 
         Returns:
           [B, Q, H].
         """
-        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+        dtype = wide_dtype(x.dtype)
+        scores = jnp.matmul(self.split(x, self.query), keys.swapaxes(-1, -2), preferred_element_type=dtype)
         if bias is not None:
             scores = scores + bias
         return self._join(jnp.matmul(softmax(scores, mask, x.dtype), values))
 
-    def over(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
-        """Attend from ``x`` to ``states``, by whichever order of products is cheaper; there is no bias.
+    def attend(self, x: jax.Array, states: jax.Array, mask: jax.Array) -> jax.Array:
+        """Attend from ``x`` to ``states`` without bias, in the cheaper order of products.
 
-        For few queries the key kernel is applied to them and the value kernel to what they have mixed, since
-        ``q (E W_k)^T = (q W_k^T) E^T`` and ``a (E W_v) = (a E) W_v``: heads Q (d_kv + K) H multiplications twice
-        instead of K H heads d_kv twice.
+        For few queries, the key kernel is applied to the queries and the value kernel to the weighted states, since
+        ``q (E W_k)^T = (q W_k^T) E^T`` and ``a (E W_v) = (a E) W_v``: this takes heads Q (d_kv + K) H multiplications
+        twice instead of K H heads d_kv twice.
 
         Args:
           x: [B, Q, H].
@@ -134,7 +135,7 @@ class Attention(nnx.Module):
                       for kernel in (self.key, self.value))
         reading = jnp.einsum("bhqd,nhd->bhqn", self.split(x, self.query), key)
         flat = reading.reshape(x.shape[0], -1, x.shape[-1])  # heads and queries in one matrix: few large products
-        scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide(x.dtype))
+        scores = jnp.matmul(flat, states.swapaxes(-1, -2), preferred_element_type=wide_dtype(x.dtype))
         weights = softmax(scores.reshape(*reading.shape[:3], count), mask, x.dtype)
         mixed = jnp.matmul(weights.reshape(x.shape[0], -1, count), states).reshape(reading.shape)
         return self._join(jnp.einsum("bhqn,nhd->bhqd", mixed, value))
@@ -174,7 +175,7 @@ def _bias_table(config: T5Config, rngs: nnx.Rngs) -> nnx.Param:
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention and feed-forward, each on a normed input and added to it."""
+    """Pre-norm self-attention and feed-forward with residual connections."""
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         self.attention_norm = norm(config)
@@ -207,8 +208,8 @@ class DecoderLayer(nnx.Module):
     def __call__(
         self, x: jax.Array, mask: jax.Array, bias: jax.Array, encoded: jax.Array, encoder_mask: jax.Array
     ) -> jax.Array:
-        """[B, U, H] -> [B, U, H] beside ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
+        """[B, U, H] -> [B, U, H] given ``encoded`` [B, T, H]; masks and bias as in :class:`Attention`."""
         y = self.attention_norm(x)
         x = x + self.attention(y, *self.attention.keys_values(y), mask, bias)
-        x = x + self.cross.over(self.cross_norm(x), encoded, encoder_mask)
+        x = x + self.cross.attend(self.cross_norm(x), encoded, encoder_mask)
         return x + self.feed_forward(self.feed_forward_norm(x))

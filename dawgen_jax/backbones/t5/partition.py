@@ -1,4 +1,4 @@
-"""How T5's parameters are cut over the model axes of a mesh: :mod:`dawgen_jax.backbones.partition` by its names."""
+"""Sharding of a T5; see :mod:`dawgen_jax.backbones.partition`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def layout(config: T5Config, axes: Mapping[str, int]) -> dict:
 
     Args:
       config: the model.
-      axes: sizes of the mesh's axes by name; a missing one has size 1.
+      axes: sizes of the mesh's axes by name; a missing axis has size 1.
 
     >>> shape = T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=12, num_layers=1, num_decoder_layers=1, num_heads=2)
     >>> specs = layout(shape, {"data": 2, "fsdp": 4, "tensor": 2})
@@ -40,12 +40,12 @@ def _layout(config: T5Config, fsdp: int, tensor: int) -> dict:
 
 
 def heads_axis(config: T5Config, axes: Mapping[str, int]) -> str | None:
-    """The axis that attention heads are cut over: 'tensor' if it divides them."""
+    """The axis over which attention heads are sharded: 'tensor' if it divides them."""
     return partition.heads_axis(config.num_heads, axes)
 
 
 def unstacked(specs: dict, config: T5Config) -> dict:
-    """:func:`layout` of :func:`dawgen_jax.backbones.t5.model.unstack`'s form of ``theta``."""
+    """:func:`layout` for the result of :func:`dawgen_jax.backbones.t5.model.unstack`."""
     return {**specs, **{
         side: {**specs[side], "layers": partition.unstacked(specs[side]["layers"], layers)}
         for side, layers in (("encoder", config.num_layers), ("decoder", config.num_decoder_layers))}}

@@ -1,8 +1,8 @@
 """T5 as a :class:`dawgen_jax.backbones.base.Model`.
 
 The encoder reads the input. The answer is the token <extra_id_0> of the template: the decoder reads
-``[start, <extra_id_0>]`` and the answer's state is the one at the second position. (OpenPrompt also feeds end of
-sequence as a third decoder token; the decoder is causal, so it changes nothing.)
+``[start, <extra_id_0>]``, and the second position gives the answer's state. (OpenPrompt also feeds the end of sequence
+as a third decoder token; the decoder is causal, so the result is the same.)
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class T5:
 
     Attributes:
       config: shape and numerics.
-      mask_id: id of <extra_id_0>, which the decoder is fed before the answer.
-      head: 0: an input has no token of its own at its start.
+      mask_id: id of <extra_id_0>, which the decoder reads before the answer.
+      head: 0, since no special token starts an input.
     """
 
     config: T5Config
@@ -48,29 +48,32 @@ class T5:
 
     @property
     def projections(self) -> tuple[tuple[str, ...], ...]:
-        """Query, key, value and output kernels of self-attention, and of the decoder's attention to the encoder."""
+        """Kernels of self-attention and of the decoder's attention to the encoder."""
         modules = (("encoder", "attention"), ("decoder", "attention"), ("decoder", "cross"))
         return tuple((side, "layers", module, kernel) for side, module in modules
                      for kernel in ("query", "key", "value", "output"))
 
     def embed(self, theta, tokens) -> jax.Array:
-        """Embeddings [B, T, H] in the compute dtype of ``tokens`` [B, T]."""
+        """Embeddings [B, T, H] of ``tokens`` [B, T], in the compute dtype."""
         return model.embed(theta, tokens, config=self.config)
 
     def abstract(self) -> dict:
-        """The shape of every leaf of ``theta``, in float32."""
+        """Shapes of all parameters, in float32."""
         return model.abstract(self.config)
 
     def input_states(self, theta, embeddings, mask) -> jax.Array:
         """The encoder's states [B, T, H], after its final norm."""
         return model.encode(theta, embeddings, mask, config=self.config)
 
-    def answer_states(self, theta, embeddings, mask) -> jax.Array:
+    def context(self, theta, embeddings, mask) -> None:
+        """None: the encoder reads in both directions."""
+
+    def answer_states(self, theta, embeddings, mask, context: None = None) -> jax.Array:
         """The decoder's states [B, H] at <extra_id_0>, over the encoded input [B, T, H]."""
         return self._decode(theta, embeddings, mask, [self.config.decoder_start_id, self.mask_id])[:, 1]
 
     def summary_states(self, theta, embeddings, mask) -> jax.Array:
-        """The decoder's first states [B, H], fed with the start token alone, over the encoded input [B, T, H]."""
+        """The decoder's states [B, H] at the start token alone, over the encoded input [B, T, H]."""
         return self._decode(theta, embeddings, mask, [self.config.decoder_start_id])[:, 0]
 
     def target_states(self, theta, embeddings, mask, target) -> jax.Array:
@@ -80,33 +83,33 @@ class T5:
         return model.decode(theta, jnp.concatenate([start, target[:, :-1]], axis=1), encoded, mask, config=self.config)
 
     def logits(self, theta, hidden, ids=None) -> jax.Array:
-        """Scores [..., V], or [..., n] of the tokens ``ids`` [n], of ``hidden`` [..., H]."""
+        """Logits [..., V], or [..., n] of the tokens ``ids`` [n], of ``hidden`` [..., H]."""
         if ids is None:
             return model.logits(theta, hidden, config=self.config)
         return model.label_logits(theta, hidden, ids, config=self.config)
 
     def layout(self, axes: Mapping[str, int]) -> dict:
-        """The ``PartitionSpec`` of every leaf of ``theta``; see :mod:`dawgen_jax.backbones.t5.partition`."""
+        """``PartitionSpec`` of every parameter; see :mod:`dawgen_jax.backbones.t5.partition`."""
         return partition.layout(self.config, axes)
 
     def operations(self, *, inputs: int, outputs: int | None = None,
-                   trained: Literal["none", "prompt", "all"] = "none") -> float:
-        """See :class:`dawgen_jax.backbones.base.Model`; for an answer the decoder reads its start and the mask."""
+                   trained: Literal["none", "prompt", "all"] = "none", context: int = 0) -> float:
+        """See :class:`dawgen_jax.backbones.base.Model`; for an answer, the decoder reads two tokens. No context."""
         passes = {"none": FORWARD, "prompt": FORWARD + BACKWARD, "all": TRAINING}[trained]
         if outputs is None:
             return operations(self.config, passes, source=inputs, target=2)
         return operations(self.config, passes, source=inputs, target=outputs, logits=self.vocab_size)
 
     def unstack(self, theta) -> dict:
-        """``theta`` with a list of layers per stack, in the compute dtype."""
+        """``theta`` in the compute dtype with a list of layers per stack."""
         return model.unstack(theta, config=self.config)
 
     def unstacked_layout(self, axes: Mapping[str, int]) -> dict:
-        """:meth:`layout` of :meth:`unstack`'s form."""
+        """:meth:`layout` for the result of :meth:`unstack`."""
         return partition.unstacked(partition.layout(self.config, axes), self.config)
 
     def cache_heads(self, axes: Mapping[str, int]) -> str | None:
-        """'tensor' where it divides the heads."""
+        """'tensor' if it divides the heads."""
         return partition.heads_axis(self.config, axes)
 
     def empty(self, slots: int, source: int, new_tokens: int) -> Cache:

@@ -1,4 +1,4 @@
-"""Published shapes by name, and the operations that a T5's mathematics asks for.
+"""Published sizes by name, and the operation count of a T5.
 
 References:
   Lester, Al-Rfou, Constant: The Power of Scale for Parameter-Efficient Prompt Tuning,
@@ -24,7 +24,7 @@ SIZES = {"t5-large": _size(1024, 2816, 16), "t5-xl": _size(2048, 5120, 32), "t5-
 
 
 class Passes(NamedTuple):
-    """How often a step runs through the products with weights and those of two activations (attention's own)."""
+    """Number of passes of a step through products with weights, and through attention's products of activations."""
 
     weights: float
     attention: float
@@ -33,26 +33,26 @@ class Passes(NamedTuple):
         return Passes(self.weights + other.weights, self.attention + other.attention)
 
     def times(self, factor: float) -> Passes:
-        """So many of them."""
+        """All passes multiplied by ``factor``."""
         return Passes(factor * self.weights, factor * self.attention)
 
 
 FORWARD = Passes(1, 1)
 BACKWARD = Passes(1, 2)
-"""Gradients of activations alone: what passes through frozen weights."""
+"""Gradients of activations only, through frozen weights."""
 TRAINING = Passes(3, 3)
-"""Forward and backward with the weights' gradients."""
+"""Forward and backward, including gradients of weights."""
 
 
 def operations(config: T5Config, passes: Passes, *, source: int, target: int, logits: int = 0) -> float:
-    """Operations (two a multiplication and addition) of one example, each product in its cheaper order.
+    """Operations per example (a multiplication and an addition count as two), each product in its cheaper order.
 
     Args:
-      config: the shape.
-      passes: of the step; nothing that is computed again is counted.
-      source: encoder positions, prompt rows included; 0 decodes over keys and values that are there.
-      target: decoder positions that are computed.
-      logits: rows of the head that a decoder position is multiplied with.
+      config: the model.
+      passes: passes of the step; recomputation is not counted.
+      source: encoder positions, prompt rows included; 0 if the input's keys and values are cached.
+      target: decoder positions.
+      logits: rows of the head that are scored per decoder position.
 
     >>> shape = T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=12, num_layers=1, num_decoder_layers=1, num_heads=2)
     >>> operations(shape, FORWARD, source=1, target=0) - 2 * 2 * 8  # one score and one weighted value
@@ -63,7 +63,7 @@ def operations(config: T5Config, passes: Passes, *, source: int, target: int, lo
     weights = config.num_layers * source * (4 * width * inner + forward)  # encoder
     weights += layers * target * (6 * width * inner + forward) + target * width * logits  # decoder
     attention = 2 * inner * (config.num_layers * source * source + layers * target * target)
-    # Keys and values of the encoder's output, or few queries and what they mix through the same kernels.
+    # Either keys and values of the encoder's output, or the same kernels applied to few queries and weighted states.
     few = target * (config.d_kv + source) < source * config.d_kv
     weights += layers * 2 * width * inner * (target if few else source)
     attention += layers * 2 * target * source * (config.num_heads * width if few else inner)

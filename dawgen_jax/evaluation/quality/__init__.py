@@ -1,6 +1,6 @@
-"""Is a synthetic set any good? Numbers (``measures``), suspicious samples (``flags``) and verdicts (``judgement``).
+"""Quality of a synthetic set: numbers (``measures``), suspicious samples (``flags``) and verdicts (``judgement``).
 
-:func:`appraise` judges one set against real pairs; :func:`measure` gives the measures that every set of a run records.
+:func:`appraise` judges a set against real pairs; :func:`measure` computes the measures that a run records per set.
 """
 
 from dawgen_jax.evaluation.quality.judgement import Appraisal, Figure, Real, appraise

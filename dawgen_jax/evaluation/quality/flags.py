@@ -4,8 +4,8 @@ Two texts are near copies if the character 4-grams of their words overlap:
 
     J(a, b) = |A and B| / |A or B|, A and B the sets of 4-grams of a and b
 
-A text is a tuple of parts (one sentence, or sentence 1 and sentence 2); the similarity of two texts is that of their
-least similar parts. MinHash (datasketch) proposes candidates, whose similarity is then computed exactly: with 128
+A text is a tuple of parts (a single sentence, or sentence 1 and sentence 2); the similarity of two texts is the least
+similarity of their parts. MinHash (datasketch) proposes candidates, whose similarity is then computed exactly: with 128
 permutations and bands for a threshold 0.3 below the requested one, a pair at the threshold is missed with a probability
 below 1e-3.
 
@@ -47,7 +47,7 @@ class Match(NamedTuple):
 
 
 def shingles(sentence: str) -> frozenset[str]:
-    """The character 4-grams of a sentence without case and punctuation; a shorter sentence is its only shingle.
+    """The character 4-grams of a sentence, ignoring case and punctuation; a shorter sentence is its only shingle.
 
     >>> sorted(shingles("A boy."))
     [' boy', 'a bo']
@@ -57,7 +57,7 @@ def shingles(sentence: str) -> frozenset[str]:
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    """J of two sets that are not both empty."""
+    """J of two sets, of which at least one is not empty."""
     return len(left & right) / len(left | right)
 
 
@@ -65,12 +65,12 @@ def near_copies(texts: Sequence[Text], references: Sequence[Text], threshold: fl
     """The most similar reference of each text.
 
     Args:
-      texts: what is searched for.
-      references: where it is searched for.
-      threshold: the least similarity, in (0, 1].
+      texts: texts that may be copies.
+      references: texts that may have been copied.
+      threshold: minimum similarity, in (0, 1].
 
     Returns:
-      For each text the first most similar reference at or above the threshold, or None.
+      For each text the first of the most similar references at or above the threshold, or None.
     """
     index = _Index(threshold)
     seen: set[tuple] = set()
@@ -87,15 +87,15 @@ def near_copies(texts: Sequence[Text], references: Sequence[Text], threshold: fl
 
 
 def near_duplicates(texts: Sequence[Text], threshold: float, order: Iterable[int] | None = None) -> list[Match | None]:
-    """The near copies within a set.
+    """Near copies within a set.
 
     Args:
       texts: the set.
-      threshold: the least similarity, in (0, 1].
-      order: positions in the order in which texts are kept; by default their own order.
+      threshold: minimum similarity, in (0, 1].
+      order: positions in the order in which texts are considered; by default 0, 1, ...
 
     Returns:
-      For each text the most similar kept text, or None if the text itself is kept: no two kept texts are near copies.
+      For each text the most similar kept text, or None if it is kept: no two kept texts are near copies.
     """
     index, found = _Index(threshold), [None] * len(texts)
     for position in range(len(texts)) if order is None else order:
@@ -109,7 +109,7 @@ def near_duplicates(texts: Sequence[Text], threshold: float, order: Iterable[int
 
 @functools.cache
 def _empty() -> MinHash:
-    """An empty sketch to copy, because drawing the permutations is slow; its hash function is cached."""
+    """An empty sketch to copy, since sampling the permutations is slow; its hash function is cached."""
     from datasketch import MinHash
     from datasketch.hashfunc import sha1_hash32
 
@@ -121,9 +121,9 @@ def _empty() -> MinHash:
 
 
 def _sketch(parts: tuple[frozenset[str], ...]) -> MinHash:
-    """MinHash of the shingles of all parts, each marked with the number of its part.
+    """MinHash of the shingles of all parts, each tagged with the index of its part.
 
-    The similarity of these unions is between the parts' similarities, so it is never below the least of them.
+    The similarity of these unions lies between the similarities of the parts, so it is never below the smallest.
     """
     sketch = _empty().copy()
     sketch.update_batch([f"{number}{shingle}" for number, part in enumerate(parts) for shingle in part])
@@ -131,13 +131,13 @@ def _sketch(parts: tuple[frozenset[str], ...]) -> MinHash:
 
 
 class _Index:
-    """A set of texts that can be searched for near copies."""
+    """A set of texts with a search for near copies."""
 
     def __init__(self, threshold: float):
         from datasketch import MinHashLSH
 
         self._threshold = threshold
-        # A missed pair costs ten times as much as a candidate too many.
+        # A missed pair costs ten times as much as a false candidate.
         self._lsh: MinHashLSH = MinHashLSH(max(threshold - _SLACK, 0.05), _PERMUTATIONS, weights=(0.1, 0.9))
         self._parts: dict[int, tuple[frozenset[str], ...]] = {}
 
@@ -157,39 +157,39 @@ Similarity = Annotated[float, Field(gt=0, le=1)]
 
 @validated
 class Rules:
-    """Which samples are dropped; by default none.
+    """Rules for dropping samples; by default nothing is dropped.
 
     Raises:
       ConfigError: a value is out of range.
     """
 
     near: Similarity = 0.8
-    """Similarity of character 4-grams from which two texts are near copies."""
+    """Minimum similarity of character 4-grams of near copies."""
     max_copy: Similarity = 1.0
-    """The greatest similarity of sentence 2 to sentence 1, or to a sentence of the shots; 1 drops nothing."""
+    """Maximum similarity of sentence 2 to sentence 1, or to a sentence of the shots; 1 drops nothing."""
     min_margin: float | None = None
-    """The least label margin in nats; None drops nothing."""
+    """Minimum label margin in nats; None drops nothing."""
     dedup: bool = False
-    """Of near copies within the set keep the one with the greatest margin, or the first one without margins."""
+    """Of near copies within the set, keep only the one with the largest margin, or the first without margins."""
     drop_leaks: bool = False
     """Drop near copies of test pairs."""
 
     @property
     def active(self) -> bool:
-        """Whether anything can be dropped."""
+        """Whether any sample can be dropped."""
         return self.max_copy < 1 or self.min_margin is not None or self.dedup or self.drop_leaks
 
 
 class Flags(NamedTuple):
-    """What is suspicious about one sample.
+    """Suspicious properties of a sample.
 
     Attributes:
       verbatim: sentence 2 has the words of sentence 1.
-      similarity: of sentence 2 to sentence 1.
+      similarity: similarity of sentence 2 to sentence 1.
       shot: the shot with a sentence that sentence 2 nearly repeats.
-      duplicate: the sample of the set that this one nearly repeats, both sentences.
-      leak: the test pair that it nearly repeats, both sentences.
-      margin: of its label, in nats; None without scores.
+      duplicate: the sample of the set whose sentences this sample nearly repeats.
+      leak: the test pair whose sentences this sample nearly repeats.
+      margin: label margin in nats; None without scores.
     """
 
     verbatim: bool
@@ -203,15 +203,15 @@ class Flags(NamedTuple):
 def margin(sample: Sample, labels: Sequence[str]) -> float | None:
     """log Pr(sentence 2 | its label's prompt) minus the greatest log-probability under another label's prompt, in nats.
 
-    Positive if the generator's own prompts prefer the label; None without scores.
+    Positive if the generator's prompts prefer the label; None without scores.
 
     >>> margin(Sample(Example("a", "b", "yes"), 0, scores=(-3.5, -2.0)), ("yes", "no"))
     -1.5
     """
     if not sample.scores:
         return None
-    own = labels.index(sample.example.label)
-    return sample.scores[own] - max(score for place, score in enumerate(sample.scores) if place != own)
+    label = labels.index(sample.example.label)
+    return sample.scores[label] - max(score for i, score in enumerate(sample.scores) if i != label)
 
 
 def _sentences(samples: Iterable[Sample]) -> list[Text]:
@@ -219,7 +219,7 @@ def _sentences(samples: Iterable[Sample]) -> list[Text]:
 
 
 def _best_first(margins: Sequence[float | None]) -> list[int]:
-    return sorted(range(len(margins)), key=lambda place: -(margins[place] or 0.0))
+    return sorted(range(len(margins)), key=lambda i: -(margins[i] or 0.0))
 
 
 def flag(samples: Sequence[Sample], labels: Sequence[str], shots: Sequence[Example], test: Sequence[Example],
@@ -229,12 +229,12 @@ def flag(samples: Sequence[Sample], labels: Sequence[str], shots: Sequence[Examp
     Args:
       samples: the set.
       labels: in the order of the scores.
-      shots: the real pairs that the generator was tuned on.
-      test: the pairs that classifiers will be scored on; may be empty.
-      rules: ``near``, or ``max_copy`` for shots if it is lower, is the similarity of near copies.
+      shots: the real pairs on which the generator was tuned.
+      test: the pairs on which classifiers will be scored; may be empty.
+      rules: ``near`` is the similarity of near copies; for shots, ``max_copy`` if it is lower.
     """
     pairs, margins = _sentences(samples), [margin(sample, labels) for sample in samples]
-    shown = [(place, sentence) for place, shot in enumerate(shots) for sentence in shot[:2] if words(sentence)]
+    shown = [(i, sentence) for i, shot in enumerate(shots) for sentence in shot[:2] if words(sentence)]
     shot_matches = near_copies([(sentence2,) for _, sentence2 in pairs], [(sentence,) for _, sentence in shown],
                                min(rules.near, rules.max_copy))
     remembered = [match and match._replace(position=shown[match.position][0]) for match in shot_matches]
@@ -260,25 +260,25 @@ def refine(samples: Sequence[Sample], counts: dict[str, LabelCount], flags: Sequ
            ) -> tuple[Selection, dict[str, Counter[str]]]:
     """The set without the samples that the rules drop.
 
-    Only samples that no other rule drops compete to be the one that is kept of near copies.
+    Near copies are compared only among samples that no other rule drops.
 
     Args:
       samples: the set.
-      counts: of the set, by label.
-      flags: of :func:`flag` under the same rules.
-      rules: what is dropped.
+      counts: counts of the set, by label.
+      flags: result of :func:`flag` with the same rules.
+      rules: rules for dropping samples.
 
     Returns:
-      The remaining samples with counts that list the dropped ones as rejected, and the number of dropped samples per
+      The remaining samples with counts that list dropped samples as rejected, and the number of dropped samples per
       label and reason.
     """
     faults = [_fault(found, rules) for found in flags]
     if rules.dedup:
-        left = [place for place, fault in enumerate(faults) if not fault]
-        order = _best_first([flags[place].margin for place in left])
-        found = near_duplicates(_sentences(samples[place] for place in left), rules.near, order)
-        for place, duplicate in zip(left, found, strict=True):
-            faults[place] = "near copy of another sample" if duplicate else ""
+        left = [i for i, fault in enumerate(faults) if not fault]
+        order = _best_first([flags[i].margin for i in left])
+        found = near_duplicates(_sentences(samples[i] for i in left), rules.near, order)
+        for i, duplicate in zip(left, found, strict=True):
+            faults[i] = "near copy of another sample" if duplicate else ""
     dropped = {label: Counter() for label in counts}
     for sample, fault in zip(samples, faults, strict=True):
         if fault:
@@ -293,7 +293,7 @@ def refine(samples: Sequence[Sample], counts: dict[str, LabelCount], flags: Sequ
 
 
 def leak_rows(samples: Sequence[Sample], flags: Sequence[Flags], test: Sequence[Example]) -> list[dict]:
-    """The samples that nearly repeat a test pair, each with that pair; rows are counted from 1."""
+    """The samples that nearly repeat a test pair, each with the pair; rows are counted from 1."""
     return [{"row": row, **sample.example._asdict(), "similarity": round(found.leak.similarity, 4),
              "test_row": found.leak.position + 1, "test": test[found.leak.position]._asdict()}
             for row, (sample, found) in enumerate(zip(samples, flags, strict=True), 1) if found.leak]

@@ -1,9 +1,9 @@
-"""Verdicts on a synthetic set: figures, each next to the same figure of real pairs and with a sentence that reads it.
+"""Verdicts on a synthetic set: figures, each with the same figure of real pairs and a sentence that interprets it.
 
-Diversity depends on the size of a set, so it is the mean over draws of one size from both sets. The set is compared
-with held-out real pairs if there are any, else with the shots: these are few, and the generator knows them, so the
-verdicts then say less. The bounds at which a verdict becomes a warning are our choice: they mark where a person should
-look, not where a set becomes useless.
+Diversity depends on the size of a set, so it is averaged over samples of equal size from both sets. The set is compared
+with held-out real pairs if there are any, otherwise with the shots; these are few, and the generator was tuned on them,
+so the verdicts are weaker. The thresholds for warnings are our choice: a warning asks for inspection by a person, and
+does not mean that the set is useless.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["Appraisal", "Figure", "Real", "agreement", "appraise", "fidelity", "
 
 _DRAWS, _DRAWN = 3, 64  # self-BLEU takes half a second for 64 sentences
 _UNSEEN = 1000  # held-out pairs that are searched for chance repetitions of the shots
-_SLACK = 0.02  # of a share, above that of real pairs
-_FEW = 100  # sentences per side: with fewer, only a gross difference is seen
+_SLACK = 0.02  # allowed excess over the share of real pairs
+_FEW = 100  # sentences per side: below, only a large difference can be detected
 _ALPHA = 0.05
 
 
@@ -41,12 +41,12 @@ class Figure(NamedTuple):
     """One figure of a set.
 
     Attributes:
-      name: what is measured.
-      value: of the set; None if it could not be computed.
-      real: the same of real pairs, or another value to compare with; None without one.
-      unit: '%' for a share in [0, 1], else the unit after the number.
-      verdict: a sentence.
-      warning: whether a person should look.
+      name: the measured property.
+      value: value of the set; None if it could not be computed.
+      real: value of real pairs, or another value for comparison; None if there is none.
+      unit: '%' for a share in [0, 1], otherwise the unit after the number.
+      verdict: interpretation, as a sentence.
+      warning: whether a person should inspect the set.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Figure(NamedTuple):
 
 
 class Real(NamedTuple):
-    """Real pairs: the ``shots`` that the generator was tuned on, and ``heldout`` pairs that it has not seen."""
+    """Real pairs: the ``shots`` on which the generator was tuned, and unseen ``heldout`` pairs."""
 
     shots: Sequence[Example]
     heldout: Sequence[Example] = ()
@@ -71,12 +71,12 @@ class Real(NamedTuple):
 
     @property
     def reference(self) -> Sequence[Example]:
-        """The pairs that a set is compared with."""
+        """The pairs with which a set is compared."""
         return self.unseen or self.shots
 
 
 class Appraisal(NamedTuple):
-    """The figures of a set, the flags of each sample, and sentences on the figures that are missing."""
+    """The figures of a set, the flags of each sample, and notes on missing figures."""
 
     figures: list[Figure]
     flags: list[Flags]
@@ -91,16 +91,16 @@ def appraise(samples: Sequence[Sample], labels: Sequence[str], real: Real, test:
 
     Args:
       samples: the set.
-      labels: of the task, in the order of the samples' scores.
+      labels: labels of the task, in the order of the samples' scores.
       real: shots and held-out pairs.
-      test: the pairs that classifiers will be scored on, to look for leaks.
+      test: the pairs on which classifiers will be scored, to find leaks.
       rules: similarity of near copies.
-      seed: seed for all draws.
-      encode: sentences -> features [N, H], for MMD; None leaves it out.
-      predict: pairs -> labels, by a prompt that was tuned on real pairs; None leaves agreement out.
+      seed: seed for all sampling.
+      encode: sentences -> features [N, H], for MMD, which is omitted without it.
+      predict: pairs -> labels, by a prompt tuned on real pairs, for agreement, which is omitted without it.
 
     Raises:
-      ValueError: there is no sample or no real pair.
+      ValueError: there are no samples or no real pairs.
     """
     if not samples or not real.shots:
         raise ValueError("An appraisal needs at least one synthetic and one real pair.")
@@ -137,14 +137,14 @@ def _diversity(pairs: Sequence[Example], reference: Sequence[Example], seed: int
              "Words are less varied than in real sentences"),
             ("distinct-2", distinct, "Word pairs are as varied as in real sentences",
              "Word pairs are less varied than in real sentences"),
-            ("self-BLEU", self_bleu, "Sentences resemble each other no more than real ones do",
+            ("self-BLEU", self_bleu, "Sentences resemble each other about as much as real ones",
              "Sentences resemble each other more than real ones do"),
             ("Vendi score", lambda drawn: vendi(ngram_counts(drawn)),
              "There are as many different sentences as among real ones",
              "There are fewer different sentences than among real ones")):
         value, other = (_mean_of_draws([pair.sentence2 for pair in side], size, seed, measure)
                         for side in (pairs, reference))
-        # One draw of real sentences differs from another by about a tenth.
+        # Two samples of real sentences differ by about a tenth.
         warning = value > other + 0.1 if measure is self_bleu else value < 0.8 * other
         figures.append(Figure(name, value, other, "", f"{poor if warning else good} ({size} of each).", warning))
     return figures
@@ -254,11 +254,11 @@ def _margins(pairs: Sequence[Example], flags: Sequence[Flags], labels: Sequence[
 
 
 def agreement(labels: Sequence[str], predicted: Sequence[str], synthetic: int, *, classes: int) -> Figure:
-    """How often a prompt that was tuned on real pairs predicts the label that a sample was written for.
+    """How often a prompt that was tuned on real pairs predicts the label for which a sample was written.
 
     Args:
-      labels: of the samples, then of held-out real pairs.
-      predicted: by the prompt, for the same pairs.
+      labels: labels of the samples, followed by labels of held-out real pairs.
+      predicted: the prompt's predictions for the same pairs.
       synthetic: number of samples.
       classes: number of labels.
     """
@@ -274,10 +274,10 @@ def agreement(labels: Sequence[str], predicted: Sequence[str], synthetic: int, *
 
 
 def one_per_first_sentence(pairs: Sequence[Example], seed: int, at_most: int = 500) -> list[Example]:
-    """A random pair of each first sentence, because a permutation test needs independent samples.
+    """A random pair per first sentence, because a permutation test needs independent samples.
 
-    The samples of one first sentence (one per label) resemble each other, and so do real pairs that share one. Pairs
-    without a first sentence are all kept.
+    Samples of the same first sentence (one per label) resemble each other, and so do real pairs that share one. All
+    pairs without a first sentence are kept.
 
     Args:
       pairs: synthetic or real.
@@ -285,22 +285,22 @@ def one_per_first_sentence(pairs: Sequence[Example], seed: int, at_most: int = 5
       at_most: number of pairs.
     """
     order = np.random.default_rng(seed).permutation(len(pairs))
-    return list({pairs[place].sentence1 or place: pairs[place] for place in order}.values())[:at_most]
+    return list({pairs[i].sentence1 or i: pairs[i] for i in order}.values())[:at_most]
 
 
-def fidelity(own: np.ndarray, other: np.ndarray, *, seed: int = 0) -> Figure:
+def fidelity(synthetic: np.ndarray, real: np.ndarray, *, seed: int = 0) -> Figure:
     """Whether sentences can be distinguished from real ones in a feature space.
 
     Args:
-      own: features [m, H] of independent synthetic sentences.
-      other: features [n, H] of real ones.
+      synthetic: features [m, H] of independent synthetic sentences.
+      real: features [n, H] of independent real sentences.
       seed: seed for the permutations.
     """
-    name, fewest = "MMD\N{SUPERSCRIPT TWO}", min(len(own), len(other))
+    name, fewest = "MMD\N{SUPERSCRIPT TWO}", min(len(synthetic), len(real))
     if fewest < 2:
         return Figure(name, None, None, "", "Too few sentences to compare any.", True)
-    tested = two_sample(own, other, seed=seed)
-    sizes = f"p = {tested.p:.3f}, {len(own)} against {len(other)} sentences"
+    tested = two_sample(synthetic, real, seed=seed)
+    sizes = f"p = {tested.p:.3f}, {len(synthetic)} against {len(real)} sentences"
     if tested.p <= _ALPHA:
         verdict, warning = f"Features differ from those of real sentences by more than chance ({sizes}).", True
     elif fewest < _FEW:

@@ -1,4 +1,4 @@
-r"""Numbers that describe synthetic sentences: diversity, distance from real sentences, and label consistency.
+r"""Measures of synthetic sentences: diversity, distance from real sentences, and label consistency.
 
     distinct-n    different word n-grams / all word n-grams
     compression   bytes of the sentences, one per line / bytes after DEFLATE     (higher: more repetitive)
@@ -11,7 +11,7 @@ r"""Numbers that describe synthetic sentences: diversity, distance from real sen
                   s the median distance between two different points of both sets
 
 Words are lower-cased runs of letters, digits and apostrophes. Diversity depends on the number of sentences: compare
-sets of one size. This estimate of MMD^2 is unbiased: for two samples of one distribution its mean is 0.
+sets of equal size. This estimate of MMD^2 is unbiased: for two samples of one distribution its mean is 0.
 
 References:
   Li et al. A Diversity-Promoting Objective Function for Neural Conversation Models (distinct-n).
@@ -71,7 +71,7 @@ def _ngrams(sentence: str, n: int) -> Iterable[tuple[str, ...]]:
 
 
 def distinct(sentences: Iterable[str], n: int = 2) -> float:
-    """Distinct-n; 0 without any n-gram.
+    """Distinct-n; 0 if there are no n-grams.
 
     >>> distinct(["a boy runs", "a boy moves"])
     0.75
@@ -81,15 +81,15 @@ def distinct(sentences: Iterable[str], n: int = 2) -> float:
 
 
 def compression_ratio(sentences: Iterable[str]) -> float:
-    """Bytes of the sentences, one per line, over their bytes after DEFLATE."""
+    """Size of the sentences in bytes, one per line, divided by their size after DEFLATE."""
     text = "\n".join(sentences).encode()
     return len(text) / len(zlib.compress(text, 9))
 
 
 def self_bleu(sentences: Sequence[str]) -> float:
-    """Mean BLEU of each sentence against all others, in [0, 1]; the cost grows with the square of their number.
+    """Mean BLEU of each sentence against all others, in [0, 1]; the cost is quadratic in the number of sentences.
 
-    SacreBLEU's sentence BLEU with lower case, 13a tokens, exponential smoothing and effective order.
+    This is SacreBLEU's sentence BLEU with lower case, 13a tokens, exponential smoothing and effective order.
 
     Raises:
       ValueError: fewer than two sentences.
@@ -106,21 +106,21 @@ def self_bleu(sentences: Sequence[str]) -> float:
 def ngram_counts(sentences: Sequence[str], sizes: Sequence[int] = (1, 2)) -> np.ndarray:
     """Counts [N, n-grams] of the word n-grams of each sentence, as features for :func:`vendi`."""
     counts = [Counter(ngram for n in sizes for ngram in _ngrams(sentence, n)) for sentence in sentences]
-    column = {ngram: place for place, ngram in enumerate(dict.fromkeys(ngram for own in counts for ngram in own))}
+    column = {ngram: i for i, ngram in enumerate(dict.fromkeys(ngram for count in counts for ngram in count))}
     table = np.zeros((len(sentences), len(column)))
-    for row, own in zip(table, counts, strict=True):
-        row[[column[ngram] for ngram in own]] = list(own.values())
+    for row, count in zip(table, counts, strict=True):
+        row[[column[ngram] for ngram in count]] = list(count.values())
     return table
 
 
 def vendi(features: np.ndarray) -> float:
-    """The Vendi score of N feature vectors under their cosines.
+    """The Vendi score of N feature vectors with cosine similarity.
 
     Args:
-      features: [N, D]; a row of zeros is orthogonal to every other.
+      features: [N, D]; a zero vector is orthogonal to all others.
 
     Returns:
-      A number from 1 to N; 0 without a row.
+      A number from 1 to N; 0 if N is 0.
 
     >>> round(vendi(np.eye(3)), 6), round(vendi(np.ones((3, 2))), 6)
     (3.0, 1.0)
@@ -136,10 +136,10 @@ def vendi(features: np.ndarray) -> float:
 
 
 def divergence(left: Mapping[Any, float], right: Mapping[Any, float]) -> float:
-    """Jensen-Shannon divergence of two counted distributions, in bits: 0 if they are equal, 1 if they share nothing.
+    """Jensen-Shannon divergence of two counted distributions, in bits: 0 if they are equal, 1 if they are disjoint.
 
     Raises:
-      ValueError: one of them is empty.
+      ValueError: a distribution is empty.
 
     >>> divergence({"a": 1, "b": 1}, {"a": 5, "b": 5}), divergence({"a": 1}, {"b": 1})
     (0.0, 1.0)
@@ -163,7 +163,7 @@ class TwoSample(NamedTuple):
 
     Attributes:
       value: MMD^2 of the sample.
-      p: share of the permutations, the sample itself included, with an MMD^2 at least as large.
+      p: share of the permutations, including the sample itself, with an MMD^2 at least as large.
       chance: 95 % quantile of MMD^2 under permutation.
     """
 
@@ -185,7 +185,7 @@ def two_sample(x: np.ndarray, y: np.ndarray, *, permutations: int = 999, seed: i
       ValueError: a set has fewer than two points.
     """
     if min(len(x), len(y)) < 2:
-        raise ValueError("MMD needs at least two points on either side.")
+        raise ValueError("MMD needs at least two points per set.")
     kernel = _kernel(np.concatenate([x, y]).astype(np.float64))
     first = np.arange(len(kernel)) < len(x)
     rng = np.random.default_rng(seed)
@@ -196,7 +196,7 @@ def two_sample(x: np.ndarray, y: np.ndarray, *, permutations: int = 999, seed: i
 
 
 def _kernel(points: np.ndarray) -> np.ndarray:
-    """k [N, N] with a diagonal of 0, because the sums leave it out."""
+    """k [N, N] with a diagonal of 0, since the sums exclude it."""
     centred = points - points.mean(axis=0)
     norms = np.sum(centred**2, axis=1)
     squares = np.maximum(norms[:, None] + norms[None, :] - 2 * centred @ centred.T, 0.0)
@@ -231,11 +231,11 @@ def _compiled(model: Model, placement: Placement) -> Callable:
 
 def features(sentences: Sequence[str], backbone: Backbone, placement: Placement, *, batch_size: int = 64
              ) -> np.ndarray:
-    """The mean of a backbone's input states over the tokens of each sentence, as a generator reads it.
+    """The mean of a backbone's input states over the tokens of each sentence, encoded as a generator's input.
 
     Args:
       sentences: N sentences; tokens after the 127th are cut.
-      backbone: frozen.
+      backbone: the frozen backbone.
       placement: devices.
       batch_size: sentences per batch.
 
@@ -253,7 +253,7 @@ def features(sentences: Sequence[str], backbone: Backbone, placement: Placement,
 
 
 Pair = tuple[str, str, str]
-"""Sentence 1, sentence 2, label (``data.pools.Example`` is one)."""
+"""Sentence 1, sentence 2, label; ``data.pools.Example`` is one."""
 
 
 def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair] = (), *,
@@ -263,7 +263,7 @@ def measure(samples: Sequence[Pair], real: Sequence[Pair], shots: Sequence[Pair]
     Args:
       samples: the set.
       real: pairs of the task's real pool, for the distances.
-      shots: the few real pairs that the generator was tuned on, for ``shot_copies``.
+      shots: the real pairs on which the generator was tuned, for ``shot_copies``.
       consistency: (sentence 1, sentence 2) -> the true label, or None if the pair cannot be parsed, which counts as
         inconsistent.
 

@@ -1,4 +1,4 @@
-"""report.html: a run directory as one page; and tables as a page."""
+"""report.html: a run directory as a single page; also tables as a page."""
 
 from dawgen_jax.results.report.page import tables_page, write_report
 

@@ -1,4 +1,4 @@
-"""report.html: a run directory as one page without scripts and without anything to load.
+"""report.html: a run directory as a single page without scripts or external resources.
 
 Files of the run directory:
 
@@ -8,8 +8,8 @@ Files of the run directory:
     cells/*/metrics.jsonl, result.json, wrong_examples.json ({labels, confusion, examples})
 
 The page shows the cells of results.jsonl, the synthetic sets of synthetic.jsonl and the generators that wrote these
-sets; artefacts of earlier settings are left out. A sentence takes the place of a missing file. The templates escape all
-text, and the amount of text is bounded.
+sets; artefacts of earlier settings are omitted. A sentence replaces a missing file. The templates escape all text, and
+the amount of text is limited.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _TEMPLATES = jinja2.Environment(
 
 
 def tables_page(title: str, tables: Sequence[Table]) -> str:
-    """Tables as a whole HTML page."""
+    """Tables as a complete HTML page."""
     return _TEMPLATES.get_template("tables.html.j2").render(title=title, tables=tables)
 
 
 def _metric(config: Mapping[str, Any]) -> str:
-    """The metric of the run's custom task, if it has one; else accuracy."""
+    """The metric of the run's custom task, if it has one; otherwise accuracy."""
     own, tasks = config.get("own"), config.get("tasks")
     known = isinstance(own, dict) and isinstance(tasks, list) and own.get("name") in tasks
     return "f1" if known and own.get("metric") == "f1" else "accuracy"
 
 
 def _heading(run: Path, name: str, rows: Sequence[Row]) -> tuple[str, list[str]]:
-    """The heading (method and task), and the facts under it (run, arms, seeds, backbone, sizes, date)."""
+    """The heading (method and task), and the facts below it (run, arms, seeds, backbone, sizes, date)."""
     if not rows:
         return f"Run {name}", []
     arms, tasks = list(arm_names(rows).values()), list(dict.fromkeys(row.task for row in rows))
@@ -77,7 +77,7 @@ def _heading(run: Path, name: str, rows: Sequence[Row]) -> tuple[str, list[str]]
 
 
 def write_report(run: str | os.PathLike) -> Path:
-    """Writes RUN/report.html, whole or not at all.
+    """Write RUN/report.html atomically.
 
     Args:
       run: the run directory.

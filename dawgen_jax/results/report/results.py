@@ -1,4 +1,4 @@
-"""The results section: a plot of every seed, tables, what names mean, tests, and what arms get wrong."""
+"""The results section: a plot of every seed, tables, explanations of names, tests, and mistakes of arms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Plot(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Plots, tables, explanations of names, and (title, tables) that are folded."""
+    """Plots, tables, explanations of names, and (title, tables) in folded sections."""
 
     plots: list[Plot]
     tables: list[Table]
@@ -51,15 +51,15 @@ class Example(NamedTuple):
 
 
 class Mistakes(NamedTuple):
-    """What an arm gets wrong over its seeds.
+    """Mistakes of an arm over its seeds.
 
     Attributes:
       arm: name.
-      wrong, total: test examples.
+      wrong, total: numbers of test examples.
       best: whether the arm has the best mean.
       labels: classes.
       matrix: confusion counts [true, predicted].
-      examples: some wrong ones.
+      examples: some misclassified examples.
     """
 
     arm: str
@@ -72,12 +72,13 @@ class Mistakes(NamedTuple):
 
 
 def results(rows: Sequence[Row], synthetic: Sequence[SyntheticRow], metric: str) -> Results | None:
-    """Everything on the rows of a run; None without rows."""
+    """The results section for the rows of a run; None without rows."""
     if not rows:
         return None
     shown = [row for row in rows if row.metric == metric]
     held = {(backbone, task): {name: value for name, value in levels(
-        [row for row in shown if row.backbone == backbone], [task], metric).items() if name != "zero-shot prompting"}
+        [row for row in shown if row.backbone == backbone], [task], metric).items() if not name.endswith(
+            "zero-shot prompting")}
         for backbone, task in dict.fromkeys((row.backbone, row.task) for row in shown)}
     plots = [Plot(panel.title, dots(panel, f"{METRIC_NAMES[metric]} of every seed: {panel.title}"), panel.levels)
              for panel in panels(shown, held)]
@@ -90,7 +91,7 @@ def results(rows: Sequence[Row], synthetic: Sequence[SyntheticRow], metric: str)
 
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> list[Example]:
-    """A few examples, one of each kind of mistake first."""
+    """A few examples, starting with one of each kind of mistake."""
     kinds = [same for _, same in grouped(examples, lambda one: (one.get("label"), one.get("predicted")))]
     mixed = list(filter(None, itertools.chain.from_iterable(itertools.zip_longest(*kinds))))[:_MISTAKES]
     return [Example(number, [text for name, text in one.items() if text and name not in ("label", "predicted")],

@@ -1,4 +1,4 @@
-"""The section on synthetic sets: their measures, what became of the samples, and pairs to page through."""
+"""The section on synthetic sets: measures, counts of samples, and pages of pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dawgen_jax.evaluation.quality.flags import Rules, flag
 from dawgen_jax.results.arms import grouped
 from dawgen_jax.results.measures import quality_table
 from dawgen_jax.results.render import Table
-from dawgen_jax.results.report.reading import Made, names_of
+from dawgen_jax.results.report.reading import Artefact, names_of
 from dawgen_jax.results.report.results import Example
 from dawgen_jax.synthesis.files import read_counts, read_set
 from dawgen_jax.synthesis.filtering import LabelCount
@@ -35,13 +35,13 @@ class Pairs(NamedTuple):
     tabs: list[Tab]
 
 
-def _by_generator(sets: Sequence[Made]) -> list[tuple[tuple[str, str], list[Made]]]:
-    """Sets of one task and generator together."""
+def _by_generator(sets: Sequence[Artefact]) -> list[tuple[tuple[str, str], list[Artefact]]]:
+    """Sets grouped by task and generator."""
     name = names_of(sets)
     return grouped(sets, lambda made: (made[0].task, name(made)))
 
 
-def set_quality(sets: Sequence[Made]) -> Table | None:
+def set_quality(sets: Sequence[Artefact]) -> Table | None:
     """The measures of all sets."""
     return quality_table(row for row, _ in sets) if sets else None
 
@@ -50,7 +50,7 @@ def _counts(folder: Path) -> dict[str, LabelCount]:
     return read_counts(folder) if (folder / "counts.json").exists() else {}
 
 
-def set_counts(sets: Sequence[Made]) -> Table | None:
+def set_counts(sets: Sequence[Artefact]) -> Table | None:
     """Wanted, made, accepted and rejected samples per label, summed over the sets of all seeds."""
     rows, columns = [], ("wanted", "made", "accepted", "kept")
     for (task, name), group in _by_generator(sets):
@@ -69,7 +69,7 @@ def set_counts(sets: Sequence[Made]) -> Table | None:
 
 
 def _semantics(task: str, sentences: tuple[str, ...], label: str) -> tuple[str, str]:
-    """A tag that says whether the semantics of a mini task agrees with a label."""
+    """A tag that states whether the semantics of a mini task agree with a label."""
     truth = miniworld.consistency(task, *sentences) if len(sentences) == 2 else None
     if truth is None:
         return "bad", "✗ not a sentence of the mini world"
@@ -83,7 +83,7 @@ def _read(task: str, folder: Path) -> list[tuple[str, Example]]:
     samples, labels = read_set(folder)[:_SCANNED], list(_counts(folder))
     if len(labels) < 2 or any(sample.example.label not in labels or len(sample.scores) not in (0, len(labels))
                               for sample in samples):
-        samples = [sample._replace(scores=()) for sample in samples]  # it is unknown whose scores they are
+        samples = [sample._replace(scores=()) for sample in samples]  # the labels of the scores are unknown
     mark: Callable | None = functools.partial(_semantics, task) if task in miniworld.TASKS else None
     pairs = []
     for number, (sample, found) in enumerate(zip(samples, flag(samples, labels, (), (), Rules()), strict=True), 1):
@@ -99,7 +99,7 @@ def _read(task: str, folder: Path) -> list[tuple[str, Example]]:
 
 
 def _tabs(pairs: Sequence[tuple[str, Example]], most: int) -> list[Tab]:
-    """A tab per label, and one of all flagged pairs, each cut into pages."""
+    """A tab per label, and one with all flagged pairs, each divided into pages."""
     flagged = [example._replace(tags=[("", label), *example.tags]) for label, example in pairs
                if any(kind == "bad" for kind, _ in example.tags)]
     tabs = [(label, [example for _, example in same]) for label, same in grouped(pairs, lambda pair: pair[0])]
@@ -111,7 +111,7 @@ def _tabs(pairs: Sequence[tuple[str, Example]], most: int) -> list[Tab]:
     return found
 
 
-def set_pairs(sets: Sequence[Made]) -> tuple[int, list[Pairs]]:
+def set_pairs(sets: Sequence[Artefact]) -> tuple[int, list[Pairs]]:
     """The number of pairs per tab, and the pairs of the first set of each generator."""
     found = [(task, name, next(filter(None, (_read(task, folder) for _, folder in group)), []))
              for (task, name), group in _by_generator(sets)]

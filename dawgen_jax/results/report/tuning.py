@@ -1,4 +1,4 @@
-"""Curves of generator and prompt tuning, and the weights of tokens."""
+"""Curves of generator and prompt tuning, and token weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dawgen_jax.results import plots
 from dawgen_jax.results.arms import arm_names, grouped
 from dawgen_jax.results.artefacts import WeightedSentence, read_token_weights
 from dawgen_jax.results.plots import Image
-from dawgen_jax.results.report.reading import Cell, Made, names_of
+from dawgen_jax.results.report.reading import Artefact, Cell, names_of
 from dawgen_jax.results.rows import Row
 
 __all__ = ["Curves", "Entry", "Weights", "generator_curves", "prompt_curves", "token_weights"]
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """The panels of one task: a legend, open panels and folded ones, each with its caption."""
+    """The panels of a task: a legend, open panels and folded ones, each with its caption."""
 
     title: str
     legend: list[Entry]
@@ -98,7 +98,7 @@ def _runs(runs: Sequence[Sequence[dict]], field: str) -> list[plots.Curve]:
 
 
 def prompt_curves(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Curves]:
-    """Curves of the cells that train something; many arms of one task are split by the generator of their data."""
+    """Curves of cells with training; if a task has many arms, they are split by the generator of their data."""
     names, found = arm_names(rows), []
     for (task, backbone), group in grouped(cells, lambda cell: (cell[0].task, cell[0].backbone)):
         arms: dict[tuple[str, str], list] = {}
@@ -114,7 +114,7 @@ def prompt_curves(cells: Sequence[Cell], rows: Sequence[Row]) -> list[Curves]:
     return found
 
 
-def generator_curves(generators: Sequence[Made]) -> list[Curves]:
+def generator_curves(generators: Sequence[Artefact]) -> list[Curves]:
     """Curves of the generators that wrote the sets."""
     found, name_of = [], names_of(generators)
     for task, group in grouped(generators, lambda made: made[0].task):
@@ -126,15 +126,15 @@ def generator_curves(generators: Sequence[Made]) -> list[Curves]:
 
 
 def _weights(example: WeightedSentence, heaviest: float) -> Weights:
-    """:data:`MARK` starts a word; an empty piece is shown as a space of its own."""
+    """:data:`MARK` starts a word; an empty token is shown as a separate space."""
     tokens = [((" " if token.startswith(MARK) else "") + (token.removeprefix(MARK) or "\N{NO-BREAK SPACE}"), weight,
                min(1.0, max(0.0, weight) / heaviest))
               for token, weight in zip(example.tokens, example.weights, strict=True)]
     return Weights(example.label, example.sentence1, tokens)
 
 
-def token_weights(generators: Sequence[Made]) -> tuple[float, list[tuple[str, list[Weights]]]]:
-    """The greatest weight, and sentences of each generator's last step, all shaded on one scale."""
+def token_weights(generators: Sequence[Artefact]) -> tuple[float, list[tuple[str, list[Weights]]]]:
+    """The greatest weight, and sentences of each generator's last step, shaded on the same scale."""
     shown: dict[str, list[WeightedSentence]] = {}
     name_of = names_of(generators)
     for (task, name), group in grouped(generators, lambda made: (made[0].task, name_of(made))):

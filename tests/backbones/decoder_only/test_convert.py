@@ -113,7 +113,7 @@ def test_a_truncated_file_and_a_pickle_are_refused(llama, tmp_path):
     folder = copy(llama, tmp_path)
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:5000])
-    with pytest.raises(UserError, match="no complete safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         convert.load(folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="a pickle, which is never loaded"):

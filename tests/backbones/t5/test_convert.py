@@ -200,7 +200,7 @@ def test_unfinished_checkpoints_are_named(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"python -m train.convert SRC DST"):
         convert.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:5000])
-    with pytest.raises(UserError, match="no complete safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         convert.load(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"shared.weight": "gone.safetensors"}})

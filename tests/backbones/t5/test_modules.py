@@ -22,7 +22,7 @@ def test_attention_over_states_is_attention_to_their_keys_and_values(queries, fe
     mask = jnp.asarray(np.arange(30) < np.array([30, 7, 0])[:, None])[:, None, None, :]  # the last row sees nothing
 
     def over(x, states):
-        return attention.over(x, states, mask)
+        return attention.attend(x, states, mask)
 
     def general(x, states):
         return attention(x, *attention.keys_values(states), mask)
