@@ -163,7 +163,7 @@ def unused_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int, eos_id: int,
 
 
 class LabelWordError(UserError):
-    """Label words that cannot be told apart by one token each.
+    """Label words whose first tokens are unknown or equal.
 
     Attributes:
       proposed: words that are one token each, in the order of the labels.
@@ -175,7 +175,7 @@ class LabelWordError(UserError):
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase, task: Task, words: Sequence[str], lead: str = "") -> np.ndarray:
-    """The id that stands for each label word: that of its first token, which is usually the whole word.
+    """The id of each label word's first token, which is usually the whole word.
 
     Args:
       tokenizer: from ``transformers``.
@@ -195,7 +195,7 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, task: Task, words: Sequence[str
         return np.array(ids, np.int32)
     bad = next((i for i, found in enumerate(ids) if found is None or ids.index(found) < i))
     if ids[bad] is None:
-        fault = f"the label word '{words[bad]}' of '{task.labels[bad]}' has no token of its own in"
+        fault = f"the label word '{words[bad]}' of '{task.labels[bad]}' has no usable token in"
     else:
         other = ids.index(ids[bad])
         piece = readable_pieces(tokenizer, [ids[bad]])[0]

@@ -54,7 +54,7 @@ class Step(NamedTuple):
     """A part of a run.
 
     Attributes:
-      place: where it is in the run, for instance 'stage 3/3, arm 2/6'.
+      place: its position in the run, for instance 'stage 3/3, arm 2/6'.
       operations: its floating-point operations.
       units: what all of its progress bars count together: updates, or samples.
     """
@@ -98,10 +98,11 @@ class Pace:
         if self._key not in self._steps:
             return
         self._done[self._key] += units
+        now = time.monotonic(), self._done[self._key]
         if timed and self._start is None:
-            self._start = time.monotonic(), self._done[self._key]
-        elif timed:
-            seconds, done = time.monotonic() - self._start[0], self._done[self._key] - self._start[1]
+            self._start = now
+        elif timed and self._start:
+            seconds, done = now[0] - self._start[0], now[1] - self._start[1]
             step, kind = self._steps[self._key], self._key[0]
             if seconds > 0 and done > 0 and step.operations > 0 and step.units > 0:
                 self._rates.pop(kind, None)  # the newest is the last
@@ -144,9 +145,9 @@ class _Bar(tqdm):
     def format_dict(self) -> Any:
         """The fields of the bar's format, and 'left', the time left of the run."""
         left = self._pace.left if self._pace else ""
-        return super().format_dict | {"left": f", {left}" if left else ""}
+        return dict(super().format_dict, left=f", {left}" if left else "")
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Draw the bar; in a file or a pipe print a line, if the last one is old enough."""
         if self.fp.isatty():
             return super().display(msg, pos)

@@ -1,7 +1,7 @@
 """The main job: a list of units (a task and an arm, all seeds), then results.jsonl, the tables and the report.
 
 Artefacts that several units need come first, each once: generators, synthetic sets, source prompts. A unit that fails
-is reported and the others run. What is finished in the run directory is reused, whichever process made it.
+is reported and the others run. Finished artefacts in the run directory are reused, also those of other processes.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def test_word_starts_are_whole_words_with_their_space(bpe):
 def test_label_words_have_their_leading_space(bpe):
     ids = tokens.word_ids(bpe, RTE, ("yes", "no"), " ")
     assert ids.dtype == np.int32 and bpe.convert_ids_to_tokens(ids.tolist()) == ["\u0120yes", "\u0120no"]
-    with pytest.raises(UserError, match=r"the label word 'zebra' of 'not_entailment' has no token of its own in "):
+    with pytest.raises(UserError, match=r"the label word 'zebra' of 'not_entailment' has no usable token in "):
         tokens.word_ids(bpe, RTE, ("yes", "zebra"), " ")
 
 

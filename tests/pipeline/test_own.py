@@ -116,7 +116,7 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' has no token .* Set own\."
+    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' has no usable token .* Set own\."
                                             r"label_words to one word per label, in the order glad, sad \(--own\."),
     ({"label_words": ("yes", "yes ")}, r"and 'yes ' of 'sad' begin with the same token 'yes' .* Set own\."),
     ({"template": "{text}"}, r"has no <mask>, where the label word is read; put it into own\.template"),
@@ -162,7 +162,7 @@ def test_labels_that_the_vocabulary_does_not_know_are_told_of(own, tmp_path):
     path.write_text("text,label\n" + "".join(
         f"{text},{'grand' if 'happy' in text else 'dire'}\n" for text in TEXTS))
     unknown = dataclasses.replace(own, own=OwnTask(data=str(path)))
-    with pytest.raises(UserError, match=r"the label word 'dire' of 'dire' has no token of its own in .*; choose words "
+    with pytest.raises(UserError, match=r"the label word 'dire' of 'dire' has no usable token in .*; choose words "
                                         r"of one token each, for instance no yes\. Set own\.label_words"):
         main.run(Job.start(unknown, tmp_path / "run"), main.units_of(unknown))
     assert examine(inputs.read_task("own", unknown, generates=False), unknown).proposed == ("no", "yes")

@@ -153,7 +153,7 @@ def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, 
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "mini-snli: 1 stage, 1 seed (13)"
     assert lines[1].startswith("  1. tune and score on random0: 2 arms, 2 cells (0 finished)")
-    assert str(tmp_path) in lines[2] and "once the first updates are timed" in lines[2]
+    assert str(tmp_path) in lines[3] and "once the first updates are timed" in lines[3]
     assert any(line.startswith("run Prompt Tuning: done in ") for line in lines)
     told = capsys.readouterr().err
     assert "stage 1/1, arm 1/2: mini-snli Prompt Tuning: 0 of 4 updates, compiling\n" in told and "\r" not in told

@@ -38,9 +38,9 @@ def test_label_words(words):
 
 
 @pytest.mark.parametrize(("label_words", "message"), [
-    (("yes", "zebra", "no"), r"the label word 'zebra' of 'neutral' has no token of its own in .*; choose words of one"),
+    (("yes", "zebra", "no"), r"the label word 'zebra' of 'neutral' has no usable token in .*; choose words of one"),
     (("the cat", "the dog", "no"), r"'the cat' of 'entailment' and 'the dog' of 'neutral' begin with the same token"),
-    (("yes", "", "no"), r"the label word '' of 'neutral' has no token"),
+    (("yes", "", "no"), r"the label word '' of 'neutral' has no usable token"),
     (("yes", "yes", "no"), r"'yes' of 'entailment' and 'yes' of 'neutral' begin with the same token 'yes' in "),
 ])
 def test_label_word_mistakes(words, label_words, message):
