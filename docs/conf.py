@@ -14,6 +14,7 @@ from docutils.parsers.rst import Directive
 import dawgen_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
+FIELDS: dict[str, list[str]] = {}
 project, author, release = "DawGen-JAX", "the DawGen-JAX authors", dawgen_jax.__version__
 copyright = author
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -49,7 +50,7 @@ class Departures(Directive):
         for path in sorted((ROOT / "dawgen_jax").rglob("*.py")):
             for match in re.finditer(r"Departures?[^:\n]*:(?:``)?\s+(.+?)(?=\n\s*\n|\"\"\"|``Departure|$(?![\s\S]))",
                                      path.read_text(), re.S):
-                text = " ".join(match[1].split()).replace("``", "")
+                text = re.sub(r":\w+:`([^`]+)`|``", r"\1", " ".join(match[1].split()))
                 module = str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
                 line = nodes.paragraph("", "", nodes.literal("", module), nodes.Text(f": {text}"))
                 listed += nodes.list_item("", line)
@@ -61,7 +62,20 @@ def without_fields(app, what, name, obj, options, signature, annotation):
     return ("", None) if what == "class" and name.startswith("dawgen_jax.config") else None
 
 
+def keep(app, what, name, obj, options, lines):
+    """The docstring of a field before napoleon, which takes what is in front of a colon for a type."""
+    if what == "attribute":
+        FIELDS[name] = list(lines)
+
+
+def restore(app, what, name, obj, options, lines):
+    """The docstring of a field as it was."""
+    lines[:] = FIELDS.get(name, lines)
+
+
 def setup(app):
     app.add_directive("command-help", CommandHelp)
     app.add_directive("departures", Departures)
     app.connect("autodoc-process-signature", without_fields)
+    app.connect("autodoc-process-docstring", keep, priority=1)
+    app.connect("autodoc-process-docstring", restore, priority=999)
