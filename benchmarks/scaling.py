@@ -39,8 +39,8 @@ from dawgen_jax.pipeline.inputs import find_task, resolved
 from dawgen_jax.pipeline.main import generators_of, units_of
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes, operations
 from dawgen_jax.tasks import SEVEN
-from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement
+from tools.costs import analyse
 
 DEVICES = 2
 COMPILED = pathlib.Path(__file__).with_name("compile.md")
@@ -143,7 +143,7 @@ def compiled() -> list[Compiled]:
     """The lines of compile.md for all steps and meshes that fit."""
     found, where = [], ("", "")
     for line in COMPILED.read_text(encoding="utf-8").splitlines():
-        if command := re.fullmatch(r"`dawgen compile paper --shape (\S+) --topology (\S+)`", line):
+        if command := re.fullmatch(r"`python -m tools.meshes paper --shape (\S+) --topology (\S+)`", line):
             where = command.groups()
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in PROGRAMS and len(cells) == 8 and "does not fit" not in cells[2]:

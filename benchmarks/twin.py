@@ -54,7 +54,7 @@ def draw(sources: list[ClassifierBatch], rows: int, step: int) -> ClassifierBatc
     drawn = []
     for seed, source in zip(SEEDS, sources, strict=True):
         index = batches.epoch_batches(len(source.label), rows, seed, step)
-        drawn.append(ClassifierBatch(*(leaf[index] for leaf in source)))
+        drawn.append(batches.take(source, index))
     return batches.stack(drawn)
 
 
@@ -107,7 +107,7 @@ def theirs(rule: str, model, label_ids: tuple[int, ...], stream: list[Classifier
     for batch in stream:
         values, gradients = [], []
         for source in range(len(batch.label)):
-            rows = ClassifierBatch(*(leaf[source] for leaf in batch))
+            rows = batches.take(batch, source)
             loss = torch.nn.functional.cross_entropy(torch_scores(model, rows, label_ids),
                                                      torch.tensor(rows.label.astype(np.int64)))
             values.append(loss.item())
@@ -127,7 +127,7 @@ def theirs(rule: str, model, label_ids: tuple[int, ...], stream: list[Classifier
 def parts(data: ClassifierBatch, size: int = 25):
     """Batches of at most ``size`` rows."""
     for start in range(0, len(data.label), size):
-        yield batches.trim(ClassifierBatch(*(leaf[start:start + size] for leaf in data)), 8)
+        yield batches.trim(batches.take(data, slice(start, start + size)), 8)
 
 
 def our_labels(backbone: Backbone, prompt, test: ClassifierBatch, label_ids: tuple[int, ...]) -> np.ndarray:

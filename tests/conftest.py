@@ -49,7 +49,7 @@ def counts(report) -> bool:
 
 
 _PLUMBING = ("methods", "multiprocess", "pipeline", "train",
-             "training/test_placement.py")
+             "training/test_placement.py", "backbones/decoder_only/test_stages.py")
 """Tests of what is done with numbers more than of numbers: these, and the programs that they start, are compiled
 without LLVM's expensive passes, which is faster (a step's tests took 0.63 of the CPU time, the pipeline's 0.78). All
 others are compiled as users' programs are."""

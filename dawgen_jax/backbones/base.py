@@ -357,7 +357,8 @@ class Family(NamedTuple):
     """How the checkpoints of a family are read: one entry of the registry.
 
     Attributes:
-      load: (folder, config, shardings) -> (model, format, theta); every leaf is placed as soon as it is read.
+      load: (folder, config, shardings, storage dtype) -> (model, format, theta); every leaf is placed as soon as it is
+        read.
       read_format: (folder) -> format, from config.json and the tokenizer.
       read_model: (folder, config) -> model, from config.json alone.
       shapes: published sizes by name, each (config) -> model.
@@ -369,7 +370,7 @@ class Family(NamedTuple):
       places: where a classifier's prompt may be.
     """
 
-    load: Callable[[pathlib.Path, BackboneConfig, Shardings], tuple[Model, Format, Any]]
+    load: Callable[[pathlib.Path, BackboneConfig, Shardings, str], tuple[Model, Format, Any]]
     read_format: Callable[[pathlib.Path], Format]
     read_model: Callable[[pathlib.Path, BackboneConfig], Model]
     shapes: Mapping[str, Callable[[BackboneConfig], Model]]

@@ -32,7 +32,7 @@ from dawgen_jax.io.terminal import Pace, plain, printable
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.plan import outline, plan, prompt_lines, steps
+from dawgen_jax.pipeline.plan import earlier_cells, outline, plan, prompt_lines, steps
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.rows import read_rows
@@ -72,7 +72,7 @@ def show_plan(config: Config, out: pathlib.Path, units: Sequence[pipeline.Unit],
     console.print(f"{len(units)} units, {sum(line.cells for line in planned)} cells, "
                   f"{sum(line.finished for line in planned)} finished. PFLOP counts the updates of the cells only, not "
                   "generators, synthetic sets, source prompts and evaluation. Minutes are estimated from finished "
-                  "cells of the run directory.", markup=False)
+                  f"cells of the run directory. {earlier_cells(planned)}".rstrip(), markup=False)
 
 
 def write_generators(job: Job, units: Sequence[pipeline.Unit]) -> None:

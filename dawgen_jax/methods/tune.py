@@ -5,6 +5,7 @@ Everything random is a function of (seed, step), so that a run that was interrup
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import pathlib
@@ -86,10 +87,16 @@ def transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: fl
     return optax.chain(aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope), optimiser)
 
 
-@functools.lru_cache(maxsize=64)
 def compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
                   label_ids: tuple[int, ...], placement: Placement, tail: int | None = None) -> Callable:
-    """The step of K seeds; arms with equal phases share one program."""
+    """The step of K seeds; phases that differ in what is drawn for them share one program."""
+    alike = dataclasses.replace(phase, sources=((),) * len(phase.sources), in_turn=False, batch_size=0, eval_every=0)
+    return _compiled_step(trained, alike, config, rate, model, label_ids, placement, tail)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
+                   label_ids: tuple[int, ...], placement: Placement, tail: int | None) -> Callable:
     scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config, tail=tail)
     step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
                              tx=transform(trained, phase, config, rate))
@@ -179,8 +186,9 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     """
     num_labels = len(label_ids)
     contexts = contexts if trained.fixed else None
-    if contexts:
-        contexts.keep([*dev, *(one for name in data for one in data[name])], title)
+    if contexts:  # a set of more examples than are drawn is not worth computing beforehand
+        drawn = sum(phase.num_steps * phase.batch_size for phase in plan)
+        contexts.keep([*dev, *(one for sets in data.values() for one in sets if len(one.label) <= drawn)], title)
     start = [trained.init(backbone, config, num_labels, prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
     rates = value_of(config, trained.rates) if trained.rates else (0.0,)

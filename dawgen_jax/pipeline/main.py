@@ -24,7 +24,7 @@ from dawgen_jax.io.files import storage_fault, write_file, write_json
 from dawgen_jax.io.store import artefact, claim
 from dawgen_jax.io.terminal import Pace, plain
 from dawgen_jax.methods.arms import GENERATORS, RELEASED, Arm, arms_of
-from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
+from dawgen_jax.pipeline.cells import Cell, cells_of, is_current, run_arm
 from dawgen_jax.pipeline.checks import examine
 from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, is_own, read_task
@@ -244,12 +244,15 @@ def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[str, str]) -> None:
-    """Add rows to a file; there a task's name stands for one set of data: that of ``data``, where it has the task."""
+    """Add rows to a file. All are of the current revision, and of one set of data per task: that of ``data``."""
+    def fits(row: Row | SyntheticRow) -> bool:
+        return is_current(row.settings) and row.data in ("", data.get(row.task, row.data))
+
     earlier = read_rows(path, kind) if path.exists() else []
-    other = {row.key for row in earlier if row.data not in ("", data.get(row.task, row.data))}
-    if other:
-        log.warning("%s: %d rows of other data of the same task give way to this run's.", path, len(other))
-    rows = [row for row in merge(earlier, *groups) if row.data in ("", data.get(row.task, row.data))]
+    if dropped := sum(not fits(row) for row in earlier):
+        log.warning("%s: dropped %d rows that were computed on different data or by an earlier revision; the folders "
+                    "of their cells stay.", path, dropped)
+    rows = [row for row in merge(earlier, *groups) if fits(row)]
     if rows:
         write_rows(path, rows)
 

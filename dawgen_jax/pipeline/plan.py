@@ -21,14 +21,14 @@ from dawgen_jax.io.terminal import Step, number
 from dawgen_jax.methods.arms import Arm
 from dawgen_jax.methods.base import Method, value_of
 from dawgen_jax.methods.transfer import SOURCES
-from dawgen_jax.pipeline.cells import cell_settings
+from dawgen_jax.pipeline.cells import cell_settings, is_current
 from dawgen_jax.pipeline.generators import num_steps_of
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task, prompt_tail, resolved
 from dawgen_jax.pipeline.main import Unit, shared_by
 from dawgen_jax.pipeline.programs import GENERATOR, Shapes, operations
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "prompt_lines", "steps"]
+__all__ = ["Planned", "earlier_cells", "outline", "plan", "prompt_lines", "steps"]
 
 
 class Planned(NamedTuple):
@@ -42,6 +42,7 @@ class Planned(NamedTuple):
       flops: estimated, of all seeds, evaluation not counted.
       seconds: of all seeds, from measured cells; NaN where none was measured.
       finished: cells of the run directory that are there already.
+      earlier: cells of the run directory that an earlier revision of the code has computed.
       labels: of the task.
     """
 
@@ -52,6 +53,7 @@ class Planned(NamedTuple):
     flops: float
     seconds: float
     finished: int
+    earlier: int
     labels: int
 
 
@@ -116,7 +118,8 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), *, mod
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
-        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
+        earlier = len({row.seed for row in mine if _is_of(row, unit) and not is_current(row.settings)})
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds), earlier,
                                labels[unit.task]))
     return planned
 
@@ -166,6 +169,12 @@ def steps(config: Config, planned: Sequence[Planned], generator: Model | None = 
     return found
 
 
+def earlier_cells(planned: Sequence[Planned]) -> str:
+    """A sentence on the cells that an earlier revision of the code has computed; empty if there are none."""
+    count = sum(line.earlier for line in planned)
+    return f"{number(count, 'cell')} of an earlier revision: left as they are, and not used." if count else ""
+
+
 def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
     """What a run will do, stage by stage, a line each, for people.
 
@@ -191,6 +200,7 @@ def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
         f"{sum(line.updates * line.cells for line in planned):,} updates"]
     lines = [f"{', '.join(labels)}: {number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})",
              *(f"  {i}. {stage}" for i, stage in enumerate(stages, 1))]
+    lines += [f"  {earlier}" for earlier in [earlier_cells(planned)] if earlier]
     return lines + [f"  {line}" for line in prompt_lines(config, [line.unit.arm for line in planned])]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.config import ClassifierConfig, LoraConfig
+from dawgen_jax.data import batches
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import lora
 from dawgen_jax.methods.trained import LOW_RANK
@@ -107,7 +108,7 @@ def test_only_factors_move_and_surgery_takes_their_gradients():
     step, state = jax.jit(functools.partial(train_step, loss_fn=loss, tx=tx)), init_state(factors, tx)
     real, synthetic = tiny.classifier_set(4, 1), tiny.classifier_set(4, 1)
     synthetic = synthetic._replace(label=(synthetic.label + 1) % 3)
-    batch = type(real)(*(np.stack(leaves) for leaves in zip(real, synthetic, strict=True)))
+    batch = batches.stack([real, synthetic])
     for _ in range(3):
         state, metrics = step(state, theta, batch)
     chex.assert_trees_all_equal(theta, before)

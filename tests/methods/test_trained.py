@@ -15,7 +15,7 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig, FineTuningConfig, LoraConfig
-from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.data.batches import ClassifierBatch, stack
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
@@ -148,7 +148,7 @@ def test_a_bfloat16_backbone_is_trained_in_float32(trained):
     params = jax.tree.map(np.asarray, state.params)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     step = jax.jit(functools.partial(train_step, loss_fn=loss_of(trained, model=narrow), tx=tx))
-    batch = ClassifierBatch(*(leaf[None] for leaf in tiny.classifier_set(6, 0)))
+    batch = stack([tiny.classifier_set(6, 0)])
     for _ in range(2):  # a new head is zero in the first update, and with it the gradient of all below
         state, _ = step(state, (), batch)
     chex.assert_trees_all_equal_dtypes(state.params, params)

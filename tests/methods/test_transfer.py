@@ -12,8 +12,8 @@ import pytest
 
 from dawgen_jax.backbones.base import Backbone
 from dawgen_jax.backbones.t5.seam import T5
-from dawgen_jax.config import ClassifierConfig, Config, TransferConfig
-from dawgen_jax.data.batches import ClassifierBatch
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, TransferConfig
+from dawgen_jax.data.batches import take
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Phase
@@ -137,7 +137,7 @@ def test_few_shot_tuning_starts_from_the_source_prompt(tmp_path):
 
 
 def alignment_batch(dtype) -> AlignmentBatch:
-    source, target = (ClassifierBatch(*(leaf[part] for leaf in cases.classifier_batches(1)[0])) for part in (0, 1))
+    source, target = (take(cases.classifier_batches(1)[0], part) for part in (0, 1))
     source = source._replace(weight=np.ones(4, dtype))
     return AlignmentBatch(source, target._replace(weight=np.ones(4, dtype)), np.array([3, 1, 4, 1], np.uint32))
 
@@ -147,7 +147,8 @@ def test_one_optima_step_is_pytorchs(backbone):
     pytest.importorskip("torch")
     from tests.reference import pin, torch_optima
 
-    config = Config(transfer=TransferConfig(optima_radius=0.3, optima_domain_weight=0.7))
+    config = Config(transfer=TransferConfig(optima_radius=0.3, optima_domain_weight=0.7),
+                    classifier=ClassifierConfig(**PAPER))
     random = np.random.RandomState(5)
     t5 = dataclasses.replace(cases.BACKBONES[backbone], dtype="float64")
     params = {"prompt": cases.prompt(t5.d_model),
@@ -182,7 +183,7 @@ def test_padding_of_weight_zero_does_not_change_the_optima_loss():
 
     def padded(part):
         index = np.array([0, 1, 2, 3, 0, 0])
-        return ClassifierBatch(*(leaf[index] for leaf in part))._replace(weight=(np.arange(6) < 4).astype(np.float32))
+        return take(part, index)._replace(weight=(np.arange(6) < 4).astype(np.float32))
 
     np.testing.assert_allclose(loss(params, theta, AlignmentBatch(padded(source), padded(target), seeds)), whole,
                                rtol=1e-5)

@@ -36,7 +36,7 @@ def test_the_best_dev_prompt_is_kept_and_the_start_is_a_candidate(tmp_path):
     first_best = np.array([0, 2, 4, 6])[accuracies.argmax(axis=0)]  # strict improvement: the first of equals
     np.testing.assert_array_equal(tuned.step, first_best)
     scores = compiled_scores(PROMPT, config, tiny.MODEL, tiny.LABEL_IDS, placement, shared=False)
-    stacked = type(dev[0])(*(np.stack(leaves) for leaves in zip(*dev, strict=True)))
+    stacked = batches.stack(dev)
     predicted = np.asarray(scores(tuned.params, theta, stacked)).argmax(-1)
     np.testing.assert_allclose((predicted == stacked.label).mean(axis=1), tuned.accuracy)
     for k in range(2):

@@ -6,13 +6,13 @@ import pytest
 
 from dawgen_jax.backbones import registry
 from dawgen_jax.backbones.base import Format
-from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.config import PAPER, BackboneConfig, ClassifierConfig
 from dawgen_jax.data.fewshot import draw_split
 from dawgen_jax.data.pools import Example
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.miniworld import TASKS, first_sentences
 from dawgen_jax.pipeline import inputs
-from dawgen_jax.pipeline.inputs import Encoded, backbone_folder
+from dawgen_jax.pipeline.inputs import Encoded, backbone_folder, resolved
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,14 @@ def test_the_mini_worlds_own_text_is_known(backbone, caplog):
 def test_a_backbone_with_a_name_that_none_can_have():
     with pytest.raises(UserError, match="no such folder; the embedded backbones are"):
         backbone_folder("a" * 300)
+
+
+def test_fields_that_are_none_have_the_values_of_the_backbones_family(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    causal = ClassifierConfig(backbone=BackboneConfig(str(tmp_path)), prompt_length=7)
+    chosen, paper = resolved(causal), resolved(ClassifierConfig())
+    assert (chosen.prompt_length, chosen.prompt_place, chosen.optimiser) == (7, "after", "adamw")
+    assert paper == ClassifierConfig(**PAPER) and paper.learning_rate == 0.3 and paper.prompt_place == "before"
+    assert resolved(dataclasses.replace(causal, prompt_place="before")).prompt_place == "before"
+    with pytest.raises(ConfigError, match=r"classifier\.prompt_place = 'after': mini-t5 reads its input in both "):
+        resolved(ClassifierConfig(prompt_place="after"))

@@ -14,7 +14,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
-from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack
+from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack, take
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import verbalizer
 from dawgen_jax.surgery import aggregator, gradient_surgery, weighted_sum
@@ -23,6 +23,7 @@ from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
 from tests import tiny
 from tests.generator import toy
+from tests.oracles import prompt_loss
 
 CONFIG = ClassifierConfig(learning_rate=0.1)
 
@@ -41,7 +42,7 @@ def theta():
 
 
 def step_with(tx):
-    loss_fn = functools.partial(verbalizer.prompt_loss, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
+    loss_fn = functools.partial(prompt_loss, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
     return functools.partial(train_step, loss_fn=loss_fn, tx=tx)
 
 
@@ -80,7 +81,7 @@ def test_only_the_prompt_moves_and_padding_rows_and_columns_do_not_matter(theta,
     assert np.abs(state.params - start()).max() > 0 and int(state.step) == 1
     wide = [np.pad(leaf, [(0, 0), (0, 0), (0, 3)]) for leaf in (batch.tokens, batch.mask)]
     wide = batch._replace(tokens=wide[0], mask=wide[1])
-    padded = stack([pad_rows(ClassifierBatch(*(leaf[s] for leaf in wide)), 8) for s in range(2)])
+    padded = stack([pad_rows(take(wide, s), 8) for s in range(2)])
     other, other_metrics = step(init_state(start(), transform()), theta, padded)
     np.testing.assert_allclose(other.params, state.params, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-5)
@@ -133,7 +134,7 @@ def test_one_and_four_devices_and_vmapped_seeds_agree(theta, step):
     batches[1].label[1] = (batches[1].label[0] + 1) % 3
     for leaf in batches[1][:2]:
         leaf[1] = leaf[0]  # the same text under other labels: a conflict for sure
-    many = ClassifierBatch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))
+    many = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     starts = np.stack([start(0), start(1)])
     outcomes = []
     seeds = jax.vmap(step_with(transform()), in_axes=(0, None, 0))
@@ -243,7 +244,7 @@ def test_rematerialisation_leaves_the_gradient_and_is_kept_apart_by_a_loop_or_a_
                                  remat=remat)
 
         def loss(prompt, theta, t5=t5):
-            return verbalizer.prompt_loss(prompt, theta, batch, model=T5(t5, 39), label_ids=tiny.LABEL_IDS)
+            return prompt_loss(prompt, theta, batch, model=T5(t5, 39), label_ids=tiny.LABEL_IDS)
 
         theta = toy.jit(functools.partial(model.init, t5))(jax.random.key(0))
         lowered = toy.jit(jax.grad(loss)).lower(start(), theta)
@@ -277,7 +278,7 @@ def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(remat):
     tx = transform()
     state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, 1024), jnp.float32))
     theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
-    loss_fn = functools.partial(verbalizer.prompt_loss, model=T5(t5, 32099), label_ids=(4273, 7163, 150))
+    loss_fn = functools.partial(prompt_loss, model=T5(t5, 32099), label_ids=(4273, 7163, 150))
     update = functools.partial(train_step, loss_fn=loss_fn, tx=tx)
     after, metrics = jax.eval_shape(update, state, theta, stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)]))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

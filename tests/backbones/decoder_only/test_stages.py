@@ -24,11 +24,14 @@ from dawgen_jax.config import (
     SynthesisConfig,
     TransferConfig,
 )
+from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation.quality.measures import features
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.pipeline import checks, inputs, main, plan
+from dawgen_jax.pipeline.inputs import Encoded
 from dawgen_jax.pipeline.job import Job
+from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.results.rows import read_rows
 from dawgen_jax.training.placement import Placement
 from tests.backbones.bpe import byte_level
@@ -59,10 +62,12 @@ def config(folder):
         generator=GeneratorConfig(backbone=backbone, prompt_length=3, num_steps=2, examples_per_label=2),
         synthesis=SynthesisConfig(samples_per_label=4, max_new_tokens=4, unfinished="cut", batch_size=8, score=True),
         classifier=ClassifierConfig(
-            backbone=backbone, prompt_length=3, real_steps=2, real_eval_every=2, num_steps=2, batch_size=2,
-            eval_every=2, full_steps=2, full_batch_size=2, full_eval_every=2, max_tokens=64, pad_multiple=64,
-            demonstration_tokens=256, fine_tuning=FineTuningConfig(learning_rates=(1e-3,), num_steps=2, eval_every=2)),
-        transfer=TransferConfig(ppt_steps=2, ppt_batch_size=2, ppt_pairs=9, optima_steps=2, optima_batch_size=2))
+            backbone=backbone, prompt_length=3, real_steps=2, real_batch_per_label=1, real_eval_every=2, num_steps=2,
+            batch_size=3, eval_every=2, full_steps=2, full_batch_size=3, full_eval_every=2, max_tokens=64,
+            pad_multiple=64, demonstration_tokens=256,
+            fine_tuning=FineTuningConfig(learning_rates=(1e-3,), num_steps=2, eval_every=2)),
+        transfer=TransferConfig(ppt_steps=2, ppt_batch_size=3, ppt_pairs=9, held_out=8, optima_steps=2,
+                                optima_batch_size=2))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +123,18 @@ def test_a_stored_classifier_predicts_with_the_prompt_inside_the_row(finished):
     states = model.answer_states(theta, whole, np.ones(whole.shape[:2], bool))
     scores = np.asarray(model.logits(theta, states, backbone.format.label_ids(task)))[0]
     np.testing.assert_allclose(tuned[0], np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
+
+
+def test_calibrated_scores_have_no_preference_without_content(config):
+    backbone, task = inputs.load_backbone(config.classifier.backbone, Placement.on(1)), miniworld.TASKS["mini-snli"]
+    encoded = Encoded(task, backbone, config.classifier)
+    examples = [Example(*texts, task.labels[0]) for texts in (PAIR, *[(text, text) for text in ("N/A", "[MASK]", "")])]
+    plain, calibrated = (jax.nn.softmax(score_examples(
+        encoded, examples, None, config.classifier, method=METHODS[f"Prompting (zero-shot){mark}"]))
+        for mark in ("", " #calibrated"))
+    odds = plain[0] / plain[1:].mean(axis=0)
+    assert np.ptp(plain[1:].mean(axis=0)) > 1e-3
+    np.testing.assert_allclose(calibrated[0], odds / odds.sum(), rtol=1e-4)
 
 
 def test_the_rest_of_the_project_takes_it(config, folder, capsys):
