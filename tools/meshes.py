@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dawgen_jax.cli import process
-from dawgen_jax.cli.compile import GIB, Arguments, Machine, compile_step, machine_of, no_room, useful_operations
+from dawgen_jax.cli.compile import GIB, Arguments, Machine, compile_step, machine_of, no_room
 from dawgen_jax.cli.options import parse_config
 from dawgen_jax.config import MeshConfig
+from dawgen_jax.pipeline import programs
 from tools.costs import Cost, analyse
 
 RATES = {"v5e": (1.5e9, 200e9)}
@@ -98,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
           "| MB sent |\n|---|---|---|---|---|---|---|---|")
     for step in arguments.steps:
         tries = [attempt(step, machine, mesh) for mesh in meshes_of(len(machine.devices), config.mesh)]
-        best, useful = _best(tries), useful_operations(step, machine.backbone(step)[0], machine.shapes)
+        best, useful = _best(tries), programs.operations(step, machine.backbone(step)[0], machine.shapes)
         for tried in tries:
             print(_row(step, tried, tried is best, useful, len(machine.devices)), flush=True)
         if best is None:

@@ -283,10 +283,10 @@ class Format(Protocol):
         """Readable tokens; a token that starts a word begins with :data:`dawgen_jax.backbones.tokens.MARK`."""
 
     def label_ids(self, task: Task) -> np.ndarray:
-        """Id of each label word at the answer position, int32 [L] in the order of ``task.labels``.
+        """Id of each label word's first token at the answer position, int32 [L] in the order of ``task.labels``.
 
         Raises:
-          UserError: a label word is not a single known token, or two labels share one.
+          LabelWordError: a label word is unknown, or two labels share their first token.
         """
 
     def word_start_ids(self) -> np.ndarray:
@@ -336,6 +336,10 @@ class Backbone(NamedTuple):
       digest: hash of weights, configuration, tokenizer and compute dtype.
       config: the settings that loaded it.
     """
+
+    def __repr__(self) -> str:
+        """Its name and size, without its parameters."""
+        return f"Backbone({self.label}, {sum(leaf.size for leaf in jax.tree.leaves(self.theta)):,} parameters)"
 
     model: Model
     format: Format

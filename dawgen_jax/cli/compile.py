@@ -15,7 +15,6 @@ if a step does not fit.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import pathlib
@@ -30,7 +29,7 @@ from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task, resolved
-from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
+from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, Shapes, operations
 
 GIB = 2.0**30
 CHIPS = {"v5e": 15.75, "v4": 32.0, "v5p": 95.0, "v6e": 31.25}
@@ -160,26 +159,6 @@ def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model,
     return registry.read_model(folder, stated), stated.dtype, registry.family_of(folder)
 
 
-def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
-    """Operations that a run requires for its real rows, without recomputation."""
-    config, rows = shapes.config, shapes.rows(step)
-    if step == GENERATOR:
-        generator, meta = config.generator, config.generator.weighting == "meta"
-        reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
-        # Scores at Q; two transposes and a derivative along v of the differentiated rows; value and gradient at Q'.
-        forward, backward = shapes.labels, reached
-        if meta:
-            forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
-        pair = functools.partial(model.operations, inputs=shapes.source, outputs=generator.max_target_tokens)
-        return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
-    if step == DECODING:
-        return rows * model.operations(inputs=0, outputs=1)
-    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
-    if step == PROMPT and shapes.cue:
-        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
-    return rows * model.operations(inputs=prompt + text, trained="prompt" if step == PROMPT else "all")
-
-
 def compile_step(step: str, machine: Machine, mesh: MeshConfig) -> Compiled:
     """Compile a step for a mesh, if its persistent data leaves room on a chip."""
     import jax
@@ -253,8 +232,8 @@ def main(argv: Sequence[str]) -> None:
         one = compile_step(step, machine, config.mesh)
         fits = f"does not fit: {one.why}" if one.why else str(one.memory)
         milliseconds = f"{one.milliseconds:.3g}" if one.milliseconds else "–"
-        operations = useful_operations(step, machine.backbone(step)[0], machine.shapes)
-        print(f"| {step} | {' x '.join(map(str, one.mesh))} | {fits} | {operations / 1e12:.3g} | {milliseconds} |",
+        flops = operations(step, machine.backbone(step)[0], machine.shapes)
+        print(f"| {step} | {' x '.join(map(str, one.mesh))} | {fits} | {flops / 1e12:.3g} | {milliseconds} |",
               flush=True)
         failed += [f"the {step} ({one.why})"] if one.why else []
     if failed:

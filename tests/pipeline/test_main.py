@@ -13,7 +13,7 @@ import pytest
 from dawgen_jax import prompts
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.config import BackboneConfig, FineTuningConfig
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import store
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.arms import Arm
@@ -243,6 +243,18 @@ def test_a_missing_input_of_the_last_task_is_told_before_the_first_is_worked_on(
     with pytest.raises(UserError, match="'mini-snil' is an unknown task"):
         main.run(Job.start(dataclasses.replace(config, tasks=("mini-rte", "mini-snil")), tmp_path))
     assert not list(tmp_path.glob("*/"))
+
+
+def test_a_generator_without_a_method_is_told_the_method_of_the_paper(config):
+    with pytest.raises(ConfigError, match=r"'DawGen' is a generator; .*'DawGen: \(Real, Syn\) \+ GS'\."):
+        main.units_of(dataclasses.replace(config, arms=("DawGen",)))
+
+
+def test_what_arms_share_comes_first_in_the_order_of_the_stages(config):
+    arms = dataclasses.replace(config, arms=("SPoT", "DawGen: Syn only", "FewGen: (Real, Syn)", "DawGen: (Real, Syn)"))
+    assert main.shared_by(main.units_of(arms)) == [
+        ("generators", "mini-snli", "DawGen"), ("generators", "mini-snli", "FewGen"), ("sets", "mini-snli", "DawGen"),
+        ("sets", "mini-snli", "FewGen"), ("sources", "mini-snli", "SPoT")]
 
 
 def test_another_tokenizer_is_another_backbone(backbones, tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.family import FAMILY
 from dawgen_jax.backbones.t5.sizes import FORWARD, TRAINING, operations
-from dawgen_jax.cli.compile import useful_operations
 from dawgen_jax.config import MeshConfig
+from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import find_task
 from dawgen_jax.pipeline.programs import DECODING, PROMPT, Shapes
 from tests import tiny
@@ -38,12 +38,12 @@ def test_a_cut_step_exchanges_bytes():
 
 def test_useful_share_is_what_padding_and_copies_leave():
     one, eight = (meshes.attempt(PROMPT, machine(devices=count), MeshConfig()) for count in (1, 8))
-    useful = useful_operations(PROMPT, tiny.MODEL, SHAPES)
+    useful = programs.operations(PROMPT, tiny.MODEL, SHAPES)
     assert 0.85 < useful / one.cost.flops <= 1.1  # attention of so short rows is in part no matrix product
     assert useful / (8 * eight.cost.flops) == pytest.approx(useful / one.cost.flops, rel=0.05)  # 8 rows on 8 devices
     few = Shapes.of(dataclasses.replace(CONFIG, classifier=dataclasses.replace(CONFIG.classifier, batch_size=2)),
                     find_task("mini-snli"))
-    assert useful_operations(PROMPT, tiny.MODEL, few) == useful / 4  # and on 8 devices the same program runs
+    assert programs.operations(PROMPT, tiny.MODEL, few) == useful / 4  # and on 8 devices the same program runs
 
 
 @pytest.mark.parametrize(("target", "passes"), [(3, FORWARD), (12, FORWARD), (12, TRAINING)])
