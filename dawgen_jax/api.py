@@ -92,7 +92,7 @@ def load_backbone(backbone: str | BackboneConfig, *, devices: int = 0) -> Backbo
       devices: that it is placed on, and that everything done with it runs on: the first so many, 0 for all.
 
     Raises:
-      UserError: the folder is none, or its checkpoint or tokenizer cannot be used.
+      UserError: the folder does not exist, or its checkpoint or tokenizer cannot be used.
     """
     config = BackboneConfig(backbone) if isinstance(backbone, str) else backbone
     return inputs.load_backbone(config, Placement.on(devices))
@@ -194,7 +194,7 @@ def appraise(task: Task, synthetic: Sequence[Sequence[str]], real: Sequence[Sequ
       Figures with a name, a value, the same of real pairs, a unit, a verdict (a sentence) and a warning flag.
 
     Raises:
-      UserError: an example does not fit the task, or there is none.
+      UserError: an example does not fit the task, or the list is empty.
     """
     made, shots = _examples(task, synthetic, "synthetic", every=False), _examples(task, real, "real", every=False)
     unseen, tested = (_examples(task, rows, name, every=False) if rows else []
@@ -217,7 +217,7 @@ class Predictions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-    """A backbone in a task's template, with what was tuned; as it is made by hand, nothing was (zero-shot prompting).
+    """A backbone in a task's template, with the tuned parameters; without any it is zero-shot prompting.
 
     Attributes:
       backbone: the frozen model.
@@ -301,7 +301,7 @@ class Classifier:
         """Accuracy and F1 on labelled examples: {'accuracy': ..., 'f1': ...}.
 
         Raises:
-          UserError: there are none, or one does not fit the task.
+          UserError: the list is empty, or an example does not fit the task.
         """
         rows = _examples(self.task, examples, "examples", every=False)
         place = {label: i for i, label in enumerate(self.task.labels)}
@@ -322,10 +322,10 @@ class Classifier:
 
         Args:
           folder: of the classifier, or RUN/cells/CELL.
-          backbone: the one that it was tuned on, or where that is now; by default it is loaded from where it was.
+          backbone: the backbone of the tuning, or its present path; by default it is loaded from its former path.
 
         Raises:
-          UserError: there is no such classifier, it is broken, or the backbone is another one.
+          UserError: the classifier does not exist or is broken, or the backbone is another one.
         """
         stored = read_classifier(folder)
         if not isinstance(backbone, Backbone):

@@ -148,7 +148,7 @@ class Model(Protocol):
         """State [B, H] at the position where the answer is read, for inputs [B, T, H] with ``mask`` bool [B, T].
 
         Padding may be on either side and never changes the result. ``context`` is the :meth:`context` of a text in
-        front of the inputs, which is not computed again; None if there is none.
+        front of the inputs, which is not computed again; None without one.
         """
 
     def summary_states(self, theta, embeddings, mask) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Where examples come from: data sets, few-shot splits, first sentences, and a task of your own."""
+"""Where examples come from: data sets, few-shot splits, first sentences, and custom tasks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DataConfig:
 
 @validated
 class OwnTask:
-    """A task of your own, declared next to a file of examples: classes of single texts or of pairs of sentences.
+    """A custom task, declared next to a file of examples: classes of single texts or of pairs of sentences.
 
     Every field but ``data`` may stay empty; ``dawgen check`` prints the values that it then takes.
     """

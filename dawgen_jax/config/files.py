@@ -14,7 +14,7 @@ __all__ = ["load_config", "shipped_configs"]
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
-"""The shipped configurations: in the package of a wheel, beside it in a clone."""
+"""The shipped configurations: in the package of a wheel, next to it in a clone."""
 
 AnyConfig = TypeVar("AnyConfig")
 
@@ -33,7 +33,7 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
       kind: the type that it must have.
 
     Raises:
-      UserError: there is no such file, it raises an error, or get_config is missing or returns another type.
+      UserError: the file does not exist, it raises an error, or get_config is missing or returns another type.
     """
     file = CONFIGS / f"{path}.py" if path in shipped_configs() else pathlib.Path(path)
     if not file.is_file():

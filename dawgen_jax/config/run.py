@@ -40,7 +40,7 @@ class Config:
     """Names of tasks: QQP MRPC MNLI SNLI QNLI RTE SICK, those of the mini world (mini-qqp, mini-mrpc, ...), or the name
     of `own`."""
     own: OwnTask = OwnTask()
-    """A task of your own."""
+    """A custom task."""
     seeds: Annotated[Items[Seed], Field(min_length=1), DISTINCT] = (13, 21, 42, 87, 100)
     """Each has its own few-shot split, generator and prompt."""
     arms: Annotated[Items[Printable], Field(min_length=1), DISTINCT] = ("Prompt Tuning", "DawGen: (Real, Syn) + GS")

@@ -116,7 +116,7 @@ class Trained:
       optimiser: ``(config, num_steps, rate) -> transform`` of one gradient, after aggregation.
       fields: of ``ClassifierConfig``, that these read.
       rate: the config field that a user lowers where a loss is not finite.
-      rates: name of the field with learning rates to try (the best on dev is kept); empty where there is one.
+      rates: name of the field with learning rates to try (the best on dev is kept); empty for a single rate.
       bare: the input is the text alone, without the task's template.
       together: several seeds fit in one program.
       weights: all weights are trained, so that no frozen copy is passed to the step.
@@ -148,7 +148,7 @@ class Method:
       demonstrations: labelled examples are shown in the input.
       calibrated: class probabilities are divided by those of inputs without content.
       full: on the whole training pool instead of k shots.
-      variant: sets rows that the paper does not have apart.
+      variant: distinguishes rows that the paper does not have.
       about: an explanation for reports, without a full stop.
     """
 
@@ -188,7 +188,7 @@ class Method:
                      for number, stretch in enumerate(self.stretches))
 
     def settings(self, config: Config) -> dict[str, Any]:
-        """The fields that the method itself reads, dotted, with their values (those of its data come on top)."""
+        """The fields that the method itself reads, dotted, with their values (without those of its data)."""
         fields = ["max_tokens", *(self.trains.fields if self.trains else ())]
         if self.demonstrations:
             fields.append("demonstration_tokens")

@@ -34,7 +34,7 @@ def encode(theta, batch: ClassifierBatch, *, model: Model, tail: int) -> Classif
       theta: parameters of the backbone.
       batch: [B, T], padded anywhere.
       model: a causal backbone.
-      tail: n, the real tokens of every row that stand behind the prompt.
+      tail: n, the real tokens of every row after the prompt.
 
     Returns:
       The batch with tokens and mask [B, n] and a context of leaves [B, T, ...], without gradient.
@@ -68,7 +68,7 @@ class Contexts:
 
         Args:
           backbone: a frozen causal model, placed.
-          tail: tokens of every row that stand behind the prompt.
+          tail: tokens of every row after the prompt.
           gib: limit of what is kept, in GiB.
           size: texts that are computed together.
           multiple: of the token axis.
@@ -123,7 +123,7 @@ class Contexts:
         return np.maximum(batch.mask.sum(axis=-1) - self._tail, 0)
 
     def _texts(self, batch: ClassifierBatch) -> list[bytes]:
-        """What stands in front of the prompt in every row, as bytes."""
+        """The tokens before the prompt of every row, as bytes."""
         rows = batch.tokens.reshape(-1, batch.tokens.shape[-1]).astype(np.int32)
         return [row[:length].tobytes() for row, length in zip(rows, self._lengths(batch).flat, strict=True)]
 

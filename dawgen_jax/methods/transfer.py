@@ -49,7 +49,7 @@ from dawgen_jax.training.step import init_state, train_step
 __all__ = ["SOURCES", "AlignmentBatch", "SourceData", "SourceKind", "SourceTuned", "hold_out", "optima_loss",
            "optima_optimiser", "ppt_optimiser", "train_source_prompt"]
 
-_TARGET_STRIDE = 1_000_003  # sets the seeds of the target's shuffles apart from those of the source's
+_TARGET_STRIDE = 1_000_003  # the shuffles of target and source have different seeds
 _START = ("classifier.prompt_length", "classifier.prompt_init", "classifier.prompt_place", "classifier.max_tokens",
           "transfer.held_out")
 _TUNING = (*_START, *(f"classifier.{field}" for field in PROMPT.fields))
@@ -65,7 +65,7 @@ class SourceKind:
       unlabelled: whether the target task's training pool is seen too, without its labels.
       budget: names of fields of ``Config``: how long it is trained, on how many examples an update, and how many
         updates lie between two evaluations.
-      fields: of ``Config``, that its training reads besides, dotted.
+      fields: of ``Config``, that its training also reads, dotted.
     """
 
     name: str
@@ -80,7 +80,7 @@ class SourceKind:
         return Phase((("source",),), "sum", steps, batch, evaluation)
 
     def settings(self, config: Config) -> dict[str, Any]:
-        """The fields that its training reads, dotted, with their values (the data's digests come on top)."""
+        """The fields that its training reads, dotted, with their values (without the data's digests)."""
         return settings_of(config, (*self.fields, *dataclasses.astuple(self.budget)))
 
     def source_task(self, task: Task) -> str:
@@ -119,7 +119,7 @@ class SourceData(NamedTuple):
     Attributes:
       train: labelled examples [N, ...].
       dev: labelled examples that select the prompt.
-      target: examples of the target task [M, ...], whose labels are not read; None where none are seen.
+      target: examples of the target task [M, ...], whose labels are not read; None if none are used.
     """
 
     train: ClassifierBatch
@@ -140,7 +140,7 @@ def hold_out(data: ClassifierBatch, most: int, seed: int) -> tuple[ClassifierBat
 
     Args:
       data: N examples, two or more.
-      most: the slice has so many, or N / 10 where that is less, but at least one.
+      most: size of the slice, or N / 10 if that is less, but at least one.
       seed: of the division.
 
     Raises:
@@ -210,7 +210,7 @@ def optima_loss(params: dict, theta, batch: AlignmentBatch, *, model: Model, lab
       model: the backbone.
       label_ids: label words, the same for source and target.
       config: optima_radius (r) and optima_domain_weight (w) are read.
-      tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      tail: number of tokens of a row after the prompt; None puts the prompt in front.
 
     Returns:
       A scalar.
@@ -318,7 +318,7 @@ def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone
       folder: where unfinished progress is kept.
       title: for the progress bar and for errors.
       metrics_log: takes a line an update.
-      tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      tail: number of tokens of a row after the prompt; None puts the prompt in front.
 
     Returns:
       The prompt that is best on ``data.dev``; the start is a candidate.
@@ -374,7 +374,7 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
 
 
 def _draw(data: SourceData, size: int, seed: int, step: int, *, rows: int, multiple: int) -> AlignmentBatch:
-    """The batch of a step, leaves [1, rows, ...]; examples above ``size`` are padding of weight 0."""
+    """The batch of one step, leaves [1, rows, ...]; examples above ``size`` are padding of weight 0."""
     def of(part: ClassifierBatch, shift: int) -> ClassifierBatch:
         index = batches.epoch_batches(len(part.label), size, seed + shift, step)
         drawn = batches.pad_rows(batches.take(part, index), rows)

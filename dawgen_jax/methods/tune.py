@@ -33,7 +33,7 @@ from dawgen_jax.training.step import init_state, train_step
 __all__ = ["Data", "Pool", "Tuned", "begin", "compiled_scores", "compiled_step", "draw", "pool", "transform", "tune"]
 
 log = logging.getLogger(__name__)
-_SOURCE_STRIDE = 1_000_003  # sets seeds of the sources' shuffles apart
+_SOURCE_STRIDE = 1_000_003  # the shuffles of the sources have different seeds
 
 Data = dict[str, Sequence[ClassifierBatch]]
 """Data by name ('real', 'synthetic'), one set [N_k, ...] a seed."""
@@ -61,7 +61,7 @@ def compiled_scores(trained: Trained, config: ClassifierConfig, model: Model, la
       label_ids: label words.
       placement: devices.
       shared: one batch [B, ...] for all, or one for each, [K, B, ...].
-      tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      tail: number of tokens of a row after the prompt; None puts the prompt in front.
     """
     score = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config, tail=tail)
     many = jax.vmap(score, in_axes=(0, None, None if shared else 0))
@@ -104,11 +104,11 @@ def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rat
 
 
 Pool = list[list[list[ClassifierBatch]]]
-"""[S][K]: what a source draws from for a seed: one set, or several that are taken in turn."""
+"""[S][K]: the sets of a source and seed: one set, or several that are taken in turn."""
 
 
 def pool(data: Data, phase: Phase, count: int) -> Pool:
-    """What each source draws from, for each of ``count`` seeds: its data pooled, or apart to be taken in turn."""
+    """What each source draws from, for each of ``count`` seeds: its data pooled, or one set after the other."""
     pools = []
     for names in phase.sources:
         parts = [[data[name][k] for name in names] for k in range(count)]
@@ -178,7 +178,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
       folder: where unfinished progress is kept.
       title: for the progress bar and for errors.
       metrics_log: takes a line an update.
-      tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      tail: number of tokens of a row after the prompt; None puts the prompt in front.
       contexts: of texts in front of a prompt; None computes them in every batch that needs them.
 
     Raises:
@@ -199,7 +199,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     tuned, offset = None, 0
     for rate in rates:
         best = run(start, rate=rate, offset=offset)
-        offset += sum(phase.num_steps for phase in plan) + 1  # the next rate's start has a line of its own
+        offset += sum(phase.num_steps for phase in plan) + 1  # the start of the next rate has its own line
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
             tuned = Tuned(best.params, best.score, best.step, rate)
     predicted = {line["step"]: line["histogram"] for line in metrics_log.lines() if "histogram" in line}

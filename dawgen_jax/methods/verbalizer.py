@@ -28,12 +28,12 @@ def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_i
       batch: tokens and mask [B, T] are read, and the context of texts in front of the prompt where the batch has one.
       model: the backbone.
       label_ids: token ids of the L label words.
-      tail: how many tokens of a row stand behind the prompt; None puts it in front.
+      tail: number of tokens of a row after the prompt; None puts the prompt in front.
 
     Returns:
       float32 [B, L].
     """
-    tail = tail if batch.context is None else None  # with a context, all tokens stand behind the prompt
+    tail = tail if batch.context is None else None  # with a context, all tokens follow the prompt
     embeddings, mask = prompts.insert(theta, batch.tokens, batch.mask, prompt, model=model, tail=tail)
     return model.logits(theta, model.answer_states(theta, embeddings, mask, batch.context), jnp.array(label_ids))
 

@@ -1,7 +1,7 @@
 """Tuned prompts for others' tools: PEFT adapter folders, each with a model card.
 
-A classifier's prompt is one folder; a generator's label prompts are one a label, since PEFT holds one soft prompt at a
-time. What cannot be said in PEFT is the infix, the rows between the sentences: it stays in prompts.safetensors.
+A classifier's prompt is one folder. A generator has one folder per label, since a PEFT adapter holds one soft prompt.
+PEFT has no place for the infix, the rows between the sentences: it stays in prompts.safetensors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ model = PeftModel.from_pretrained({auto_class}.from_pretrained(base), adapter).e
 
 def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: Adapter,
                  task: Task | None = None, row: Row | None = None, *, inside: bool = False) -> None:
-    """Write a classifier's prompt as a PEFT adapter with its card; made where it does not exist.
+    """Write a classifier's prompt as a PEFT adapter with its card; the folder is created if it does not exist.
 
     Args:
       folder: to write into.
@@ -78,7 +78,7 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: A
 
 def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], base: str, adapter: Adapter,
                         labels: Sequence[str] = (), facts: Mapping[str, Any] | None = None) -> None:
-    """Write each label's prompt of a generator as a PEFT adapter, in a folder of its own: 0-NAME, 1-NAME, ...
+    """Write each label's prompt of a generator as a PEFT adapter, in one folder per label: 0-NAME, 1-NAME, ...
 
     Args:
       folder: to write into.

@@ -1,4 +1,4 @@
-"""What can be told of a task before anything is trained: its texts in the backbones' tokens, and what is wrong.
+"""What can be checked of a task before anything is trained: its texts in the backbones' tokens, and what is wrong.
 
 A problem must be mended before a run; a warning says what a run will do that its user may not expect.
 """
@@ -38,7 +38,7 @@ class Examined(NamedTuple):
     Attributes:
       problems: what must be mended, one sentence each.
       warnings: what may surprise, one sentence each.
-      word_ids: the token of each label's word; empty where there is a problem with them.
+      word_ids: the token of each label's word; empty if there is a problem with them.
       proposed: words of one token for the labels of a custom task, if there is a problem with its label words.
       rows: token ids of every example of the pool and then of the test set, in the template, uncut; empty where the
         template is a problem.

@@ -89,7 +89,7 @@ def resolved(config: ClassifierConfig, family: Family | None = None) -> Classifi
       family: of its backbone; None reads the backbone's config.json.
 
     Raises:
-      UserError: there is no such backbone, or its family cannot have the prompt where the configuration wants it.
+      UserError: the backbone does not exist, or its family cannot have the prompt where the configuration wants it.
     """
     family = family or registry.family_of(backbone_folder(config.backbone.path))
     if config.prompt_place not in (None, *family.places):
@@ -236,7 +236,7 @@ class TaskData:
 
 
 def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
-    """Read everything of a task.
+    """Read the data of a task.
 
     Args:
       name: of the task.
@@ -244,7 +244,7 @@ def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
       generates: whether a generator will need first sentences.
 
     Raises:
-      UserError: there is no such task, or an input is missing or broken.
+      UserError: the task is unknown, or an input is missing or broken.
     """
     own = is_own(name, config)
     task, found, data = _read_own(config) if own else _read(name, config)
@@ -295,7 +295,7 @@ def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> 
     """First sentences in the order of use, and whether they repeat.
 
     A single text has none: all of its samples start from the label's prompt alone, and differ by their random keys. An
-    own task's pool of first sentences is small, and walked through again and again.
+    custom task's pool of first sentences is small, and repeats.
     """
     data, synthesis = config.data, config.synthesis
     if task.name in miniworld.TASKS and not data.root and not data.corpus:
@@ -353,7 +353,7 @@ class Encoded:
 
     @functools.cached_property
     def contexts(self) -> Contexts | None:
-        """Contexts of texts in front of a prompt, kept in memory; None if there are none, or may be none."""
+        """Contexts of texts in front of a prompt, kept in memory; None for prompts in front or without memory."""
         config = self._config
         if self.tail is None or not config.context_cache_gib:
             return None

@@ -93,7 +93,7 @@ class Work:
     """The inputs and shared artefacts of a job's units, each read or made once in this process."""
 
     def __init__(self, job: Job, units: Sequence[Unit]):
-        """Read what every task needs before the first is worked on: a mistake in the last is told at once.
+        """Read what every task needs before the first one starts, so that a mistake in the last is reported at once.
 
         Raises:
           UserError: an input of some task is missing or wrong.
@@ -214,7 +214,7 @@ def run(job: Job, units: Sequence[Unit] | None = None, pace: Pace | None = None,
 
 
 def _failed(job: Job, unit: Unit, error: Exception) -> str:
-    """One sentence on a unit that failed; where it was no user's mistake, its traceback is kept in a file."""
+    """One sentence on a unit that failed; unless the user made a mistake, its traceback is kept in a file."""
     if isinstance(error, UserError):
         reason = str(error)
     elif fault := storage_fault(error):
@@ -260,7 +260,7 @@ def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[st
 def best_cell(root: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path | None:
     """The cell to predict with: of the arm with the best mean dev accuracy, the seed with the best dev accuracy.
 
-    Test accuracy is not looked at. Only arms whose classifier is stored are considered; None if there is none.
+    Test accuracy is not read. Only arms with a stored classifier are considered; None without any.
     """
     arms: dict[tuple[str, str], list[tuple[float, pathlib.Path]]] = {}
     for row in rows:

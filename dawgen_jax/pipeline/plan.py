@@ -40,7 +40,7 @@ class Planned(NamedTuple):
       updates: of one seed, every learning rate that is tried included.
       examples: that one seed's updates see.
       flops: estimated, of all seeds, evaluation not counted.
-      seconds: of all seeds, from measured cells; NaN where none was measured.
+      seconds: of all seeds, from measured cells; NaN if nothing was measured.
       finished: cells of the run directory that are there already.
       earlier: cells of the run directory that an earlier revision of the code has computed.
       labels: of the task.
@@ -82,7 +82,7 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), *, mod
       units: to be run.
       rows: finished ones of the run directory.
       model: the classifier's backbone, whose values the config holds (:func:`resolved`); None reads the config's.
-      tail: with ``model``, how many tokens of a row stand after the soft prompt; None if it stands before the row.
+      tail: with ``model``, how many tokens of a row stand after the soft prompt; None if it is in front of the row.
     """
     tasks = {name: find_task(name, config) for name in dict.fromkeys(unit.task for unit in units)}
     if model is None:

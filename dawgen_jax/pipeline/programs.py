@@ -44,7 +44,7 @@ class Shapes(NamedTuple):
       labels: L.
       infix: I, rows between the sentences.
       penalty: whether decoding has a repetition penalty.
-      cue: tokens behind a classifier's prompt that stands after the text; 0 if it stands before it.
+      cue: tokens behind a classifier's prompt after the text; 0 if the prompt is in front.
     """
 
     config: Config
@@ -108,7 +108,7 @@ def lower(program: str, model: Model, theta: Any, shapes: Shapes, placement: Pla
     Args:
       program: one of :data:`PROGRAMS`.
       model: the backbone.
-      theta: its parameters' shapes, as they are stored.
+      theta: shapes of its stored parameters.
       shapes: the rest.
       placement: of devices that need not be there.
 
@@ -128,7 +128,7 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _plain(leaf: Any) -> jax.ShapeDtypeStruct:
-    """A random key as the four words that it is; other leaves as they are."""
+    """A random key as its words of data; other leaves unchanged."""
     key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.ShapeDtypeStruct(leaf.shape, jnp.uint64 if key else leaf.dtype)
 
@@ -165,7 +165,7 @@ def _decoding(model: Model, theta: Any, shapes: Shapes, placement: Placement):
                       max_new_tokens=config.max_new_tokens, draw=config.temperature > 0, mesh=placement.mesh,
                       penalty=shapes.penalty and config.repetition_penalty == "task")
     lowered = functools.partial(decoder.lowered, theta, _label_prompts(model, shapes))
-    return {"theta": theta}, theta, lowered  # stacked, and a copy with its layers apart
+    return {"theta": theta}, theta, lowered  # stacked, and a copy with a list of layers
 
 
 def _classifier_batch(config: Config, placement: Placement, seeds: int, sources: int, rows: int) -> ClassifierBatch:

@@ -244,7 +244,7 @@ def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folde
 
 
 def _languages(config: Config, task: Task) -> list[str]:
-    """Language codes of a task's texts, as far as they are stated; all tasks but custom ones are English."""
+    """Language codes of a task's texts, if they are stated; all tasks but custom ones are English."""
     stated = config.own.language if is_own(task.name, config) else "en"
     return [stated] if stated else []
 

@@ -40,7 +40,7 @@ class Schedule(NamedTuple):
 
     Attributes:
       num_steps: updates in all.
-      eval_every: updates between two evaluations, the last update included; 1 or more where there is something to
+      eval_every: updates between two evaluations, the last update included; 1 or more if there is something to
         evaluate, and not read otherwise.
       log_every: updates that one line of metrics is the mean of.
       checkpoint_every: updates between two checkpoints; one more is taken at the end.
@@ -100,7 +100,7 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
 
     Raises:
       UserError: a loss or gradient is not finite.
-      Stopped: a process was told to stop; the next start goes on from here.
+      Stopped: a process received a signal to stop; the next start resumes from here.
     """
     line, first_scored, state = {}, evaluate is not None and keep and best is None, placement.put(state, model)
     if first_scored:
@@ -168,7 +168,7 @@ def _shown(line: dict, names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _saying_where(title: str, checkpoints: Checkpoints, offset: int) -> Iterator[None]:
-    """Where the program is stopped inside, say what the next start goes on from."""
+    """If the program is stopped inside, report the step from which the next start resumes."""
     try:
         yield
     except SystemExit:
@@ -190,7 +190,7 @@ def _evaluate(evaluate: Callable, state, best: Best | None, step: int) -> tuple[
 
 
 def _pick(better, new, old):
-    """Of each seed the new parameters where they are better, else the old ones."""
+    """The new parameters of each seed that improved, the old ones of the others."""
     def of(new, old):
         return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
 
@@ -198,7 +198,7 @@ def _pick(better, new, old):
 
 
 def _shape_of(leaf):
-    """What a checkpoint needs to know of an array: its shape, and where it is to be put."""
+    """Shape, dtype and sharding of an array, as a checkpoint needs them."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) if isinstance(leaf, jax.Array) else leaf
 
 

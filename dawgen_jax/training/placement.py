@@ -3,7 +3,7 @@
 A step is a pure function ``step(state, theta, batch) -> (state, metrics)``; a scorer is ``score(params, theta,
 batch) -> values``. The mesh has the axes 'data', 'fsdp' and 'tensor'. Examples are spread over the first two, so that a
 mean over the batch is an all-reduce and everything after it (the gradient surgery above all) sees the gradient of the
-whole batch. The backbone's parameters are cut over the last two by its own rules (``Model.layout``), wherever a tree
+whole batch. The backbone's parameters are sharded over the last two by its rules (``Model.layout``), wherever a tree
 holds them under the key 'theta': so optimiser state is cut as the parameters that it belongs to. All else (prompts,
 low-rank factors, heads, metrics) is whole on every device. Several processes come in here, behind the same methods.
 """
@@ -179,7 +179,7 @@ class Placement:
         Args:
           function: of one tree, pure.
           argument: a tree, on the host or placed; it shares no buffers with what is created, which may be donated.
-          model: the backbone, where it is known to the tree.
+          model: the backbone whose parameters the tree holds, if any.
         """
         def copied(argument):
             return jax.tree.map(jnp.copy, function(argument))  # what is handed through would be shared

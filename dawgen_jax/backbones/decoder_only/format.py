@@ -3,7 +3,7 @@
 Every row begins with the document start that the model was trained with, if there is one (:func:`document_start`).
 
 Classifier: the task's wording for causal models, which ends where the answer is read; a label word has its space in
-front. A soft prompt may stand at <prompt>, behind the texts, so that their keys and values do not depend on it.
+front. A soft prompt may be at <prompt>, after the texts, so that their keys and values do not depend on it.
 Demonstrations end with the label word and a blank line, and have no document start.
 
 Generator: sentence 1 and one place for each infix row; then sentence 2 and a line break. The line break ends a sentence
@@ -114,7 +114,7 @@ class CausalFormat:
         return tokens.plain_ids(self.tokenizer, texts)
 
     def _continued(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts that stand behind others, white space at their start included."""
+        """Ids of texts that follow others, including white space at their start."""
         if self._byte_level:
             return self.ids(texts)
         # SentencePiece puts a space in front of a text: one that belongs to a line break here, and is cut off with it.

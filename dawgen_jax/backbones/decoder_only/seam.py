@@ -26,7 +26,7 @@ class DecoderOnly:
 
     Attributes:
       config: shape and numerics.
-      head: 1 if documents begin with a token of their own, which then stays in front of a generator's prompts; else 0.
+      head: 1 if documents begin with a special token, which then stays in front of a generator's prompts; else 0.
     """
 
     config: DecoderConfig
@@ -64,7 +64,7 @@ class DecoderOnly:
         return model.run(theta, embeddings, mask, config=self.config)[0]
 
     def context(self, theta, embeddings, mask) -> Context:
-        """Keys and values of a text that stands in front of other inputs, without gradient."""
+        """Keys and values of a text in front of other inputs, without gradient."""
         return model.context(theta, embeddings, mask, config=self.config)
 
     def answer_states(self, theta, embeddings, mask, context: Context | None = None) -> jax.Array:
