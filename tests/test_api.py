@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -193,6 +194,18 @@ def test_nothing_is_printed_and_what_is_odd_is_a_warning_of_the_logger(backbone,
             classifier.predict([("xyzzy plugh", "xyzzy")])
         assert [record.levelname for record in caplog.records] == ["WARNING"] * records
     assert capfd.readouterr() == ("", "")
+
+
+def test_values_show_themselves_in_a_line(backbone):
+    task = find_task("mini-snli")
+    classifier = Classifier(backbone, task)
+    generator = Generator(backbone, task, {"prompt": np.zeros((3, 4, 16))}, GeneratorConfig())
+    assert re.fullmatch(r"Backbone\(random0, \d[\d,]+ parameters\)", repr(backbone))
+    assert repr(generator) == "Generator(mini-snli, random0, 3 prompts of 4 virtual tokens)"
+    assert repr(dataclasses.replace(classifier, method="Prompt Tuning", params=np.zeros((100, 16)))) == (
+        "Classifier(mini-snli, random0, Prompt Tuning, 1,600 tuned parameters)")
+    assert "0 tuned" in repr(classifier) and repr(classifier.predict([])) == "Predictions(0 texts)"
+    assert repr(dawgen_jax.Predictions(["b", "a", "b"], np.zeros((3, 2)))) == "Predictions(3 texts: b 2, a 1)"
 
 
 def test_every_name_is_there_and_importing_is_silent_and_loads_no_jax():

@@ -283,10 +283,10 @@ class Format(Protocol):
         """Readable tokens; a token that starts a word begins with :data:`dawgen_jax.backbones.tokens.MARK`."""
 
     def label_ids(self, task: Task) -> np.ndarray:
-        """Id of each label word at the answer position, int32 [L] in the order of ``task.labels``.
+        """Id of each label word's first token at the answer position, int32 [L] in the order of ``task.labels``.
 
         Raises:
-          UserError: a label word is not a single known token, or two labels share one.
+          LabelWordError: a label word is unknown, or two labels share their first token.
         """
 
     def word_start_ids(self) -> np.ndarray:
@@ -337,6 +337,10 @@ class Backbone(NamedTuple):
       config: the settings that loaded it.
     """
 
+    def __repr__(self) -> str:
+        """Its name and size, without its parameters."""
+        return f"Backbone({self.label}, {sum(leaf.size for leaf in jax.tree.leaves(self.theta)):,} parameters)"
+
     model: Model
     format: Format
     theta: Any
@@ -353,7 +357,8 @@ class Family(NamedTuple):
     """How the checkpoints of a family are read: one entry of the registry.
 
     Attributes:
-      load: (folder, config, shardings) -> (model, format, theta); every leaf is placed as soon as it is read.
+      load: (folder, config, shardings, storage dtype) -> (model, format, theta); every leaf is placed as soon as it is
+        read.
       read_format: (folder) -> format, from config.json and the tokenizer.
       read_model: (folder, config) -> model, from config.json alone.
       shapes: published sizes by name, each (config) -> model.
@@ -365,7 +370,7 @@ class Family(NamedTuple):
       places: where a classifier's prompt may be.
     """
 
-    load: Callable[[pathlib.Path, BackboneConfig, Shardings], tuple[Model, Format, Any]]
+    load: Callable[[pathlib.Path, BackboneConfig, Shardings, str], tuple[Model, Format, Any]]
     read_format: Callable[[pathlib.Path], Format]
     read_model: Callable[[pathlib.Path, BackboneConfig], Model]
     shapes: Mapping[str, Callable[[BackboneConfig], Model]]

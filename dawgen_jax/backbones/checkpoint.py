@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from dawgen_jax.backbones.tokens import TOKENIZER_FILES
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
-from dawgen_jax.io.files import open_tensors, replacing, write_file, write_json
+from dawgen_jax.io.files import open_tensors, refilling, replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
 __all__ = ["STORAGE", "Leaf", "Tensors", "check_names", "leaves", "read_object", "read_theta", "rewrite",
@@ -33,6 +33,7 @@ STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.b
 _STORED = ("F32", "F16", "BF16", "F64")
 """Storage dtypes by their names in a safetensors header."""
 SHARD_BYTES = 5 * 10**9
+INDEX = "model.safetensors.index.json"
 
 
 class Leaf(NamedTuple):
@@ -91,7 +92,7 @@ class Tensors:
     """The tensors of a directory by name; its one or several safetensors files are mapped into memory."""
 
     def __init__(self, folder: pathlib.Path):
-        index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+        index, single = folder / INDEX, folder / "model.safetensors"
         if index.is_file():
             named = read_object(index).get("weight_map")
             named = list(named.values()) if isinstance(named, dict) else []
@@ -209,7 +210,7 @@ def write_tensors(folder: pathlib.Path, tensors: Iterable[tuple[str, np.ndarray]
             "metadata": {"total_size": sum(sizes)},
             "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
         }
-        write_json(folder / "model.safetensors.index.json", index)
+        write_json(folder / INDEX, index)
 
 
 def write_theta(
@@ -221,7 +222,7 @@ def write_theta(
     dtype: str | None = None,
     tokenizer_from: str | os.PathLike | None = None,
 ) -> None:
-    """Write a directory that ``transformers`` and this project can read; config.json is written last.
+    """Write a directory that ``transformers`` and this project can read; it replaces a checkpoint in the directory.
 
     Args:
       folder: directory, created if missing.
@@ -251,18 +252,17 @@ def write_theta(
                 with np.errstate(over="ignore"):
                     stored = tensor if dtype is None else tensor.astype(STORAGE[dtype])
                 if not np.array_equal(np.isfinite(tensor), np.isfinite(stored)):
-                    raise UserError(f"{folder}: {name} overflows in {dtype}; store bfloat16 or float32.")
+                    raise UserError(f"{name} overflows in {dtype}; store bfloat16 or float32.")
                 yield name, stored.T if leaf.transposed else stored
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder, tensors())
-    if tokenizer_from is not None:
-        for name in TOKENIZER_FILES:
-            source = pathlib.Path(tokenizer_from) / name
-            if source.is_file():
-                with replacing(folder / name) as temporary:
-                    shutil.copyfile(source, temporary)
-    write_config(folder, values)
+    old = ["model.safetensors", "model-*.safetensors", INDEX, *(() if tokenizer_from is None else TOKENIZER_FILES)]
+    with refilling(folder, "config.json", old) as fresh:
+        write_tensors(fresh, tensors())
+        if tokenizer_from is not None:
+            for source in map(pathlib.Path(tokenizer_from).joinpath, TOKENIZER_FILES):
+                if source.is_file():
+                    shutil.copyfile(source, fresh / source.name)
+        write_config(fresh, values)
 
 
 def write_config(folder: pathlib.Path, values: dict[str, Any]) -> None:

@@ -35,18 +35,19 @@ def family_of(folder: pathlib.Path) -> Family:
     return FAMILIES[model_type]
 
 
-def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> Backbone:
+def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings, storage: str) -> Backbone:
     """Load a checkpoint.
 
     Args:
       folder: a Hugging Face directory.
       config: name in results, compute dtype and numerics.
       shardings: gives the sharding of each parameter.
+      storage: dtype of the parameters in memory.
 
     Raises:
       UserError: the checkpoint or its tokenizer cannot be used.
     """
-    model, tokens, theta = family_of(folder).load(folder, config, shardings)
+    model, tokens, theta = family_of(folder).load(folder, config, shardings, storage)
     content = hashlib.sha256()
     tokenizer_files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json", *tokenizer_files]:

@@ -21,8 +21,8 @@ from dawgen_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LINE_BREAKS", "MARK", "TOKENIZER_FILES", "is_byte_level", "plain_ids", "quiet_import", "read_tokenizer",
-           "readable_pieces", "to_texts", "unused_ids", "word_ids", "word_mark", "word_start_ids"]
+__all__ = ["LINE_BREAKS", "MARK", "TOKENIZER_FILES", "LabelWordError", "is_byte_level", "plain_ids", "quiet_import",
+           "read_tokenizer", "readable_pieces", "to_texts", "unused_ids", "word_ids", "word_mark", "word_start_ids"]
 
 MARK, _BYTE_MARK = "\u2581", "\u0120"  # '▁' and 'Ġ'
 LINE_BREAKS = ("\u010a", "<0x0A>")  # in byte-level and in SentencePiece vocabularies
@@ -162,8 +162,20 @@ def unused_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int, eos_id: int,
     return np.array(sorted(({*tokenizer.all_special_ids, *special} - {eos_id}) & rows | rows - pieces), np.int32)
 
 
+class LabelWordError(UserError):
+    """Label words whose first tokens are unknown or equal.
+
+    Attributes:
+      proposed: words that are one token each, in the order of the labels.
+    """
+
+    def __init__(self, message: str, proposed: Sequence[str]):
+        super().__init__(message)
+        self.proposed = tuple(proposed)
+
+
 def word_ids(tokenizer: PreTrainedTokenizerBase, task: Task, words: Sequence[str], lead: str = "") -> np.ndarray:
-    """The id of each label word.
+    """The id of each label word's first token, which is usually the whole word.
 
     Args:
       tokenizer: from ``transformers``.
@@ -175,15 +187,43 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, task: Task, words: Sequence[str
       int32 [L] in the order of ``task.labels``.
 
     Raises:
-      UserError: a label word is not a single known token, or two labels share one.
+      LabelWordError: a label word is unknown, or two labels share their first token.
     """
-    rows = plain_ids(tokenizer, [lead + word for word in words])
-    for label, word, row in zip(task.labels, words, rows, strict=True):
-        if len(row) != 1 or row[0] == tokenizer.unk_token_id:
-            pieces = " ".join(readable_pieces(tokenizer, row)) or "nothing"
-            raise UserError(f"Task {task.name}: the label word '{word}' of '{label}' is not one piece of the "
-                            f"vocabulary of {tokenizer.name_or_path} but {pieces}: choose a word that is one.")
-    ids = np.array([row[0] for row in rows], np.int32)
-    if len(set(ids.tolist())) < len(ids):
-        raise UserError(f"Task {task.name}: two labels share a label word ({', '.join(words)}); give each its own.")
-    return ids
+    rows = _known(tokenizer, [lead + word for word in words])
+    ids = [row[0] if row else None for row in rows]
+    if None not in ids and len(set(ids)) == len(ids):
+        return np.array(ids, np.int32)
+    bad = next((i for i, found in enumerate(ids) if found is None or ids.index(found) < i))
+    if ids[bad] is None:
+        fault = f"the label word '{words[bad]}' of '{task.labels[bad]}' has no usable token in"
+    else:
+        other = ids.index(ids[bad])
+        piece = readable_pieces(tokenizer, [ids[bad]])[0]
+        fault = (f"the label words '{words[other]}' of '{task.labels[other]}' and '{words[bad]}' of "
+                 f"'{task.labels[bad]}' begin with the same token '{piece}' in")
+    proposed = _proposed(tokenizer, task.labels, lead)
+    raise LabelWordError(f"Task {task.name}: {fault} {tokenizer.name_or_path}; choose words of one token each"
+                         + (f", for instance {' '.join(proposed)}." if proposed else "."), proposed)
+
+
+def _known(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
+    """The ids of words; none of a word with an unknown piece, or whose first piece is only the mark of a word's
+    start."""
+    bare = tokenizer.convert_tokens_to_ids(word_mark(tokenizer) or "<none>")
+    return [[] if tokenizer.unk_token_id in row or row[:1] == [bare] else list(row)
+            for row in plain_ids(tokenizer, words)]
+
+
+_LETTERS = ("no", "yes", "maybe", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _proposed(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], lead: str) -> list[str]:
+    """A word of one token for each label: a word of its name, or one of a fixed list; nothing if there are too few."""
+    proposed: list[str] = []
+    for label in labels:
+        own = [word for name in (label, label.lower()) for word in (name, *re.split(r"[\W_]+", name)[::-1]) if word]
+        rows = _known(tokenizer, [lead + word for word in (*own, *_LETTERS)])
+        fitting = [word for word, row in zip((*own, *_LETTERS), rows, strict=True)
+                   if len(row) == 1 and word not in proposed]
+        proposed += fitting[:1]
+    return proposed if len(proposed) == len(labels) else []

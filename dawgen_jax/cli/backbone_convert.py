@@ -18,6 +18,7 @@ from dawgen_jax.backbones import registry
 from dawgen_jax.backbones.tokens import read_tokenizer
 from dawgen_jax.cli.options import parse
 from dawgen_jax.errors import UserError
+from dawgen_jax.io.store import finish
 from dawgen_jax.io.terminal import printable
 
 _STORED = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
@@ -74,14 +75,20 @@ def main(argv: Sequence[str]) -> None:
     """Convert and check by loading the result."""
     arguments = parse(argv, Arguments, __doc__)
     source, target, dtype = arguments.source, arguments.target, arguments.dtype
-    if (target / "config.json").exists():
-        raise UserError(f"{target}: holds a checkpoint already; name another directory.")
+    if target.exists():
+        raise UserError(f"{target}: exists already; name a new folder.")
     if not (source / "config.json").is_file():
         raise UserError(f"{source / 'config.json'}: no such file; give a Hugging Face directory.")
     family, tensors = registry.family_of(source), read_bin(source)
     lone = (source / "spiece.model").is_file() and not (source / "tokenizer.json").is_file()
     tokenizer = read_tokenizer(source) if lone else None  # before anything is written, as it may be broken
-    parameters = family.convert(tensors, source, target, dtype)
-    if tokenizer:
-        tokenizer.save_pretrained(target)
+    parameters = 0
+
+    def fill(fresh: pathlib.Path) -> None:
+        nonlocal parameters
+        parameters = family.convert(tensors, source, fresh, dtype)
+        if tokenizer:
+            tokenizer.save_pretrained(fresh)
+
+    finish(target, fill)
     print(f"{printable(target)}: {parameters:,} parameters as {dtype}")

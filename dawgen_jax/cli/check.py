@@ -7,6 +7,7 @@ against the budgets, an example of each class in the template, the zero-shot acc
 warnings. Exits with status 2 where something must be mended first.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -88,8 +89,11 @@ def main(argv: Sequence[str]) -> None:
         found = examine(given, config)
         tokens = registry.read_format(backbone_folder(config.classifier.backbone.path))
         show(given, found, config, tokens)
-        if found.word_ids and MASK in tokens.wording(given.task)[0]:
-            _line("zero-shot", zero_shot(given, config))
+        if (found.word_ids or found.proposed) and MASK in tokens.wording(given.task)[0]:
+            scored = given if found.word_ids else dataclasses.replace(given, task=dataclasses.replace(
+                given.task, label_words=found.proposed))
+            _line("zero-shot", ("" if found.word_ids else f"with {' '.join(found.proposed)}: ")
+                  + zero_shot(scored, config))
         for warning in found.warnings:
             _line("warning", warning)
         problems += found.problems

@@ -1,28 +1,21 @@
-"""Compile every step for other devices, to see whether it fits and what it costs.
+"""Compile every step for other devices, to see whether it fits and how long it takes.
 
-    dawgen compile CONFIG --topology v5e:4x4 [--shape t5-xl] [--field.sub value ...]
+    dawgen compile CONFIG --topology v5e:4x4 [--mesh.fsdp 16] [--shape t5-xl] [--field.sub value ...]
 
 Compiles for a TPU topology (pip install 'dawgen-jax[tpu]'; no TPU is needed), or without --topology for the devices of
 this machine. The generator step, decoding of a token, the prompt step with surgery and full fine-tuning are compiled
-from shapes alone, for several meshes data x fsdp x tensor (or only for the mesh of --mesh.fsdp and --mesh.tensor), and
-printed as a Markdown table. Of the meshes that fit, the one with the least estimated time is in bold. Exits with status
-2 if a step fits no mesh.
+from shapes alone, for the mesh of --mesh.fsdp and --mesh.tensor, and printed as a Markdown table. Exits with status 2
+if a step does not fit.
 
     GiB        per chip: persistent data (parameters, state, batch), results, temporary buffers
-    TFLOP      of matrix products per chip, including padding and recomputation
-    useful     operations required by the mathematics for the real rows / operations of all chips
-    GB moved   to and from a chip's memory
-    ms         the compiler's estimate, in cycles, of a chip's computation, and the time of the collectives at
-               the links' nominal rate, which may overlap
-    MB sent    per chip in collectives: (R) all-reduce, (G) all-gather, (S) reduce-scatter, (O) others
+    TFLOP      operations required by the mathematics for the real rows, of all chips
+    ms         the compiler's estimate of a run, if it gives one
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
-import math
 import os
 import pathlib
 import re
@@ -36,10 +29,11 @@ from dawgen_jax.config import BackboneConfig, Config, MeshConfig
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.pipeline import programs
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task, resolved
-from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, PROMPT, Shapes
-from dawgen_jax.training.costs import Cost, analyse
+from dawgen_jax.pipeline.programs import DECODING, GENERATOR, PROGRAMS, Shapes, operations
 
 GIB = 2.0**30
+CHIPS = {"v5e": 15.75, "v4": 32.0, "v5p": 95.0, "v6e": 31.25}
+"""GiB per chip that programs can use, by the first part of a topology's name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,27 +51,60 @@ class Arguments(Configured):
     """Steps to compile."""
 
 
-class Chip(NamedTuple):
-    """Published properties of a chip: GiB of memory, clock in Hz, bytes per second of all links in one direction."""
+class Machine(NamedTuple):
+    """What programs are compiled for: devices, GiB of each, shapes, (model, storage dtype, family) of each role, and
+    the names of machine and backbone."""
 
+    devices: Sequence
     gib: float
-    clock: float = math.inf
-    links: float = math.inf
+    shapes: Shapes
+    backbones: dict[str, tuple[Model, str, Family]]
+    where: str
+    label: str
+
+    def backbone(self, step: str) -> tuple[Model, str]:
+        """The model of a step, and the dtype that its parameters are stored in."""
+        return self.backbones["generator" if step in (GENERATOR, DECODING) else "classifier"][:2]
+
+    @property
+    def title(self) -> str:
+        """A line that names backbone and machine."""
+        return (f"{self.label} ({self.backbones['classifier'][1]}) on {self.where}, {self.gib:.4g} GiB per chip; "
+                f"{self.shapes.labels} labels, {len(self.shapes.config.seeds)} seeds ({self.shapes.seeds} of the "
+                "classifier together)")
 
 
-CHIPS = {"v5e": Chip(15.75, 1.5e9, 200e9), "v4": Chip(32), "v5p": Chip(95), "v6e": Chip(31.25)}
-"""Chips by the first part of a topology's name. Programs can use 15.75 of a v5e's 16 GiB; its clock is
-197e12 / (2 * 4 * 128 * 128), and its rate is 1600 Gbit/s."""
+class Memory(NamedTuple):
+    """Bytes per chip while a program runs, without results that are written over arguments."""
+
+    arguments: float
+    results: float
+    temporary: float
+    code: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Bytes that a chip needs."""
+        return sum(self)
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{part / GIB:.2f}" for part in self[:3])
+        return f"{self.total / GIB:.2f} = {parts}"
 
 
-class Tried(NamedTuple):
-    """A step on a mesh; ``cost`` is None if it was not compiled, and ``why`` is the reason if it does not fit."""
+class Compiled(NamedTuple):
+    """A step on a mesh; ``program`` is None if it was not compiled, and ``why`` is the reason if it does not fit."""
 
     mesh: tuple[int, int, int]
-    cost: Cost | None
     why: str
-    seconds: float
-    exchange: float
+    memory: Memory | None = None
+    program: Any = None
+
+    @property
+    def milliseconds(self) -> float | None:
+        """The compiler's estimate of one run."""
+        seconds = (self.program.cost_analysis() or {}).get("optimal_seconds", 0.0) if self.program else 0.0
+        return 1e3 * seconds if seconds > 0 else None
 
 
 def topology_devices(name: str) -> list:
@@ -112,15 +139,6 @@ def local_memory(device: Any, count: int) -> float:
     return (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / count) / GIB
 
 
-def meshes_of(count: int, asked: MeshConfig) -> list[MeshConfig]:
-    """The meshes to try: the requested one; otherwise data parallel, and sharded over fsdp, over tensor, or both."""
-    if asked != MeshConfig():
-        return [asked]
-    most, some = math.gcd(count, 16), math.gcd(count, 4)
-    sizes = {(1, 1), (most, 1), (1, some), (most // some, some)}
-    return [MeshConfig(fsdp, tensor) for fsdp, tensor in sorted(sizes)]
-
-
 def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model, str, Family]:
     """The model, its storage dtype and its family, for a published size by name or from the folder's config.json.
 
@@ -141,115 +159,82 @@ def backbone_of(config: Config, arguments: Arguments, role: str) -> tuple[Model,
     return registry.read_model(folder, stated), stated.dtype, registry.family_of(folder)
 
 
-def useful_operations(step: str, model: Model, shapes: Shapes) -> float:
-    """Operations that a run requires for its real rows, without recomputation."""
-    config, rows = shapes.config, shapes.rows(step)
-    if step == GENERATOR:
-        generator, meta = config.generator, config.generator.weighting == "meta"
-        reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
-        # Scores at Q; two transposes and a derivative along v of the differentiated rows; value and gradient at Q'.
-        forward, backward = shapes.labels, reached
-        if meta:
-            forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
-        pair = functools.partial(model.operations, inputs=shapes.source, outputs=generator.max_target_tokens)
-        return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
-    if step == DECODING:
-        return rows * model.operations(inputs=0, outputs=1)
-    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
-    if step == PROMPT and shapes.cue:
-        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
-    return rows * model.operations(inputs=prompt + text, trained="prompt" if step == PROMPT else "all")
-
-
-def attempt(step: str, model: Model, dtype: str, shapes: Shapes, devices: Sequence, mesh: MeshConfig, gib: float,
-            chip: Chip) -> Tried:
+def compile_step(step: str, machine: Machine, mesh: MeshConfig) -> Compiled:
     """Compile a step for a mesh, if its persistent data leaves room on a chip."""
     import jax
 
     from dawgen_jax.training.placement import Placement, make_mesh
 
-    placement = Placement(make_mesh(0, mesh, among=devices))
-    sizes = (placement.mesh.shape["data"], mesh.fsdp, mesh.tensor)
+    model, dtype = machine.backbone(step)
+    placement = Placement(make_mesh(0, mesh, among=machine.devices))
+    sizes, room = (placement.mesh.shape["data"], mesh.fsdp, mesh.tensor), machine.gib * GIB
     theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), model.abstract())
-    held, lower = programs.lower(step, model, theta, shapes, placement)
-    if held > gib * GIB:
-        return Tried(sizes, None, f"parameters and state alone are {held / GIB:.1f} GiB", math.inf, 0.0)
+    held, lower = programs.lower(step, model, theta, machine.shapes, placement)
+    if held > room:
+        return Compiled(sizes, f"parameters and state alone are {held / GIB:.1f} GiB")
     try:
-        cost = analyse(lower().compile())
+        program = lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used ([\d.]+[KMGT]) of", str(error))
-        return Tried(sizes, None, f"the compiler needs {used[1] if used else 'more'}", math.inf, 0.0)
-    if step == DECODING:  # it reads only a part of the persistent data
-        cost.arguments = held + cost.reused
-    why = f"needs {cost.memory / GIB:.1f} GiB" if cost.memory > gib * GIB else ""
-    return Tried(sizes, cost, why, cost.cycles / chip.clock, cost.exchanged / chip.links)
+        return Compiled(sizes, f"the compiler needs {used[1] if used else 'more'}")
+    found = program.memory_analysis()
+    # Decoding reads only a part of the persistent data.
+    arguments = held + found.alias_size_in_bytes if step == DECODING else found.argument_size_in_bytes
+    memory = Memory(arguments, found.output_size_in_bytes - found.alias_size_in_bytes, found.temp_size_in_bytes,
+                    found.generated_code_size_in_bytes)
+    return Compiled(sizes, f"needs {memory.total / GIB:.1f} GiB" if memory.total > room else "", memory, program)
 
 
-def _best(tries: Sequence[Tried]) -> Tried | None:
-    fitting = [one for one in tries if not one.why]
-    return min(fitting, key=lambda one: (one.seconds + one.exchange, one.cost.flops, one.cost.memory), default=None)
+def machine_of(config: Config, arguments: Arguments) -> Machine:
+    """The machine, backbones and shapes that the options name.
 
-
-def _sent(cost: Cost) -> str:
-    letters = {"all-reduce": "R", "all-gather": "G", "reduce-scatter": "S"}
-    found: dict[str, list[float]] = {}
-    for kind, size in cost.collectives.items():
-        total = found.setdefault(letters.get(kind, "O"), [0.0, 0.0])
-        total[0], total[1] = total[0] + size, total[1] + cost.counts[kind]
-    return ", ".join(f"{size / 1e6:.3g} in {count:.0f} ({letter})" for letter, (size, count) in found.items()) or "–"
-
-
-def _row(step: str, tried: Tried, best: bool, useful: float, chips: int) -> str:
-    mesh = " x ".join(map(str, tried.mesh))
-    name = f"**{mesh}**" if best else mesh
-    if tried.cost is None:
-        return f"| {step} | {name} | does not fit: {tried.why} | | | | | |"
-    cost, gib = tried.cost, [tried.cost.arguments / GIB, tried.cost.results / GIB, tried.cost.temporary / GIB]
-    memory = f"{cost.memory / GIB:.2f} = " + " + ".join(f"{part:.2f}" for part in gib)
-    times = f"{1e3 * tried.seconds:.3g} + {1e3 * tried.exchange:.3g}" if cost.cycles else "–"
-    share = f"{100 * useful / (chips * cost.flops):.1f} %" if cost.flops else "–"  # 1 row per chip: no matrix product
-    return (f"| {step} | {name} | {f'does not fit: {memory}' if tried.why else memory} | {cost.flops / 1e12:.3g} | "
-            f"{share} | {cost.bytes / 1e9:.3g} | {times} | {_sent(cost)} |")
-
-
-def main(argv: Sequence[str]) -> None:
-    """Print the table; raise for steps that fit no mesh."""
-    config, _, arguments = parse_config(argv, __doc__, Arguments)
+    Raises:
+      UserError: an option is wrong.
+    """
     if unknown := [step for step in arguments.steps if step not in PROGRAMS]:
         raise UserError(f"--steps '{unknown[0]}': must be some of {', '.join(map(repr, PROGRAMS))}.")
     if arguments.memory < 0:
         raise UserError(f"--memory {arguments.memory}: must be a positive number of GiB, or 0 for the known size.")
     if arguments.topology:
-        devices, kind = topology_devices(arguments.topology), arguments.topology.partition(":")[0]
-        chip = CHIPS[kind]
+        devices = topology_devices(arguments.topology)
+        gib = CHIPS[arguments.topology.partition(":")[0]]
     else:
         import jax
 
         devices = jax.devices()
-        chip = Chip(local_memory(devices[0], len(devices)))
-    devices, gib = devices[:config.devices or None], arguments.memory or chip.gib
+        gib = local_memory(devices[0], len(devices))
+    devices = devices[:config.devices or None]
     tasks = [find_task(name, config) for name in config.tasks]
     backbones = {role: backbone_of(config, arguments, role) for role in ("generator", "classifier")}
     config = dataclasses.replace(config, classifier=resolved(config.classifier, backbones["classifier"][2]))
-    shapes = Shapes.of(config, max(tasks, key=lambda task: len(task.labels)))
-    where = arguments.topology or f"{len(devices)} local {devices[0].platform} devices"
-    label = arguments.shape or config.classifier.backbone.label
-    print(f"\n{label} ({backbones['classifier'][1]}) on {where}, {gib:.4g} GiB per chip; {shapes.labels} labels, "
-          f"{len(config.seeds)} seeds ({shapes.seeds} of the classifier together)\n\n"
-          "| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | useful | GB moved | ms "
-          "| MB sent |\n|---|---|---|---|---|---|---|---|")
-    failed = []
+    return Machine(devices, arguments.memory or gib, Shapes.of(config, max(tasks, key=lambda task: len(task.labels))),
+                   backbones,
+                   arguments.topology or f"{len(devices)} local {devices[0].platform} devices",
+                   arguments.shape or config.classifier.backbone.label)
+
+
+def no_room(machine: Machine, failed: Sequence[str]) -> UserError:
+    """An error that names the steps that do not fit, and offers a next step."""
+    return UserError(f"{machine.label} does not fit {machine.where} with {machine.gib:.4g} GiB per chip: "
+                     f"{', '.join(failed)}; use more chips, shard parameters over more of them (--mesh.fsdp), "
+                     "recompute layers (backbone.remat), or lower batch sizes.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table; raise for steps that do not fit."""
+    config, _, arguments = parse_config(argv, __doc__, Arguments)
+    machine, failed = machine_of(config, arguments), []
+    print(f"\n{machine.title}\n\n| step | data x fsdp x tensor | GiB = stays + results + temporary | TFLOP | ms |\n"
+          "|---|---|---|---|---|")
     for step in arguments.steps:
-        model, dtype, _ = backbones["generator" if step in (GENERATOR, DECODING) else "classifier"]
-        tries = [attempt(step, model, dtype, shapes, devices, mesh, gib, chip)
-                 for mesh in meshes_of(len(devices), config.mesh)]
-        best, useful = _best(tries), useful_operations(step, model, shapes)
-        for tried in tries:
-            print(_row(step, tried, tried is best, useful, len(devices)), flush=True)
-        if best is None:
-            failed.append(f"the {step} ({min(tries, key=lambda one: one.mesh[0]).why})")
+        one = compile_step(step, machine, config.mesh)
+        fits = f"does not fit: {one.why}" if one.why else str(one.memory)
+        milliseconds = f"{one.milliseconds:.3g}" if one.milliseconds else "–"
+        flops = operations(step, machine.backbone(step)[0], machine.shapes)
+        print(f"| {step} | {' x '.join(map(str, one.mesh))} | {fits} | {flops / 1e12:.3g} | {milliseconds} |",
+              flush=True)
+        failed += [f"the {step} ({one.why})"] if one.why else []
     if failed:
-        raise UserError(f"{label} does not fit {where} with {gib:.4g} GiB per chip: {', '.join(failed)}; use more "
-                        "chips, recompute layers (backbone.remat), or lower batch sizes.")
+        raise no_room(machine, failed)

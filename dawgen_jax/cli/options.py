@@ -31,6 +31,8 @@ class Common:
 
     quiet: bool = False
     """Print results, warnings and errors only."""
+    verbose: bool = False
+    """Show norms of the parameters next to the progress."""
     device: Literal["", "cpu", "gpu", "tpu"] = ""
     """Compute on this kind of device; empty selects the best available."""
 
@@ -78,8 +80,8 @@ def apply(common: Common) -> None:
     """
     import jax
 
-    if common.quiet and world.leads():  # the other processes print less anyway
-        logging.getLogger("dawgen_jax").setLevel(logging.WARNING)
+    if (common.quiet or common.verbose) and world.leads():  # the other processes print less anyway
+        logging.getLogger("dawgen_jax").setLevel(logging.WARNING if common.quiet else logging.DEBUG)
     if common.device:
         names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
         jax.config.update("jax_platforms", names[common.device])

@@ -61,7 +61,7 @@ def take_processes(argv: Sequence[str]) -> tuple[Processes, list[str]]:
     """Separate the options about processes from the other words of a command.
 
     ``--coordinator HOST:PORT --num-processes N --process-id I --local-device-ids 0,1,2,3``; JAX finds omitted values on
-    Cloud TPU, GKE, Slurm, Open MPI and Kubernetes.
+    Cloud TPU, GKE, Slurm, Open MPI 4 and Kubernetes.
 
     Raises:
       UserError: a value is out of range.

@@ -28,13 +28,11 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation.quality import Figure, Real, appraise
 from dawgen_jax.evaluation.quality.flags import Rules
 from dawgen_jax.io.files import write_json
-from dawgen_jax.io.terminal import plain, printable
-from dawgen_jax.methods.arms import RELEASED
+from dawgen_jax.io.terminal import Pace, plain, printable
 from dawgen_jax.pipeline import main as pipeline
-from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.plan import outline, plan, product_rate, prompt_lines, time_left
+from dawgen_jax.pipeline.plan import earlier_cells, outline, plan, prompt_lines, steps
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.rows import read_rows
@@ -74,25 +72,27 @@ def show_plan(config: Config, out: pathlib.Path, units: Sequence[pipeline.Unit],
     console.print(f"{len(units)} units, {sum(line.cells for line in planned)} cells, "
                   f"{sum(line.finished for line in planned)} finished. PFLOP counts the updates of the cells only, not "
                   "generators, synthetic sets, source prompts and evaluation. Minutes are estimated from finished "
-                  "cells of the run directory.", markup=False)
+                  f"cells of the run directory. {earlier_cells(planned)}".rstrip(), markup=False)
 
 
 def write_generators(job: Job, units: Sequence[pipeline.Unit]) -> None:
     """Tune the generators that the units need, and print their folders."""
     work = pipeline.Work(job, units)
-    for task, generator in _pairs(units):
-        print(*map(printable, tune_generators(job, work.given[task], generator)), sep="\n")
+    for kind, task, generator in pipeline.shared_by(units):
+        if kind == "generators":
+            print(*map(printable, work.generators(task, generator)), sep="\n")
 
 
 def write_sets(job: Job, units: Sequence[pipeline.Unit], console: Console) -> None:
     """Write the synthetic sets that the units need, and print their folders and quality."""
     work = pipeline.Work(job, units)
-    for task, generator in _pairs(units):
-        sets = work.sets(task, generator)
-        print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
-        for seed, synthetic in zip(job.config.seeds, sets, strict=True):
-            figures = _appraise(work, work.given[task], seed, synthetic.folder)
-            console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
+    for kind, task, generator in pipeline.shared_by(units):
+        if kind == "sets":
+            sets = work.sets(task, generator)
+            print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
+            for seed, synthetic in zip(job.config.seeds, sets, strict=True):
+                figures = _appraise(work, work.given[task], seed, synthetic.folder)
+                console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
 
 
 def _appraise(work: pipeline.Work, data: TaskData, seed: int, folder: pathlib.Path) -> list[Figure]:
@@ -101,11 +101,6 @@ def _appraise(work: pipeline.Work, data: TaskData, seed: int, folder: pathlib.Pa
     found = appraise(given.samples, data.task.labels, Real(data.splits[seed].train, data.pools.train), data.test, rules)
     write_json(work.job.root / "quality" / f"{folder.name}.json", findings(given, found, rules))
     return found.figures
-
-
-def _pairs(units: Sequence[pipeline.Unit]) -> dict[tuple[str, str], None]:
-    """The different (task, generator) of the units whose generator is tuned here."""
-    return dict.fromkeys((unit.task, unit.arm.generator) for unit in units if unit.arm.generator not in ("", RELEASED))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -125,20 +120,14 @@ def main(argv: Sequence[str]) -> None:
     if options.stage == "sets":
         write_sets(Job.start(config, out), units, console)
         return
-    import jax
-
+    job = Job.start(config, out)
+    work = pipeline.Work(job, units)  # what is wrong with the data comes before any estimate
     planned = plan(config, units, read_rows(path) if path.exists() else [])
-    rate = product_rate(config.classifier.backbone.dtype) * (config.devices or jax.device_count())
-    for line in outline(config, planned, rate):
+    for line in outline(config, planned):
         log.info("%s", line)
     if any(line.finished < line.cells for line in planned):
-        log.info("Results go to %s. The first update of a stage waits for the compiler, which may take minutes.", out)
+        log.info("Results go to %s. The time left is shown once the first updates are timed; the compiler, which comes "
+                 "before the first update of a stage, may take minutes.", out)
     else:
         log.info("Everything is finished in %s, if the data are the same; tables and report are written again.", out)
-
-    def report_time() -> None:
-        if left := time_left(plan(config, units, read_rows(path))):
-            log.info("%s", left)
-
-    job = Job.start(config, out)
-    pipeline.print_tables(job, pipeline.run(job, units, report_time), console)
+    pipeline.print_tables(job, pipeline.run(job, units, Pace(steps(config, planned)), work), console)

@@ -30,8 +30,8 @@ class DataConfig:
     class. 0 takes as many as a custom task's data allows, at most 16."""
     corpus: str = ""
     """First sentences: a text file with one per line (.txt, .txt.gz); a folder of released sets
-    (TASK/*/gen-train.jsonl[.gz], field sentence1); 'pool' for the task's own unlabelled training pool (a variant that
-    sees more than k shots); or empty for the mini world's corpus."""
+    (``TASK/*/gen-train.jsonl[.gz]``, field sentence1); 'pool' for the task's own unlabelled training pool (a variant
+    that sees more than k shots); or empty for the mini world's corpus."""
     released: str = ""
     """A folder of released synthetic sets, TASK/K-SEED/gen-train.jsonl[.gz] with sentence1, sentence2 and label, for
     arms of the generator 'FewGen released'."""
@@ -70,7 +70,7 @@ class OwnTask:
     """Encoder text with each column in braces and one <mask>; empty is '{text} <mask>' or '{sentence1} <mask>
     {sentence2}'. {text}, {sentence1} and {sentence2} stand for the columns whatever they are called."""
     label_words: Items[str] = ()
-    """The word that is scored at the mask for each label, a single token of the vocabulary; empty takes the labels."""
+    """The word that is scored at the mask for each label, by its first token; empty takes the labels."""
     phrases: Items[tuple[str, str]] = ()
     """For each label, the initial text of the generator's two prompts (before sentence 1, before what is generated);
     empty is 'LABEL :' and 'text :', or 'LABEL . first :' and 'second :'."""

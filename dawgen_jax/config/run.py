@@ -11,7 +11,7 @@ from dawgen_jax.config.data import DataConfig, OwnTask
 from dawgen_jax.config.generator import GeneratorConfig
 from dawgen_jax.config.synthesis import SynthesisConfig
 from dawgen_jax.config.transfer import TransferConfig
-from dawgen_jax.config.validation import DISTINCT, Items, Line, Printable, Seed, must, validated
+from dawgen_jax.config.validation import DISTINCT, Items, Line, Printable, Seed, must, shown, validated
 from dawgen_jax.errors import ConfigError
 
 __all__ = ["Config", "MeshConfig"]
@@ -65,6 +65,6 @@ class Config:
 
     def __post_init__(self):
         if self.own.data and self.own.name not in self.tasks:
-            raise ConfigError(f"own.data = {self.own.data!r}: no task of this configuration reads it (Config.tasks is "
-                              f"{', '.join(self.tasks)}); start from configs/own_task.py, or add {self.own.name!r} to "
-                              "Config.tasks.")
+            raise ConfigError(f"own.data = {shown(self.own.data)}: no task of this configuration reads it (Config.tasks"
+                              f" is {', '.join(self.tasks)}); start from configs/own_task.py, or add "
+                              f"{shown(self.own.name)} to Config.tasks.")

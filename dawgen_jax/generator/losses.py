@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from dawgen_jax.config.generator import DiscForm, DistReading, DistSimilarity, GeneratorConfig
 
-__all__ = ["disc", "dist", "example_mean", "nll", "objective", "pool", "sequence_nll", "token_mean"]
+__all__ = ["disc", "dist", "example_mean", "nll", "objective", "pool", "token_mean"]
 
 
 def objective(log_prob: jax.Array, hidden: jax.Array, weights: jax.Array, label: jax.Array, mask: jax.Array, *,
@@ -56,19 +56,6 @@ def nll(log_prob: jax.Array) -> jax.Array:
       [B, U].
     """
     return -log_prob[0]
-
-
-def sequence_nll(log_prob: jax.Array, mask: jax.Array) -> jax.Array:
-    """Terms of L_gen: -sum_j log Pr(x_j | x_<j; Q_y); L_gen is their mean over examples of all labels.
-
-    Args:
-      log_prob: [L, B, U], gold-first.
-      mask: bool [B, U] supervised tokens.
-
-    Returns:
-      [B].
-    """
-    return jnp.sum(jnp.where(mask, nll(log_prob), 0), axis=-1)
 
 
 def disc(scores: jax.Array, form: DiscForm) -> jax.Array:

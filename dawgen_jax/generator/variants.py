@@ -22,7 +22,7 @@ from typing import Any
 
 from dawgen_jax.config import GeneratorConfig
 
-__all__ = ["ABOUT", "VARIANTS", "fixed_by", "variant_settings"]
+__all__ = ["ABOUT", "VARIANTS", "fields_read", "fixed_by", "variant_settings"]
 
 _NO_DIST = {"dist_weight": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -61,11 +61,11 @@ def fixed_by(config: GeneratorConfig, name: str) -> GeneratorConfig:
     return dataclasses.replace(config, **VARIANTS[name])
 
 
-def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
-    """The fields that tuning a generator reads and does not fix, as dotted names with their values."""
+def fields_read(config: GeneratorConfig, name: str) -> dict[str, Any]:
+    """The fields that tuning a generator reads, those that the variant fixes included, as dotted names with values."""
     fixed, own, idle = VARIANTS[name], fixed_by(config, name), set(_NOT_READ)
     if fixed.get("dist_weight") == 0:
-        idle |= {field.name for field in dataclasses.fields(config) if field.name.startswith("dist_")}
+        idle |= {field.name for field in dataclasses.fields(config) if field.name.startswith("dist_")} - fixed.keys()
     if fixed.get("weighting") == "uniform":
         idle |= {"weight_input", "weight_learning_rate", "score_learning_rate", "weight_decay", "meta_learning_rate",
                  "dist_in_virtual"}
@@ -75,5 +75,11 @@ def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
         idle.add("score_learning_rate")
     elif own.score_learning_rate > 0:
         idle.add("weight_learning_rate")
-    read = {field.name for field in dataclasses.fields(config)} - idle - fixed.keys()
-    return {f"generator.{field}": getattr(config, field) for field in sorted(read)}
+    read = {field.name for field in dataclasses.fields(config)} - idle
+    return {f"generator.{field}": getattr(own, field) for field in sorted(read)}
+
+
+def variant_settings(config: GeneratorConfig, name: str) -> dict[str, Any]:
+    """The fields that tuning a generator reads and does not fix itself, dotted, with their values."""
+    return {field: value for field, value in fields_read(config, name).items()
+            if field.removeprefix("generator.") not in VARIANTS[name]}

@@ -10,16 +10,18 @@ import contextlib
 import errno
 import os
 import pathlib
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import ml_dtypes  # noqa: F401 (NumPy has no bfloat16 before; every reader of safetensors imports this module)
 from safetensors import SafetensorError, safe_open
 
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.strict_json import json_text, parse_json
 
-__all__ = ["STAGE_AGAIN", "aside", "open_tensors", "read_json", "replacing", "storage_fault", "write_file",
+__all__ = ["STAGE_AGAIN", "aside", "open_tensors", "read_json", "refilling", "replacing", "storage_fault", "write_file",
            "write_json"]
 
 STAGE_AGAIN = "remove its folder, and its stage runs again"
@@ -54,6 +56,32 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def refilling(folder: pathlib.Path, last: str, old: Sequence[str] = ()) -> Iterator[pathlib.Path]:
+    """A folder to write files into, which take the place of those of ``folder`` if the block ends without an error.
+
+    A reader never finds files of two writings: ``last`` is removed first and moved into place last, and is written
+    into the yielded folder like the others. Before the exchange begins, ``folder`` is as it was.
+
+    Args:
+      folder: made if missing; other files in it stay.
+      last: the file without which no reader accepts the folder.
+      old: names and patterns of files that are removed, because readers would take them for a part of the new ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = aside(folder / last)  # inside, so that the files are moved within one file system
+    fresh.mkdir()
+    try:
+        yield fresh
+        (folder / last).unlink(missing_ok=True)
+        for path in [path for pattern in old for path in folder.glob(pattern)]:
+            path.unlink()
+        for path in sorted(fresh.iterdir(), key=lambda path: path.name == last):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_file(path: pathlib.Path, content: str | bytes) -> None:

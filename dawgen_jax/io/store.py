@@ -1,15 +1,14 @@
 """Artefacts of a run directory: named folders that appear whole or not at all, each made by one process at a time.
 
-``RUN/KIND/NAME-HASH/`` is finished; ``RUN/KIND/.NAME-HASH.partial/`` is unfinished work that a restart goes on with.
-The hash covers what the stage read, so that a change of an unrelated field reuses the artefact. Where several processes
-run one program, the leader's hand is the only one that touches the directory (parts of a shard apart, which are joined
-by it), and the others see what it sees.
+``RUN/KIND/NAME-HASH/`` is finished; ``RUN/KIND/.NAME-HASH.partial/`` is unfinished work, which a restart resumes. The
+hash covers the stage's revision and everything that the stage read, so that a change of an unrelated field reuses the
+artefact. If several processes run one program, only the leader touches the directory (except for parts of a shard,
+which it joins), and the others see what it sees.
 
-Several processes may work in one run directory. A process that makes an artefact holds its *claim*, a lock on the file
-``KIND/.claims/NAME-HASH`` that the operating system drops when the process ends in whatever way: no claim is stale. Who
-finds an artefact claimed waits and then finds it finished, or, where its maker died, goes on with its work.
-(The lock is ``fcntl``'s: it needs a file system that keeps such locks between the machines that share it, as NFSv4 and
-Lustre do.)
+Several programs may work in one run directory. A program holds a lock on the file ``KIND/.claims/NAME`` while it makes
+artefacts; the operating system releases it when the process ends, however it ends, so that no lock is stale. A second
+program blocks until the lock is released, then reuses the result or resumes the work. (The lock is ``fcntl``'s: it
+needs a file system that keeps such locks between the machines that share it, as NFSv4 and Lustre do.)
 """
 
 from __future__ import annotations
@@ -23,37 +22,73 @@ import pathlib
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dawgen_jax.config import digest
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import aside
 
-__all__ = ["artefact", "claim", "discard", "exists", "finish", "partial", "unfinished_group"]
+__all__ = ["Fill", "artefact", "build", "claim", "exists", "finish"]
 
 log = logging.getLogger(__name__)
 
 _SILENT = 3.0
-"""Seconds after which a process says that it waits for a claim."""
+"""Seconds after which a process says that it waits for a lock."""
 _LONGEST = 150
 """Characters of an artefact's name: file systems take 255, hash and marks included."""
 
+Fill = Callable[[pathlib.Path], None]
+"""Writes the files of an artefact into a folder."""
+
 
 def artefact(root: pathlib.Path, kind: str, name: str, key: str) -> pathlib.Path:
-    """The folder of an artefact; it exists exactly if the artefact is finished. Of a long name the start is shown."""
+    """The folder of an artefact, which exists exactly if the artefact is finished; a long name is cut."""
     shown = re.sub("[^A-Za-z0-9._+-]+", "_", name).strip("_")
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}-{digest(name)}"
     return root / kind / f"{shown}-{key}"
 
 
-@contextlib.contextmanager
-def claim(folder: pathlib.Path) -> Iterator[None]:
-    """Hold the claim on an artefact inside the block, which is entered once its holder, if there is one, lets go.
+def build(folders: Sequence[pathlib.Path], make: Callable[[list[int], pathlib.Path], Iterable[Fill]], *,
+          group: pathlib.Path | None = None) -> None:
+    """Make the artefacts that are missing in one program, or resume where a program was interrupted.
 
     Args:
-      folder: of the artefact.
+      folders: of the artefacts, all of one kind.
+      make: (positions of those to make, a folder for unfinished work) -> what fills the folder of each, in order.
+      group: names the lock; by default it is the first artefact's.
+
+    Raises:
+      UserError: the file system keeps no locks, or a symbolic link has the name of the unfinished work.
+    """
+    group = group or folders[0]
+
+    def work_of(those: Sequence[pathlib.Path]) -> pathlib.Path:
+        return group.with_name(f".{group.name}-{digest([one.name for one in those])}.partial")
+
+    with claim(group):
+        missing = world.led(lambda: [place for place, one in enumerate(folders) if not one.exists()])
+        if missing and exists(work_of(folders)):
+            missing = list(range(len(folders)))  # killed while it published: its checkpoint has the state of all
+        if missing:
+            work = work_of([folders[place] for place in missing])
+            world.led(functools.partial(_open, work))
+            for place, fill in zip(missing, make(missing, work), strict=True):
+                finish(folders[place], fill)
+            world.led(functools.partial(shutil.rmtree, work, ignore_errors=True))
+        world.led(functools.partial(shutil.rmtree, work_of(folders), ignore_errors=True))  # killed before this line
+
+
+def _open(work: pathlib.Path) -> None:
+    if work.is_symlink():
+        raise UserError(f"{work}: is a symbolic link, but unfinished work is kept inside the run directory; remove the "
+                        "link.")
+    work.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def claim(folder: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of a folder inside the block, which is entered when no other process holds it.
 
     Raises:
       UserError: the file system keeps no locks.
@@ -83,56 +118,15 @@ def exists(path: pathlib.Path) -> bool:
     return world.led(path.exists)
 
 
-def partial(folder: pathlib.Path) -> pathlib.Path:
-    """The folder of an artefact's unfinished work; made where it does not exist.
-
-    Raises:
-      UserError: a symbolic link has its name, through which the work would be written elsewhere.
-    """
-    unfinished = folder.with_name(f".{folder.name}.partial")
-
-    def make() -> None:
-        if unfinished.is_symlink():
-            raise UserError(f"{unfinished}: is a symbolic link, and unfinished work is kept in the run directory "
-                            "alone; remove the link.")
-        unfinished.mkdir(parents=True, exist_ok=True)
-
-    world.led(make)
-    return unfinished
-
-
-def unfinished_group(root: pathlib.Path, kind: str, name: str, wanted: Sequence[Any], folder_of: Callable[[Any], Any],
-                     key_of: Callable[[Any], str]) -> list[Any]:
-    """What is to be made together: all of ``wanted`` if that was begun already, else those that are not finished.
-
-    Args:
-      root: the run directory.
-      kind: of the artefacts.
-      name: of the group.
-      wanted: what is made in one program, where nothing is finished.
-      folder_of: one -> the folder of its artefact.
-      key_of: one -> its key.
-    """
-    missing = [one for one in wanted if not exists(folder_of(one))]
-    begun = artefact(root, kind, name, digest([key_of(one) for one in wanted]))
-    whole = missing and exists(begun.with_name(f".{begun.name}.partial"))
-    return list(wanted) if whole else missing
-
-
-def discard(folder: pathlib.Path) -> None:
-    """Remove an artefact's unfinished work, where there is any."""
-    world.led(lambda: shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True))
-
-
-def finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
+def finish(folder: pathlib.Path, fill: Fill) -> None:
     """Publish an artefact: ``fill`` writes into a fresh folder, which is then renamed.
 
-    A finished artefact is never overwritten: where it exists already, nothing happens.
+    A finished artefact is never overwritten: if it exists already, nothing happens.
     """
     world.led(functools.partial(_finish, folder, fill))
 
 
-def _finish(folder: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
+def _finish(folder: pathlib.Path, fill: Fill) -> None:
     if folder.exists():
         return
     fresh = aside(folder, "filling")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
+import math
 import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from rich.text import Text
 from tqdm import tqdm
 
-__all__ = ["plain", "printable", "progress"]
+__all__ = ["Pace", "Step", "number", "plain", "printable", "progress"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0 and C1 (ESC, carriage return, ...), other line breaks, reversals of direction, and surrogates, which cannot be
 printed at all."""
+_EVERY = 10.0
+"""Seconds between two lines of progress in a file or a pipe."""
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -36,10 +45,137 @@ def plain(text: object, style: str = "") -> Text:
     return Text(printable(text, lines=True), style=style)
 
 
-def progress(total: int, title: str, *, done: int = 0, unit: str = "it") -> tqdm:
-    """A bar on standard error that goes as it ends, where this project's logger shows what it says at level INFO.
+def number(count: int, noun: str) -> str:
+    """A count and its noun, as in '1 arm' and '2 arms'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
-    The programs set that level (``--quiet`` does not); a library that is imported keeps silent.
+
+class Step(NamedTuple):
+    """A part of a run.
+
+    Attributes:
+      place: its position in the run, for instance 'stage 3/3, arm 2/6'.
+      operations: its floating-point operations.
+      units: what all of its progress bars count together: updates, or samples.
     """
-    shown = logging.getLogger("dawgen_jax").isEnabledFor(logging.INFO)
-    return tqdm(total=total, initial=done, desc=printable(title), unit=unit, leave=False, disable=not shown)
+
+    place: str
+    operations: float
+    units: float
+
+
+class Pace:
+    """The time left of a run: operations of its unfinished steps / operations per second of what was timed.
+
+    Steps of one kind (the first word of their keys) share a rate. A kind that was not timed yet takes the newest rate
+    of another one. The first report of a step only starts its clock, because compilation comes before it.
+    """
+
+    def __init__(self, steps: Mapping[tuple[str, ...], Step]):
+        self._steps, self._done = dict(steps), dict.fromkeys(steps, 0.0)
+        self._rates: dict[str, float] = {}
+        self._key: tuple[str, ...] = ()
+        self._start: tuple[float, float] | None = None  # (time, units done) at the first report of the step
+
+    @contextlib.contextmanager
+    def step(self, *key: str) -> Iterator[None]:
+        """Progress bars that are opened inside belong to this step; it is finished at the end."""
+        self._key, self._start = key, None
+        token = _PACE.set(self)
+        try:
+            yield
+        finally:
+            _PACE.reset(token)
+            self._key, self._done[key] = (), math.inf
+
+    @property
+    def place(self) -> str:
+        """Where the current step is in the run; empty outside of the plan."""
+        return self._steps[self._key].place if self._key in self._steps else ""
+
+    def report(self, units: float, *, timed: bool = True) -> None:
+        """Count units of the current step; those that an earlier process did are not timed."""
+        if self._key not in self._steps:
+            return
+        self._done[self._key] += units
+        now = time.monotonic(), self._done[self._key]
+        if timed and self._start is None:
+            self._start = now
+        elif timed and self._start:
+            seconds, done = now[0] - self._start[0], now[1] - self._start[1]
+            step, kind = self._steps[self._key], self._key[0]
+            if seconds > 0 and done > 0 and step.operations > 0 and step.units > 0:
+                self._rates.pop(kind, None)  # the newest is the last
+                self._rates[kind] = step.operations / step.units * done / seconds
+
+    @property
+    def left(self) -> str:
+        """The time left for people; empty if nothing was timed yet or nothing is left."""
+        if not self._rates:
+            return ""
+        newest = [*self._rates.values()][-1]
+        seconds = sum(step.operations * max(0.0, 1 - self._done[key] / max(step.units, 1))
+                      / self._rates.get(key[0], newest) for key, step in self._steps.items())
+        if seconds < 60:
+            return "less than a minute left" if seconds else ""
+        return f"about {number(round(seconds / 60), 'minute')} left"
+
+
+_PACE: contextvars.ContextVar[Pace | None] = contextvars.ContextVar("pace", default=None)
+
+
+class _Bar(tqdm):
+    """A bar on a terminal that disappears at its end; a plain line every 10 seconds elsewhere."""
+
+    _printed = -math.inf  # when the last line was, of whatever bar
+
+    def __init__(self, *args: Any, **options: Any):
+        self._pace = _PACE.get()
+        super().__init__(*args, **options)
+        if self._pace and not self.disable:
+            self._pace.report(self.n, timed=False)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more units, in the plan of the run as well."""
+        if self._pace and not self.disable:
+            self._pace.report(n or 0)
+        return super().update(n)
+
+    @property
+    def format_dict(self) -> Any:
+        """The fields of the bar's format, and 'left', the time left of the run."""
+        left = self._pace.left if self._pace else ""
+        return dict(super().format_dict, left=f", {left}" if left else "")
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+        """Draw the bar; in a file or a pipe print a line, if the last one is old enough."""
+        if self.fp.isatty():
+            return super().display(msg, pos)
+        if msg is None and time.monotonic() - _Bar._printed >= _EVERY:
+            _Bar._printed = time.monotonic()
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+        return None
+
+
+def progress(total: int, title: str, *, done: int = 0, unit: str = "updates") -> tqdm:
+    """Progress on standard error, unless the level of this project's logger is above INFO.
+
+    The programs set INFO or, with ``--quiet``, WARNING. A program that imports the package and sets no level sees
+    progress.
+
+    Args:
+      total: units in all.
+      title: what is done; inside of :meth:`Pace.step` it follows the step's place.
+      done: units that an earlier process did.
+      unit: noun of the units, plural.
+    """
+    hidden = logging.getLogger("dawgen_jax").level > logging.INFO  # NOTSET, in other people's programs, is 0
+    place = pace.place if (pace := _PACE.get()) else ""
+    bar = sys.stderr.isatty()
+    return _Bar(total=total, initial=done, desc=printable(": ".join(filter(None, (place, title)))), unit=unit,
+                leave=False, disable=hidden, file=sys.stderr, miniters=1,
+                delay=0 if bar else 1e-9,  # the first line has a figure, or says what is waited for
+                bar_format="{desc}: " + ("{percentage:3.0f}%|{bar}| " if bar else "")
+                + "{n_fmt} of {total_fmt} {unit}{postfix}"
+                + ("{left}" if pace else " [{elapsed}, {remaining} left]"))

@@ -5,7 +5,8 @@ Only process 0, the leader, prints and writes into the run directory, which all 
 generate separately are the exception. Facts that may differ between processes (for instance, whether a file exists) are
 sent by the leader with :func:`led`, or exchanged with :func:`gathered`. A single process is its own leader, at no cost.
 
-JAX finds the other processes on Cloud TPU, GKE, Slurm, Open MPI and Kubernetes; elsewhere they are given as options.
+JAX finds the other processes on Cloud TPU, GKE, Slurm, Open MPI 4 and Kubernetes; elsewhere they are given as options.
+A process that is one of several according to its environment stops if JAX finds no others.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ _turns, _steps = itertools.count(), itertools.count()
 _state = {"leading": False, "listening": False, "stop": False, "stopped_status": 0}
 _INDEXED_POD = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
 """Environment variables of a pod of an indexed job."""
+_LAUNCHED = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"),
+             ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+             ("FLUX_JOB_SIZE", "FLUX_TASK_RANK"), ("WORLD_SIZE", "RANK"), ("", "PMIX_RANK"), ("", "PALS_RANKID"))
+"""Variables of a process that a launcher has started, the number of processes and that of this one: Open MPI; MPICH and
+Intel MPI; MVAPICH; Slurm's srun; Flux; torchrun; prterun and PALS, which state no number. SLURM_NTASKS is not one of
+them: a batch script and a shell in an allocation, which are one process, have it too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +75,38 @@ def initialize(processes: Processes) -> None:
     wait.
 
     Raises:
-      UserError: the options are contradictory.
+      UserError: the options are contradictory, or a launcher has started several processes and JAX finds only one.
     """
     _state["stopped_status"] = processes.stopped_status
     if processes.num_processes == 1:
         return
+    several = _several()
+    if not several and processes == Processes(timeout=processes.timeout, stopped_status=processes.stopped_status) and (
+            os.environ.get("SLURM_STEP_NUM_TASKS") == "1" != os.environ.get("SLURM_NTASKS")):
+        return  # a shell in an allocation: JAX would wait for as many processes as were allocated
+    _join(processes)
+    if several and count() == 1:
+        raise UserError(f"{several} = {os.environ[several]}: a launcher has started several processes, but JAX finds "
+                        "only this one; give each --coordinator HOST:PORT --num-processes N --process-id I, or let "
+                        "each run alone with --num-processes 1.")
+
+
+def _several() -> str:
+    """The environment variable which says that this process is one of several that a launcher has started, or ''."""
+    def number(variable: str) -> int:
+        text = os.environ.get(variable, "")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    for size, rank in _LAUNCHED:
+        if rank in os.environ and number(size) > 1:
+            return size
+        if number(rank) > 0:
+            return rank
+    return ""
+
+
+def _join(processes: Processes) -> None:
+    """Connect to the other processes of a launcher that JAX knows, or of the options."""
     import jax  # programs that do not need it may import this module
 
     stated = (processes.coordinator, processes.num_processes, processes.process_id)

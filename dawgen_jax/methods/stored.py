@@ -20,7 +20,7 @@ from dawgen_jax import prompts
 from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.config.validation import must, validated
 from dawgen_jax.errors import UserError
-from dawgen_jax.io.files import read_json, write_json
+from dawgen_jax.io.files import read_json, refilling, write_json
 from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT
@@ -65,15 +65,16 @@ def can_be_stored(method: Method) -> bool:
 
 
 def write_classifier(folder: str | os.PathLike, stored: Stored) -> None:
-    """Write a classifier's files; classifier.json comes last, so that a folder with it is whole."""
-    folder, params = pathlib.Path(folder), stored.params
-    if isinstance(params, dict):
-        prompts.save(folder / _FILES[LOW_RANK.name], {
-            f"{path}/{part}": value for path, factors in params.items() for part, value in factors.items()})
-    elif params is not None:
-        prompts.save(folder / _FILES[PROMPT.name], {"prompt": params})
-    write_json(folder / "classifier.json", dataclasses.asdict(
-        StoredFacts(str(stored.method), stored.backbone_digest, stored.task, stored.config)))
+    """Write a classifier's files, which replace those of one that is there; a folder with classifier.json is whole."""
+    params = stored.params
+    with refilling(pathlib.Path(folder), "classifier.json", tuple(_FILES.values())) as fresh:
+        if isinstance(params, dict):
+            prompts.save(fresh / _FILES[LOW_RANK.name], {
+                f"{path}/{part}": value for path, factors in params.items() for part, value in factors.items()})
+        elif params is not None:
+            prompts.save(fresh / _FILES[PROMPT.name], {"prompt": params})
+        write_json(fresh / "classifier.json", dataclasses.asdict(
+            StoredFacts(str(stored.method), stored.backbone_digest, stored.task, stored.config)))
 
 
 def read_classifier(folder: str | os.PathLike) -> Stored:

@@ -15,7 +15,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Model
 from dawgen_jax.data.batches import ClassifierBatch
 
-__all__ = ["class_scores", "cross_entropy", "prompt_loss", "weighted_mean"]
+__all__ = ["class_scores", "cross_entropy", "weighted_mean"]
 
 
 def class_scores(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
@@ -58,22 +58,3 @@ def weighted_mean(values, weight):
     """``sum w v / sum w`` over [B], 0 where all weights are 0 (a batch of padding)."""
     total = jnp.sum(weight)
     return jnp.sum(values * weight) / jnp.where(total > 0, total, 1)
-
-
-def prompt_loss(prompt, theta, batch: ClassifierBatch, *, model: Model, label_ids: tuple[int, ...],
-                smoothing: float = 0.0):
-    """Mean cross-entropy of a batch under a prompt: the loss of a prompt step.
-
-    Args:
-      prompt: [P, H].
-      theta: parameters of the backbone.
-      batch: [B, ...]; examples of weight 0 do not count.
-      model: the backbone.
-      label_ids: token ids of the L label words.
-      smoothing: of labels.
-
-    Returns:
-      A scalar.
-    """
-    scores = class_scores(prompt, theta, batch, model=model, label_ids=label_ids)
-    return weighted_mean(cross_entropy(scores, batch.label, smoothing), batch.weight)

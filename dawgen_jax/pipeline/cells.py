@@ -1,7 +1,7 @@
-"""Stage 3: one cell a (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
+"""Stage 3: one cell per (task, backbone, arm, seed): tune on real and synthetic data, select on dev, score.
 
 An artefact ``cells/TASK-BACKBONE-ARM-SEED-HASH/`` holds result.json (rows), metrics.jsonl, predictions.json,
-wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, where something small
+wrong_examples.json (the confusion matrix and a few test examples of each kind of mistake) and, if something small
 was tuned, the classifier (``methods.stored``): classifier.json with prompt.safetensors (and the same as a PEFT adapter
 in peft/) or lora.safetensors.
 """
@@ -13,7 +13,7 @@ import functools
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,14 +29,14 @@ from dawgen_jax.evaluation import metrics
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
+from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.arms import RELEASED, Arm
 from dawgen_jax.methods.base import Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, tune
-from dawgen_jax.pipeline import adapters
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, wording_key
+from dawgen_jax.pipeline import adapters, generators, sets, source_prompts
+from dawgen_jax.pipeline.inputs import SPLIT_FILES, Encoded, TaskData, content_digest, load_backbone, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.predictions import score_arrays
 from dawgen_jax.pipeline.sets import SyntheticSet, set_settings
@@ -44,7 +44,12 @@ from dawgen_jax.pipeline.source_prompts import SourcePrompt
 from dawgen_jax.results.rows import Row, versions, write_cell
 from dawgen_jax.tasks import Task
 
-__all__ = ["Cell", "cell_settings", "cells_of", "run_arm", "start_prompt"]
+__all__ = ["REVISION", "Cell", "cell_settings", "cells_of", "is_current", "run_arm", "start_prompt"]
+
+REVISION = 1
+"""Raised by hand when the same inputs give other results; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
+_REVISIONS = {"generator.revision": generators.REVISION, "synthesis.revision": sets.REVISION,
+              "transfer.revision": source_prompts.REVISION, "classifier.revision": REVISION}
 
 _EACH, _IN_ALL, _CHARACTERS = 3, 60, 400
 """Bounds of wrong_examples.json: examples of each kind of mistake and of all, and characters of each of their texts."""
@@ -65,17 +70,17 @@ class Cell(NamedTuple):
 
 def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticSet] | None,
              source: SourcePrompt | None) -> list[Cell]:
-    """The cells of an arm of a task, whether they are finished or not.
+    """The cells of a task's arm, finished or not.
 
     Args:
       job: configuration, directory, devices.
       given: the task's data.
       arm: method and generator.
-      synthetic: the synthetic set of each seed, where the arm has a generator.
-      source: the prompt that the method starts from, where it is not the vocabulary's.
+      synthetic: the synthetic set of each seed; None if the arm has no generator.
+      source: the prompt that the method starts from; None if it starts from the vocabulary.
 
     Returns:
-      One a seed; a method without seeds has one in all.
+      One per seed; a method without seeds has one cell.
     """
     config, method, task = job.config, arm.method, given.task
     backbone, cells = job.backbone(config.classifier.backbone), []
@@ -98,7 +103,7 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
 
 
 def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell]) -> list[pathlib.Path]:
-    """Run the cells of an arm that are not finished; all seeds in one program where that is asked for.
+    """Run the unfinished cells of an arm; all seeds in one program if ``classifier.vmap_seeds``.
 
     Args:
       job: configuration, directory, devices.
@@ -116,26 +121,32 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
     together = job.config.classifier.vmap_seeds and (arm.method.trains is None or arm.method.trains.together)
     together = together and not arm.method.demonstrations
     name = f"{given.task.name}-{job.config.classifier.backbone.label}-{arm}"
-    with claim(artefact(job.root, "cells", name, "arm")):
-        for wanted in [cells] if together else [[cell] for cell in cells]:
-            group = unfinished_group(job.root, "cells", name, wanted, lambda cell: cell.folder, lambda cell: cell.key)
-            if group:
-                progress = artefact(job.root, "cells", name, digest([cell.key for cell in group]))
-                with job.stage(f"run {arm}"):
-                    _run(job, given, encoded, arm, group, partial(progress))
-                discard(progress)
-            discard(artefact(job.root, "cells", name, digest([cell.key for cell in wanted])))  # after a kill
+    for wanted in [cells] if together else [[cell] for cell in cells]:
+        def make(missing: list[int], work: pathlib.Path, wanted: Sequence[Cell] = wanted) -> Iterator[Fill]:
+            with job.stage(f"run {arm}"):
+                yield from _run(job, given, encoded, arm, [wanted[place] for place in missing], work)
+
+        build([cell.folder for cell in wanted], make, group=artefact(job.root, "cells", name, "arm"))
     return [cell.folder for cell in cells]
 
 
 def cell_settings(config: Config, arm: Arm) -> dict[str, Any]:
-    """The fields that the cells of an arm depend on, dotted, with their values; of paths there is the corpus's name
-    alone, as a cell's key covers their content."""
-    return (arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
-            | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")})
+    """The fields that the cells of an arm depend on, dotted, with their values; for paths the digests of what is
+    there."""
+    shots = {"data.kshot": content_digest(config.data.kshot, SPLIT_FILES)} if arm.method.seeded else {}
+    return (shots | arm.method.settings(config) | (set_settings(config, arm.generator) if arm.generator else {})
+            | {field: value_of(config, field) for field in ("classifier.backbone.dtype", "data.max_test")}
+            | {"classifier.revision": REVISION})
 
 
-def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path) -> None:
+def is_current(settings: Mapping[str, Any]) -> bool:
+    """Whether a row's settings name the revisions of today's stages; rows without any are of earlier code."""
+    named = {name: value for name, value in settings.items() if name in _REVISIONS}
+    return bool(named) and named.items() <= _REVISIONS.items()
+
+
+def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path
+         ) -> Iterator[Fill]:
     """Cells that are tuned together, then scored together."""
     config, method, begin = job.config.classifier, arm.method, time.monotonic()
     seeds, backbone, trained = [cell.seed for cell in cells], encoded.backbone, method.trains or PROMPT
@@ -161,7 +172,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
     count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
-    # Whole backbones are not kept: they stay where they are.
+    # Whole backbones are not stored, so they are not copied to the host.
     small = jax.tree.map(np.asarray, tuned.params) if method.stretches and not trained.weights else None
     for k, cell in enumerate(cells):
         lines = log.of_seed(k)
@@ -173,29 +184,31 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         kept = jax.tree.map(lambda leaf, k=k: leaf[k], small)
         stored = Stored(given.task, method, config, backbone.digest, kept)
         wrong = _wrong_examples(given.task, given.test, data.label, predicted[k])
-        finish(cell.folder, functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
-                                              stored=stored if can_be_stored(method) else None,
-                                              adapter=backbone.format.adapter, inside=encoded.tail is not None))
+        yield functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
+                                stored=stored if can_be_stored(method) else None, adapter=backbone.format.adapter,
+                                inside=encoded.tail is not None)
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,
            log: MetricsLog) -> Tuned:
     """What the method trains, for every cell."""
     config, method, backbone = job.config.classifier, arm.method, encoded.backbone
+    if method.trains.weights and config.backbone.dtype != "float32":
+        # Loaded again: the frozen copy is rounded to the compute dtype, which loses what small updates would add to.
+        backbone = backbone._replace(theta=load_backbone(config.backbone, job.placement, storage="float32").theta)
     arrays = functools.partial(encoded.arrays, bare=method.trains.bare)
     data = {"real": [arrays(cell.split.train, f"train {cell.seed} {method.full}") for cell in cells]}
     if cells[0].synthetic:
         data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
-    return tune(method.trains, _starts(job, encoded, cells, method.trains), backbone, data, dev,
+    return tune(method.trains, _starts(config, backbone, cells, method.trains), backbone, data, dev,
                 method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, contexts=encoded.contexts, placement=job.placement,
                 seeds=[cell.seed for cell in cells], folder=folder, title=f"{given.task.name} {arm}", metrics_log=log)
 
 
-def _starts(job: Job, encoded: Encoded, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
+def _starts(config: ClassifierConfig, backbone: Backbone, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
     """The starting prompt [P, H] of each cell; each draws its own rows, whatever seeds are tuned with it."""
-    config, backbone = job.config.classifier, encoded.backbone
     if cells[0].source:
         return np.stack([cell.source.prompt for cell in cells])
     return np.stack([start_prompt(backbone, config, trained, cell.seed) for cell in cells])

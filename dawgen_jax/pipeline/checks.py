@@ -6,15 +6,18 @@ A problem must be mended before a run; a warning says what a run will do that it
 from __future__ import annotations
 
 import math
+import pathlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dawgen_jax.backbones import registry
+from dawgen_jax import miniworld
+from dawgen_jax.backbones import fetch, registry
 from dawgen_jax.backbones.base import Format
 from dawgen_jax.backbones.templates import MASK
+from dawgen_jax.backbones.tokens import MARK, LabelWordError
 from dawgen_jax.config import Config
 from dawgen_jax.data.encoding import template_rows
 from dawgen_jax.data.pools import texts_of
@@ -24,7 +27,7 @@ from dawgen_jax.pipeline.inputs import TaskData, backbone_folder, is_own
 
 __all__ = ["Examined", "examine"]
 
-_SOME, _MOST = 0.02, 0.5
+_SOME, _MOST = 0.02, 0.4
 """Shares of unknown pieces from which a backbone is warned of, and refused."""
 _ANY = 1 << 20
 
@@ -36,6 +39,7 @@ class Examined(NamedTuple):
       problems: what must be mended, one sentence each.
       warnings: what may surprise, one sentence each.
       word_ids: the token of each label's word; empty where there is a problem with them.
+      proposed: words of one token for the labels of a custom task, if there is a problem with its label words.
       rows: token ids of every example of the pool and then of the test set, in the template, uncut; empty where the
         template is a problem.
       unknown: share of the texts' pieces that the classifier's tokenizer does not know.
@@ -44,6 +48,7 @@ class Examined(NamedTuple):
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     word_ids: tuple[int, ...]
+    proposed: tuple[str, ...]
     rows: tuple[list[int], ...]
     unknown: float
 
@@ -59,17 +64,28 @@ def examine(given: TaskData, config: Config) -> Examined:
       UserError: a backbone has no tokenizer, or the task has no template for it.
     """
     task, classifier = given.task, config.classifier
-    tokens = registry.read_format(backbone_folder(classifier.backbone.path))
+    folder = backbone_folder(classifier.backbone.path)
+    tokens = registry.read_format(folder)
     examples, problems, warnings = [*given.pools.train, *given.test], [], []
-    word_ids, rows = (), ()
+    unknown = _unknown(tokens, given)
+    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {classifier.backbone.label}"
+    if unknown >= _MOST:  # all other advice would be about a model that cannot read them
+        return Examined((f"{told}; {_better(folder)}.",), (), (), (), (), unknown)
+    if unknown >= _SOME:
+        warnings.append(f"{told}.")
+    word_ids, proposed, rows = (), (), ()
     arms, own = arms_of(config), is_own(task.name, config)  # advice names own.* for custom tasks alone
-    template, _ = tokens.wording(task)
+    template, words = tokens.wording(task)
     if MASK not in template and not all(arm.method.trains and arm.method.trains.bare for arm in arms):
         problems.append(f"The template {template!r} of {task.name} has no <mask>, where the label word is read; "
                         "put it into own.template.")
     try:
         word_ids = tuple(tokens.label_ids(task).tolist())
-    except UserError as error:
+        first = [piece.removeprefix(MARK) for piece in tokens.pieces(word_ids)]
+        if parts := [f"'{word}' by '{piece}'" for word, piece in zip(words, first, strict=True) if word != piece]:
+            warnings.append(f"Label words of several tokens are scored by their first tokens: {', '.join(parts)}.")
+    except LabelWordError as error:
+        proposed = error.proposed if own else ()
         problems.append(f"{error} " + (f"Set own.label_words to one word per label, in the order "
                                        f"{', '.join(task.labels)} (--own.label_words WORD WORD ...)." if own else
                                        "Give a backbone whose vocabulary has it (--classifier.backbone.path DIR)."))
@@ -79,19 +95,21 @@ def examine(given: TaskData, config: Config) -> Examined:
     except UserError as error:
         problems.append(str(error))
     warnings += _over(rows, classifier.max_tokens, "examples in the template", "classifier.max_tokens")
-    unknown = _unknown(tokens, given)
-    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {tokens.name}"
-    if unknown >= _MOST:
-        problems.append(f"{told}: give a backbone of their language (--classifier.backbone.path DIR "
-                        "--generator.backbone.path DIR).")
-    elif unknown >= _SOME:
-        warnings.append(f"{told}.")
     warnings += _small(given, "give more in own.test" if own else "data.max_test = 0 scores all there are")
     if any(arm.generator not in ("", RELEASED) for arm in arms):
         more = _of_generator(given, config)
         problems += more[0]
         warnings += more[1]
-    return Examined(tuple(problems), tuple(warnings), word_ids, rows, unknown)
+    return Examined(tuple(problems), tuple(warnings), word_ids, proposed, rows, unknown)
+
+
+def _better(folder: pathlib.Path) -> str:
+    """Which backbone to take instead of one that cannot read the texts."""
+    if folder.parent == miniworld.BACKBONES:
+        name = next(iter(fetch.WHEELS))
+        return (f"{folder.name} reads the mini world only. Get a language model: `dawgen backbone fetch {name}`, then "
+                f"run the same command with `--backbone {name}`")
+    return "give a backbone of their language (--backbone DIR)"
 
 
 def _unknown(tokens: Format, given: TaskData) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,11 +28,11 @@ from dawgen_jax.data.encoding import generator_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.generator import scores
 from dawgen_jax.generator.step import GeneratorState, generator_step, init_state
-from dawgen_jax.generator.variants import fixed_by, variant_settings
+from dawgen_jax.generator.variants import fields_read, fixed_by
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial, unfinished_group
+from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.pipeline import adapters
 from dawgen_jax.pipeline.inputs import TaskData, warn_of_unknown
 from dawgen_jax.pipeline.job import Job
@@ -40,7 +40,11 @@ from dawgen_jax.tasks import Task
 from dawgen_jax.training.fit import Schedule, fit
 from dawgen_jax.training.placement import Placement
 
-__all__ = ["TunedPrompts", "num_steps_of", "start_prompts", "tune_generators", "tune_label_prompts"]
+__all__ = ["REVISION", "TunedPrompts", "num_steps_of", "start_prompts", "tune_generators", "tune_label_prompts"]
+
+REVISION = 1
+"""Raised by hand when the same inputs give other label prompts (tests/pipeline/test_revisions.py): artefacts of an
+earlier revision are then not reused."""
 
 _NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc", "dist": "loss_dist",
           "dist_active": "dist_active", "weight_entropy": "weight_entropy", "grad_norm": "grad_norm",
@@ -49,7 +53,7 @@ _NAMES = {"loss": "loss", "gen": "loss_wgen", "nll": "nll", "disc": "loss_disc",
 
 
 def _key(config: GeneratorConfig, generator: str, task: Task, split: str, backbone: Backbone, seed: int) -> str:
-    return digest("generator", generator, variant_settings(config, generator), task.labels, task.phrases, split,
+    return digest("generator", REVISION, generator, fields_read(config, generator), task.labels, task.phrases, split,
                   backbone.digest, seed)
 
 
@@ -69,20 +73,16 @@ def tune_generators(job: Job, given: TaskData, generator: str) -> list[pathlib.P
     """
     config = fixed_by(job.config.generator, generator)
     backbone, name = job.backbone(config.backbone), f"{given.task.name}-{generator}"
-    keys = [_key(job.config.generator, generator, given.task, given.digests["split", seed], backbone, seed)
-            for seed in job.config.seeds]
-    folders = [artefact(job.root, "generators", f"{name}-{seed}", key)
-               for seed, key in zip(job.config.seeds, keys, strict=True)]
-    wanted = list(zip(job.config.seeds, keys, folders, strict=True))
-    with claim(artefact(job.root, "generators", name, "all")):
-        group = unfinished_group(job.root, "generators", name, wanted, lambda one: one[2], lambda one: one[1])
-        if group:
-            seeds, keys, missing = zip(*group, strict=True)
-            progress = artefact(job.root, "generators", name, digest(list(keys)))
-            with job.stage("tune generators"):
-                _tune(job, config, given, backbone, seeds, missing, partial(progress), f"{given.task.name} {generator}")
-            discard(progress)
-        discard(artefact(job.root, "generators", name, digest([key for _, key, _ in wanted])))  # after a kill
+    folders = [artefact(job.root, "generators", f"{name}-{seed}", _key(
+        job.config.generator, generator, given.task, given.digests["split", seed], backbone, seed))
+        for seed in job.config.seeds]
+
+    def make(missing: list[int], work: pathlib.Path) -> Iterator[Fill]:
+        with job.stage("tune generators"):
+            yield from _tune(job, config, given, backbone, [job.config.seeds[place] for place in missing], work,
+                             f"{given.task.name} {generator}")
+
+    build(folders, make, group=artefact(job.root, "generators", name, "all"))
     return folders
 
 
@@ -181,21 +181,21 @@ def tune_label_prompts(task: Task, splits: Sequence[Split], backbone: Backbone, 
 
 
 def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone, seeds: Sequence[int],
-          folders: Sequence[pathlib.Path], group: pathlib.Path, title: str) -> None:
-    task, begin, log = given.task, time.monotonic(), job.metrics_log(group, fields_of(config, "generator."), seeds)
+          work: pathlib.Path, title: str) -> Iterator[Fill]:
+    task, begin, log = given.task, time.monotonic(), job.metrics_log(work, fields_of(config, "generator."), seeds)
     tuned = tune_label_prompts(task, [given.splits[seed] for seed in seeds], backbone, config=config, seeds=seeds,
-                               placement=job.placement, folder=group / "checkpoint", title=title, metrics_log=log)
+                               placement=job.placement, folder=work / "checkpoint", title=title, metrics_log=log)
     log.close()
     seconds = (time.monotonic() - begin) / len(seeds)
-    for k, folder in enumerate(folders):
+    for k, seed in enumerate(seeds):
         meta = {"task": task.name, "labels": task.labels, "seconds": seconds,
                 "num_steps": num_steps_of(config, len(task.labels)), "selected_step": int(tuned.step[k]),
-                "generator_backbone": backbone.label, "seed": seeds[k],
+                "generator_backbone": backbone.label, "seed": seed,
                 "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
         examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in tuned.batch)), tuned.token_weights[k])
-        finish(folder, functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples,
-                                         base=config.backbone.path, adapter=backbone.format.adapter,
-                                         prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned.prompts)))
+        yield functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples, base=config.backbone.path,
+                                adapter=backbone.format.adapter,
+                                prompts_=jax.tree.map(lambda leaf, k=k: leaf[k], tuned.prompts))
 
 
 def _weights(step: Callable, state: GeneratorState, backbone: Backbone, batch: GeneratorBatch):
@@ -232,7 +232,7 @@ def _take(arrays: GeneratorBatch, index: np.ndarray, rows: int) -> GeneratorBatc
 
 def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, config: GeneratorConfig,
           rows: int) -> GeneratorBatch:
-    """The batch [K, rows, ...] of a step: the same number of each class, then rows without supervised tokens."""
+    """The batch [K, rows, ...] of one update: the same number of each class, then rows without supervised tokens."""
     return batches.stack_generator([
         _take(arrays, batches.class_balanced(arrays.label, config.examples_per_label, seed, step), rows)
         for arrays, seed in zip(data, seeds, strict=True)])

@@ -1,9 +1,10 @@
-"""What stages read: backbones, and everything of a task, read, hashed and encoded once and passed on."""
+"""What stages read: backbones, and each task's examples, which are read, hashed and encoded once."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -29,9 +30,12 @@ from dawgen_jax.training.placement import Placement
 
 __all__ = [
     "KNOWN",
+    "RELEASED_FILES",
+    "SPLIT_FILES",
     "Encoded",
     "TaskData",
     "backbone_folder",
+    "content_digest",
     "find_task",
     "is_own",
     "labelled_examples",
@@ -48,6 +52,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 KNOWN = SEVEN | SAMPLES | miniworld.TASKS
 """All tasks but custom ones, by name."""
+RELEASED_FILES, SPLIT_FILES = "*/*/gen-train.jsonl*", "*/*/*.jsonl"
+"""Files of a folder of released synthetic sets, and of one of fixed few-shot splits."""
 _UNCUT = 1 << 20
 """A budget that no text reaches."""
 
@@ -56,7 +62,7 @@ def backbone_folder(path: str) -> pathlib.Path:
     """The folder of a backbone: a directory, a .gguf file, hub:ORG/NAME, or the name of an embedded or fetched one.
 
     Raises:
-      UserError: there is none, or it cannot be downloaded or converted.
+      UserError: no such folder, or it cannot be downloaded or converted.
     """
     if path.startswith(hub.PREFIX):
         return hub.snapshot(path)
@@ -93,17 +99,24 @@ def resolved(config: ClassifierConfig, family: Family | None = None) -> Classifi
     return dataclasses.replace(config, **values)
 
 
-def load_backbone(config: BackboneConfig, placement: Placement) -> Backbone:
-    """Load a backbone and its tokenizer and place it on the devices."""
+def load_backbone(config: BackboneConfig, placement: Placement, *, storage: str = "") -> Backbone:
+    """Load a backbone and its tokenizer and place it on the devices.
+
+    Args:
+      config: which checkpoint, and its compute dtype.
+      placement: devices.
+      storage: dtype of the parameters in memory; by default the compute dtype.
+    """
     return registry.load(backbone_folder(config.path), config,
-                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"])
+                         lambda model: placement.shardings({"theta": model.abstract()}, model)["theta"],
+                         storage or config.dtype)
 
 
 def find_task(name: str, config: Config | None = None) -> Task:
     """The task of that name: one of the seven, of the mini world's, or the configuration's own.
 
     Raises:
-      UserError: there is none, or the own task's data is missing or broken.
+      UserError: unknown task, or the custom task's data is missing or broken.
     """
     if config and is_own(name, config):
         return read_own_task(config.own)
@@ -111,6 +124,23 @@ def find_task(name: str, config: Config | None = None) -> Task:
         return KNOWN[name]
     raise UserError(f"Config.tasks: '{name}' is an unknown task; there are {', '.join(KNOWN)}, and your own task "
                     "(configs/own_task.py shows how).")
+
+
+def content_digest(path: str, pattern: str = "") -> str:
+    """The digest of a file, or of the files of a folder that match a pattern, wherever they lie; '' for an empty path.
+
+    Settings hold it in place of a path, so that rows of another corpus of the same name are other rows.
+    """
+    root = pathlib.Path(path)
+    files = [root] if root.is_file() or not path else sorted(root.glob(pattern))
+    return path and digest([(str(file.relative_to(root)), _sha256(file, file.stat().st_mtime_ns)) for file in files])
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(file: pathlib.Path, changed: int) -> str:
+    del changed  # a file that changes is read again
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_own(name: str, config: Config) -> bool:
@@ -164,10 +194,10 @@ class TaskData:
       task: what it is.
       pools: all examples.
       splits: the few-shot split of each seed.
-      sentences: first sentences in the order in which they are used, the same for every label; empty where no
+      sentences: first sentences in the order in which they are used, the same for every label; empty if no
         generator runs.
       test: the examples that results are reported on.
-      k: examples a class of a few-shot split, and as many for dev.
+      k: examples per class of a few-shot split, and as many for dev.
       repeats: first sentences come again, each time for another sample.
       digests: of each split ('split', seed), the test examples ('test') and the sentences ('sentences').
     """
@@ -192,8 +222,7 @@ class TaskData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of what the task's name stands for to a classifier, whatever the seeds and however much of the test set is
-        scored."""
+        """The digest of a classifier's task: words, template, training pool and test set, whatever part is scored."""
         task = self.task
         return digest(task.labels, task.template, task.label_words, task.positive, self.pools.train,
                       self.pools.scored(task))
@@ -281,7 +310,7 @@ def _first_sentences(task: Task, config: Config, found: Pools, *, own: bool) -> 
 
 
 def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Log how many tokens of a task's examples are the unknown piece, where that is more than one in a hundred.
+    """Log how many tokens of a task's examples are unknown, if more than one in a hundred.
 
     Args:
       task: named in the warning.
@@ -295,10 +324,6 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 
-_UNCUT = 1 << 20
-"""A budget of tokens that no template is over."""
-
-
 def wording_key(tokens: Format, task: Task) -> tuple:
     """What cache keys hold of a family's own template and label words; nothing if these are the task's ``template``."""
     wording = tokens.wording(task)
@@ -306,18 +331,18 @@ def wording_key(tokens: Format, task: Task) -> tuple:
 
 
 def prompt_tail(tokens: Format, task: Task, config: ClassifierConfig) -> int | None:
-    """How many tokens of a task's rows stand behind a soft prompt; None if it stands in front of the row."""
+    """How many tokens of a task's rows follow the soft prompt; None if the prompt precedes the whole row."""
     if config.prompt_place == "before":
         return None
     return tokens.answer_rows(task, [[""] for _ in task.fields], _UNCUT).tail
 
 
 class Encoded:
-    """Token arrays of one task's examples for one backbone; each set is encoded once a template.
+    """Token arrays of one task's examples for one backbone; each set is encoded once per template.
 
     Attributes:
       label_ids: token ids of the L label words.
-      tail: how many tokens of a row stand behind a soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
+      tail: how many tokens of a row follow the soft prompt, see :class:`dawgen_jax.backbones.base.AnswerRows`.
     """
 
     def __init__(self, task: Task, backbone: Backbone, config: ClassifierConfig):

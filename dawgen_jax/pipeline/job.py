@@ -69,7 +69,7 @@ class Job:
         """The log of what is trained with its unfinished work in ``folder``; the process that writes shows it as well.
 
         Args:
-          folder: of :func:`dawgen_jax.io.store.partial`; its name is the run's.
+          folder: for unfinished work, of :func:`dawgen_jax.io.store.build`; its name is the run's.
           settings: shown with it.
           seeds: that are trained together.
         """

@@ -1,7 +1,7 @@
 """The main job: a list of units (a task and an arm, all seeds), then results.jsonl, the tables and the report.
 
-A unit that fails is reported and the rest go on. What is finished in the run directory is reused, whichever process
-made it; artefacts that several units need are made once.
+Artefacts that several units need come first, each once: generators, synthetic sets, source prompts. A unit that fails
+is reported and the others run. Finished artefacts in the run directory are reused, also those of other processes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from dawgen_jax.config import Config
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import storage_fault, write_file, write_json
 from dawgen_jax.io.store import artefact, claim
-from dawgen_jax.io.terminal import plain
+from dawgen_jax.io.terminal import Pace, plain
 from dawgen_jax.methods.arms import GENERATORS, RELEASED, Arm, arms_of
-from dawgen_jax.pipeline.cells import Cell, cells_of, run_arm
+from dawgen_jax.pipeline.cells import Cell, cells_of, is_current, run_arm
 from dawgen_jax.pipeline.checks import examine
 from dawgen_jax.pipeline.generators import tune_generators
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, is_own, read_task
@@ -37,7 +37,7 @@ from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_ro
 from dawgen_jax.results.tables import result_tables
 from dawgen_jax.results.verdict import verdicts
 
-__all__ = ["Unit", "Work", "best_cell", "generators_of", "print_tables", "run", "units_of"]
+__all__ = ["Unit", "Work", "best_cell", "generators_of", "print_tables", "run", "shared_by", "units_of"]
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,12 @@ def units_of(config: Config, methods: Iterable[str] = (), shard: tuple[int, int]
       shard: (i, n) takes every n-th unit from the i-th on.
 
     Raises:
-      UserError: a task is none, a method none of the configuration's, or the shard is none.
+      UserError: a task or method is unknown, an arm names a generator alone, or the shard is out of range.
     """
+    for name in config.arms:
+        if name.strip() in GENERATORS:
+            raise ConfigError(f"Config.arms: '{name}' is a generator; write the method that learns from its data too, "
+                              f"for instance '{name.strip()}: (Real, Syn) + GS'.")
     part, count = shard
     if not 0 <= part < count:
         raise UserError(f"--shard {part}/{count}: must be i/n with i from 0 to n - 1.")
@@ -74,6 +78,15 @@ def units_of(config: Config, methods: Iterable[str] = (), shard: tuple[int, int]
 def generators_of(arms: Sequence[Arm]) -> list[str]:
     """The generators that the arms need, in their usual order."""
     return [generator for generator in GENERATORS if any(arm.generator == generator for arm in arms)]
+
+
+def shared_by(units: Sequence[Unit]) -> list[tuple[str, str, str]]:
+    """What units need made first, in order: ('generators', task, generator), ('sets', ...), ('sources', task, kind)."""
+    written = dict.fromkeys((unit.task, unit.arm.generator) for unit in units
+                            if unit.arm.generator not in ("", RELEASED))
+    sources = dict.fromkeys((unit.task, unit.arm.method.source) for unit in units if unit.arm.method.source)
+    return [(kind, *pair) for kind, pairs in (("generators", written), ("sets", written), ("sources", sources))
+            for pair in pairs]
 
 
 class Work:
@@ -110,13 +123,17 @@ class Work:
             raise self._memory[key]
         return self._memory[key]
 
+    def generators(self, task: str, generator: str) -> list[pathlib.Path]:
+        """The folders of a task's tuned generators, one per seed."""
+        return self._once((task, generator, "tuned"), lambda: tune_generators(self.job, self.given[task], generator))
+
     def sets(self, task: str, generator: str) -> list[SyntheticSet]:
-        """The synthetic sets of a task by a generator, one a seed; its prompts are tuned first where needed."""
+        """The synthetic sets of a task by a generator, one per seed."""
         given = self.given[task]
         if generator == RELEASED:
             return self._once((task, generator), lambda: read_released(self.job.config, given))
         return self._once((task, generator), lambda: synthesize(
-            self.job, given, generator, tune_generators(self.job, given, generator)))
+            self.job, given, generator, self.generators(task, generator)))
 
     def encoded(self, task: str) -> Encoded:
         """Token arrays of a task for the classifier's backbone."""
@@ -124,7 +141,7 @@ class Work:
         return self._once((task, Encoded), lambda: Encoded(
             self.given[task].task, self.job.backbone(config.backbone), config))
 
-    def source(self, task: str, kind: str) -> SourcePrompt:
+    def sources(self, task: str, kind: str) -> SourcePrompt:
         """The prompt that methods of that kind start from."""
         return self._once((task, SourcePrompt, kind), lambda: train_source(
             self.job, self.given[task], self.encoded(task), kind))
@@ -132,7 +149,7 @@ class Work:
     def cells(self, unit: Unit) -> list[Cell]:
         """The cells of a unit; what they need is made first."""
         made = self.sets(unit.task, unit.arm.generator) if unit.arm.generator else None
-        source = self.source(unit.task, unit.arm.method.source) if unit.arm.method.source else None
+        source = self.sources(unit.task, unit.arm.method.source) if unit.arm.method.source else None
         return cells_of(self.job, self.given[unit.task], unit.arm, made, source)
 
     def run(self, unit: Unit) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
@@ -142,13 +159,15 @@ class Work:
         return folders, [cell.synthetic.folder for cell in cells if cell.synthetic and cell.synthetic.folder]
 
 
-def run(job: Job, units: Sequence[Unit] | None = None, told: Callable[[], None] = lambda: None) -> list[Row]:
+def run(job: Job, units: Sequence[Unit] | None = None, pace: Pace | None = None, work: Work | None = None
+        ) -> list[Row]:
     """Run units (all of the configuration's by default); what is finished in the run directory is reused.
 
     Args:
       job: config and run directory.
       units: of :func:`units_of`.
-      told: called in the leading process after each unit, when its rows are written.
+      pace: knows the steps of the run, for its progress bars and the time left.
+      work: the inputs of the units, if they are read already.
 
     Returns:
       All rows of the run directory.
@@ -157,19 +176,32 @@ def run(job: Job, units: Sequence[Unit] | None = None, told: Callable[[], None] 
       UserError: an input of some task is missing or wrong (before any work), or, after all other units have run, a
         unit failed.
     """
-    units = units_of(job.config) if units is None else units
-    work, failures, mine = Work(job, units), [], []
-    for unit in units:
+    units, pace = units_of(job.config) if units is None else units, pace or Pace({})
+    work, failures, mine, told = work or Work(job, units), [], [], ""
+
+    def attempt(key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        """A step's result, or the error that it failed with."""
+        nonlocal told
         try:
-            folders, sets = work.run(unit)
+            with pace.step(*key):
+                made = make()
         except Exception as error:
             if world.count() > 1 and not isinstance(error, UserError):
                 raise  # it may be this process's alone: then the others must end
-            failures.append(world.led(functools.partial(_failed, job, unit, error)))
+            return error
+        if pace.left not in ("", told):
+            log.info("%s", told := pace.left)
+        return made
+
+    for kind, task, name in shared_by(units):  # units that need what failed here raise its error again
+        attempt((kind, task, name), functools.partial(getattr(work, kind), task, name))
+    for unit in units:
+        made = attempt(("cells", unit.task, str(unit.arm)), functools.partial(work.run, unit))
+        if isinstance(made, Exception):
+            failures.append(world.led(functools.partial(_failed, job, unit, made)))
         else:
-            world.led(functools.partial(_publish, work, folders, sets))
-            world.led(told)
-            mine += folders
+            world.led(functools.partial(_publish, work, *made))
+            mine += made[0]
     if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
         world.led(lambda: _publish(work, [*_by_age(job.root / "cells"), *mine], []))
     with job.stage("write report"), claim(job.root / "report"):
@@ -212,12 +244,15 @@ def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[str, str]) -> None:
-    """Add rows to a file; there a task's name stands for one set of data: that of ``data``, where it has the task."""
+    """Add rows to a file. All are of the current revision, and of one set of data per task: that of ``data``."""
+    def fits(row: Row | SyntheticRow) -> bool:
+        return is_current(row.settings) and row.data in ("", data.get(row.task, row.data))
+
     earlier = read_rows(path, kind) if path.exists() else []
-    other = {row.key for row in earlier if row.data not in ("", data.get(row.task, row.data))}
-    if other:
-        log.warning("%s: %d rows of other data of the same task give way to this run's.", path, len(other))
-    rows = [row for row in merge(earlier, *groups) if row.data in ("", data.get(row.task, row.data))]
+    if dropped := sum(not fits(row) for row in earlier):
+        log.warning("%s: dropped %d rows that were computed on different data or by an earlier revision; the folders "
+                    "of their cells stay.", path, dropped)
+    rows = [row for row in merge(earlier, *groups) if fits(row)]
     if rows:
         write_rows(path, rows)
 

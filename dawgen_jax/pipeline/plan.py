@@ -1,34 +1,34 @@
-"""What a grid will do and cost: updates, floating-point operations and, from measured cells, time.
+"""What a run will do and cost: updates, floating-point operations and, from measured cells, time.
 
-The operations of one update are those that the model counts, with texts as long as they may be. Time is taken from
-finished cells of the run directory: the median of seconds per update and example of the same backbone and kind of
-method.
+The operations of one update are those that the model counts, with texts as long as they may be. Before a run, time is
+known from finished cells of the run directory: the median of seconds per update and example of the same backbone and
+kind of method. During a run it is known from the updates of the run itself (:class:`dawgen_jax.io.terminal.Pace`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import statistics
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from dawgen_jax.backbones import registry
+from dawgen_jax.backbones.base import Model
 from dawgen_jax.config import Config
-from dawgen_jax.methods.arms import RELEASED, Arm
+from dawgen_jax.generator.variants import fixed_by
+from dawgen_jax.io.terminal import Step, number
+from dawgen_jax.methods.arms import Arm
 from dawgen_jax.methods.base import Method, value_of
-from dawgen_jax.pipeline.cells import cell_settings
+from dawgen_jax.methods.transfer import SOURCES
+from dawgen_jax.pipeline.cells import cell_settings, is_current
 from dawgen_jax.pipeline.generators import num_steps_of
 from dawgen_jax.pipeline.inputs import backbone_folder, find_task, prompt_tail, resolved
-from dawgen_jax.pipeline.main import Unit, generators_of
+from dawgen_jax.pipeline.main import Unit, shared_by
+from dawgen_jax.pipeline.programs import GENERATOR, Shapes, operations
 from dawgen_jax.results.rows import Row
 
-__all__ = ["Planned", "outline", "plan", "product_rate", "prompt_lines", "time_left"]
+__all__ = ["Planned", "earlier_cells", "outline", "plan", "prompt_lines", "steps"]
 
 
 class Planned(NamedTuple):
@@ -42,6 +42,7 @@ class Planned(NamedTuple):
       flops: estimated, of all seeds, evaluation not counted.
       seconds: of all seeds, from measured cells; NaN where none was measured.
       finished: cells of the run directory that are there already.
+      earlier: cells of the run directory that an earlier revision of the code has computed.
       labels: of the task.
     """
 
@@ -52,6 +53,7 @@ class Planned(NamedTuple):
     flops: float
     seconds: float
     finished: int
+    earlier: int
     labels: int
 
 
@@ -71,23 +73,29 @@ def _is_of(row: Row, unit: Unit) -> bool:
             and method.variant == next((mark for mark in row.variant.split("+") if mark not in ("cut", "pool")), ""))
 
 
-def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> list[Planned]:
+def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = (), *, model: Model | None = None,
+         tail: int | None = None) -> list[Planned]:
     """The cost of every unit.
 
     Args:
       config: of the grid.
       units: to be run.
       rows: finished ones of the run directory.
+      model: the classifier's backbone, whose values the config holds (:func:`resolved`); None reads the config's.
+      tail: with ``model``, how many tokens of a row stand after the soft prompt; None if it stands before the row.
     """
-    config, planned = dataclasses.replace(config, classifier=resolved(config.classifier)), []
-    classifier = config.classifier
-    folder = backbone_folder(classifier.backbone.path)
-    model, tokens = registry.read_model(folder, classifier.backbone), registry.read_format(folder)
+    tasks = {name: find_task(name, config) for name in dict.fromkeys(unit.task for unit in units)}
+    if model is None:
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
+        folder = backbone_folder(config.classifier.backbone.path)
+        model, tokens = registry.read_model(folder, config.classifier.backbone), registry.read_format(folder)
+        tails = {name: prompt_tail(tokens, task, config.classifier) for name, task in tasks.items()}
+    else:
+        tails = dict.fromkeys(tasks, tail)
+    classifier, planned = config.classifier, []
     measured: dict[bool, list[float]] = {}
     mine = [row for row in rows if row.metric == "accuracy" and row.backbone == classifier.backbone.label]
-    tasks = {name: find_task(name, config) for name in dict.fromkeys(unit.task for unit in units)}
     labels = {name: len(task.labels) for name, task in tasks.items()}
-    tails = {name: prompt_tail(tokens, task, classifier) for name, task in tasks.items()}
     costs = {}
     for unit in units:
         costs[unit] = _cost(unit.arm.method, config, labels[unit.task])
@@ -110,59 +118,90 @@ def plan(config: Config, units: Sequence[Unit], rows: Sequence[Row] = ()) -> lis
         read = json.loads(json.dumps(cell_settings(config, unit.arm)))
         done = len({row.seed for row in mine if _is_of(row, unit) and row.seed in (*config.seeds, 0)
                     and read.items() <= row.settings.items()})
-        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds),
+        earlier = len({row.seed for row in mine if _is_of(row, unit) and not is_current(row.settings)})
+        planned.append(Planned(unit, seeds, updates, examples, float(flops), seconds, min(done, seeds), earlier,
                                labels[unit.task]))
     return planned
 
 
-def product_rate(dtype: str, size: int = 0) -> float:
-    """Operations a second of one square product of that size, or of one that suits the device, the best of three."""
-    device = jax.local_devices()[0]
-    size = size or (1024 if device.platform == "cpu" else 8192)
-    matrix = jax.device_put(jnp.ones((size, size), dtype), device)
-    product, seconds = jax.jit(lambda a: a @ a), []
-    product(matrix).block_until_ready()
-    for _ in range(3):
-        begin = time.perf_counter()
-        product(matrix).block_until_ready()
-        seconds.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(seconds)
+def steps(config: Config, planned: Sequence[Planned], generator: Model | None = None, classifier: Model | None = None
+          ) -> dict[tuple[str, ...], Step]:
+    """The steps of a run by their keys, with operations, in the order in which :func:`dawgen_jax.pipeline.main.run`
+    takes them.
+
+    Args:
+      config: of the run.
+      planned: of :func:`plan`.
+      generator: the backbone that writes; None reads the config's.
+      classifier: the backbone whose prompts are tuned; None reads the config's.
+    """
+    if classifier is None:
+        config = dataclasses.replace(config, classifier=resolved(config.classifier))
+    generator, classifier = (
+        model or registry.read_model(backbone_folder(part.backbone.path), part.backbone)
+        for model, part in ((generator, config.generator), (classifier, config.classifier)))
+    needed, count = shared_by([line.unit for line in planned]), len(config.seeds)
+    tasks = {name: find_task(name, config) for name in dict.fromkeys(task for _, task, _ in needed)}
+    stages, found = [*dict.fromkeys(kind for kind, _, _ in needed), "cells"], {}
+    place = {kind: f"stage {i}/{len(stages)}" for i, kind in enumerate(stages, 1)}
+    for kind, task, name in needed:
+        shapes = Shapes.of(config, tasks[task])
+        if kind == "generators":
+            fixed = dataclasses.replace(config, generator=fixed_by(config.generator, name))
+            updates = num_steps_of(fixed.generator, shapes.labels)
+            flops, units = updates * operations(GENERATOR, generator, shapes._replace(config=fixed)), updates
+        elif kind == "sets":
+            units = count * shapes.labels * config.synthesis.samples_per_label
+            flops = units * generator.operations(inputs=shapes.source, outputs=config.synthesis.max_new_tokens)
+        else:
+            source, tokens = SOURCES[name], config.classifier.max_tokens + config.classifier.prompt_length
+            phase = source.phase(config)
+            units, examples = phase.num_steps, phase.num_steps * phase.batch_size * (1 + source.unlabelled)
+            flops = examples * classifier.operations(inputs=tokens, trained="prompt")
+        found[kind, task, name] = Step(place[kind], flops, units)
+    for i, line in enumerate(planned, 1):
+        trains = line.unit.arm.method.trains
+        together = config.classifier.vmap_seeds and (trains is None or trains.together)
+        left = line.cells - line.finished
+        found["cells", line.unit.task, str(line.unit.arm)] = Step(
+            f"{place['cells']}, arm {i}/{len(planned)}", line.flops * left / line.cells,
+            line.updates * (1 if together else left))
+    return found
 
 
-def outline(config: Config, planned: Sequence[Planned], rate: float) -> list[str]:
+def earlier_cells(planned: Sequence[Planned]) -> str:
+    """A sentence on the cells that an earlier revision of the code has computed; empty if there are none."""
+    count = sum(line.earlier for line in planned)
+    return f"{number(count, 'cell')} of an earlier revision: left as they are, and not used." if count else ""
+
+
+def outline(config: Config, planned: Sequence[Planned]) -> list[str]:
     """What a run will do, stage by stage, a line each, for people.
 
     Args:
       config: of the run.
       planned: of :func:`plan`, in the order in which it runs.
-      rate: of :func:`product_rate` on all devices together; half of it is taken where no cell was measured.
     """
-    arms = [line.unit.arm for line in planned]
     labels = {line.unit.task: line.labels for line in planned}
-    writers = [name for name in generators_of(arms) if name != RELEASED]
-    sources = list(dict.fromkeys(arm.method.source for arm in arms if arm.method.source))
-    seeds, stages = _number(len(config.seeds), "seed"), []
-    if writers:
-        updates = "/".join(str(count) for count in sorted({num_steps_of(config.generator, n) for n in labels.values()}))
-        stages += [f"tune generators on {config.generator.backbone.label} ({', '.join(writers)}): {updates} updates, "
-                   f"{seeds}",
-                   f"synthesize with each of them: {config.synthesis.samples_per_label} pairs a label and seed"]
-    if sources:
-        stages.append(f"train source prompts ({', '.join(sources)})")
-    cells, finished = sum(line.cells for line in planned), sum(line.finished for line in planned)
-    stages.append(f"tune and score on {config.classifier.backbone.label}: {_number(len(planned), 'arm')}, "
-                  f"{_number(cells, 'cell')} ({finished} finished), "
-                  f"{sum(line.updates * line.cells for line in planned):,} updates")
-    lines = [f"{', '.join(labels)}: {_number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})"]
-    lines += [f"  {number}. {stage}" for number, stage in enumerate(stages, 1)]
-    if finished < cells:
-        flops = sum(line.flops * (1 - line.finished / line.cells) for line in planned)
-        minutes = round(2 * flops / rate / 60)
-        told = (f"{_number(minutes, 'minute')} for the updates of the last stage, as a rough guess: {flops / 1e12:.3g} "
-                f"TFLOP at half the {rate / 1e9:.3g} GFLOP/s of matrix products here" if minutes else
-                "how long that takes is told when a first arm is tuned")
-        lines.append(f"  {time_left(planned) or told}")
-    return lines + [f"  {line}" for line in prompt_lines(config, arms)]
+    names: dict[str, list[str]] = {}
+    for kind, _, name in shared_by([line.unit for line in planned]):
+        names.setdefault(kind, []).append(name)
+    of = {kind: ", ".join(dict.fromkeys(found)) for kind, found in names.items()}
+    seeds, cells = number(len(config.seeds), "seed"), sum(line.cells for line in planned)
+    updates = "/".join(str(count) for count in sorted({num_steps_of(config.generator, n) for n in labels.values()}))
+    about = {"generators": f"tune generators on {config.generator.backbone.label} ({of.get('generators')}): {updates} "
+                           f"updates, {seeds}",
+             "sets": f"write synthetic sets with each of them: {config.synthesis.samples_per_label} samples per label "
+                     "and seed",
+             "sources": f"train source prompts ({of.get('sources')})"}
+    stages = [about[kind] for kind in of] + [
+        f"tune and score on {config.classifier.backbone.label}: {number(len(planned), 'arm')}, "
+        f"{number(cells, 'cell')} ({sum(line.finished for line in planned)} finished), "
+        f"{sum(line.updates * line.cells for line in planned):,} updates"]
+    lines = [f"{', '.join(labels)}: {number(len(stages), 'stage')}, {seeds} ({', '.join(map(str, config.seeds))})",
+             *(f"  {i}. {stage}" for i, stage in enumerate(stages, 1))]
+    lines += [f"  {earlier}" for earlier in [earlier_cells(planned)] if earlier]
+    return lines + [f"  {line}" for line in prompt_lines(config, [line.unit.arm for line in planned])]
 
 
 def prompt_lines(config: Config, arms: Sequence[Arm]) -> list[str]:
@@ -175,19 +214,3 @@ def prompt_lines(config: Config, arms: Sequence[Arm]) -> list[str]:
             if chosen.prompt_place == "after" else "")
     return [f"prompts: {chosen.prompt_length} {chosen.prompt_init} rows {chosen.prompt_place} the text, "
             f"{chosen.optimiser} at {chosen.learning_rate:g}{kept}"]
-
-
-def time_left(planned: Sequence[Planned]) -> str:
-    """How long the cells that are not finished take, for people; empty where none is left, or none was measured."""
-    left = [line for line in planned if line.finished < line.cells]
-    seconds = sum(line.seconds * (1 - line.finished / line.cells) for line in left)
-    if not left or not math.isfinite(seconds):
-        return ""
-    ready = {line.unit.arm.generator for line in planned if line.finished}
-    more = {line.unit.arm.generator for line in left} - ready - {"", RELEASED}
-    apart = "; generators and synthetic sets come on top" if more else ""
-    return f"about {_number(max(1, round(seconds / 60)), 'minute')} left, by the cells that are finished{apart}"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

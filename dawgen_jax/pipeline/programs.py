@@ -30,7 +30,7 @@ from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state
 
-__all__ = ["DECODING", "FINE_TUNING", "GENERATOR", "PROGRAMS", "PROMPT", "Shapes", "lower"]
+__all__ = ["DECODING", "FINE_TUNING", "GENERATOR", "PROGRAMS", "PROMPT", "Shapes", "lower", "operations"]
 
 GENERATOR, DECODING, PROMPT, FINE_TUNING = PROGRAMS = ("generator step", "decoding", "prompt step", "fine-tuning step")
 _SURGERY, _TUNING = METHODS["(Real, Syn) + GS"], METHODS["PFT + soft prompt"]
@@ -79,6 +79,26 @@ class Shapes(NamedTuple):
                 DECODING: config.synthesis.batch_size,
                 PROMPT: self.seeds * 2 * config.classifier.batch_size,
                 FINE_TUNING: config.classifier.fine_tuning.batch_size}[program]
+
+
+def operations(program: str, model: Model, shapes: Shapes) -> float:
+    """Floating-point operations that one run of a program requires for its real rows, without recomputation."""
+    config, rows = shapes.config, shapes.rows(program)
+    if program == GENERATOR:
+        generator, meta = config.generator, config.generator.weighting == "meta"
+        reached = shapes.labels if generator.dist_weight > 0 and generator.dist_reading == "B" else 1
+        # Scores at Q; two transposes and a derivative along v of the differentiated rows; value and gradient at Q'.
+        forward, backward = shapes.labels, reached
+        if meta:
+            forward, backward = forward + shapes.labels, backward + shapes.labels + 2 * reached
+        pair = functools.partial(model.operations, inputs=shapes.source, outputs=generator.max_target_tokens)
+        return rows * ((forward - backward) * pair() + backward * pair(trained="prompt"))
+    if program == DECODING:
+        return rows * model.operations(inputs=0, outputs=1)
+    prompt, text = config.classifier.prompt_length, config.classifier.max_tokens
+    if program == PROMPT and shapes.cue:
+        return rows * model.operations(inputs=prompt + shapes.cue, trained="prompt", context=text)
+    return rows * model.operations(inputs=prompt + text, trained="prompt" if program == PROMPT else "all")
 
 
 def lower(program: str, model: Model, theta: Any, shapes: Shapes, placement: Placement

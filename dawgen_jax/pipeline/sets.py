@@ -32,11 +32,12 @@ from dawgen_jax.generator.variants import fixed_by, variant_settings
 from dawgen_jax.io import world
 from dawgen_jax.io.files import STAGE_AGAIN, write_json
 from dawgen_jax.io.metadata import read_meta
-from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
+from dawgen_jax.io.store import Fill, artefact, build, exists
 from dawgen_jax.io.terminal import progress
 from dawgen_jax.methods.arms import RELEASED
 from dawgen_jax.miniworld import consistency
-from dawgen_jax.pipeline.inputs import TaskData, is_own
+from dawgen_jax.pipeline import generators
+from dawgen_jax.pipeline.inputs import RELEASED_FILES, SPLIT_FILES, TaskData, content_digest, is_own
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import SyntheticRow, versions, write_rows
 from dawgen_jax.synthesis import files
@@ -44,9 +45,11 @@ from dawgen_jax.synthesis.filtering import Sample, Selection, Selector
 from dawgen_jax.tasks import Task
 from dawgen_jax.training.placement import Placement, Team
 
-__all__ = ["SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
+__all__ = ["REVISION", "SyntheticSet", "generate_set", "read_released", "set_settings", "synthesize"]
 
 log = logging.getLogger(__name__)
+REVISION = 1
+"""Raised by hand when the same inputs give another set; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
 _WIDTH = 32  # source widths that are compiled are multiples of this
 _HOPELESS = 512  # first sentences after which a label without an accepted sample is given up
 
@@ -74,14 +77,18 @@ class SyntheticSet(NamedTuple):
 
 
 def set_settings(config: Config, generator: str) -> dict[str, Any]:
-    """The fields that a synthetic set depends on, dotted, with their values; of the corpus's path its name."""
+    """The fields that a synthetic set depends on, dotted, with their values; for paths the digests of what is there."""
     if generator == RELEASED:
-        return {"synthesis.samples_per_label": config.synthesis.samples_per_label}
+        return {"synthesis.samples_per_label": config.synthesis.samples_per_label,
+                "data.released": content_digest(config.data.released, RELEASED_FILES)}
     idle = {"score"} | (set() if config.synthesis.temperature else {"seed"})  # greedy decoding draws nothing
     read = {f"synthesis.{name}": getattr(config.synthesis, name) for name in _READ if name not in idle}
+    corpus = config.data.corpus
     inputs = {"generator.backbone.dtype": config.generator.backbone.dtype, "data.corpus_seed": config.data.corpus_seed,
-              "data.corpus": pathlib.Path(config.data.corpus).name}
-    return variant_settings(config.generator, generator) | read | inputs
+              "data.corpus": corpus if corpus == "pool" else content_digest(corpus, RELEASED_FILES),
+              "data.kshot": content_digest(config.data.kshot, SPLIT_FILES)}
+    revisions = {"generator.revision": generators.REVISION, "synthesis.revision": REVISION}
+    return variant_settings(config.generator, generator) | read | inputs | revisions
 
 
 def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
@@ -128,15 +135,11 @@ def synthesize(job: Job, given: TaskData, generator: str, tuned: Sequence[pathli
     variants = tuple(variant for variant, here in (("cut", config.unfinished == "cut"), ("pool", pool)) if here)
     sets = []
     for seed, generator_folder in zip(job.config.seeds, tuned, strict=True):
-        key = digest("synthetic", given.digest, read, job.config.generator.max_source_tokens, task.repetition_penalty,
-                     task.reject, given.digests["sentences"], generator_folder.name,
-                     job.config.generator.backbone.label)
+        key = digest("synthetic", REVISION, given.digest, read, job.config.generator.max_source_tokens,
+                     task.repetition_penalty, task.reject, given.digests["sentences"], given.repeats,
+                     generator_folder.name, job.config.generator.backbone.label, _languages(job.config, task))
         folder = artefact(job.root, "synthetic", f"{task.name}-{generator}-{seed}", key)
-        with claim(folder):
-            if not exists(folder):
-                with job.stage("synthesize"):
-                    _write(job, given, generator, seed, generator_folder, folder)
-            discard(folder)
+        build([folder], functools.partial(_write, job, given, generator, seed, generator_folder))
         samples, writer = files.read_set(folder), read_meta(folder).generator_backbone
         if not writer:
             raise UserError(f"{folder / 'meta.json'}: Meta.generator_backbone: is missing; {STAGE_AGAIN}.")
@@ -221,22 +224,29 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
     return selection, too_long
 
 
-def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path,
-           folder: pathlib.Path) -> None:
+def _write(job: Job, given: TaskData, generator: str, seed: int, generator_folder: pathlib.Path, _: list[int],
+           work: pathlib.Path) -> list[Fill]:
     config, begin, task = job.config.synthesis, time.monotonic(), given.task
     backbone = job.backbone(job.config.generator.backbone)
-    selection, too_long = generate_set(
-        task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
-        generator=job.config.generator, config=config, placement=job.placement, folder=partial(folder),
-        title=f"{task.name} {generator} {seed}", repeats=given.repeats)
+    with job.stage("synthesize"):
+        selection, too_long = generate_set(
+            task, given.sentences, backbone, prompts.load(generator_folder / "prompts.safetensors"),
+            generator=job.config.generator, config=config, placement=job.placement, folder=work,
+            title=f"{task.name} {generator} {seed}", repeats=given.repeats)
+        row = _quality(job.config, given, generator, seed, backbone, selection)
     selected = read_meta(generator_folder).selected_step
     meta = {"task": task.name, "generator": generator, "generator_backbone": backbone.label, "seed": seed,
             "generator_artefact": generator_folder.name, "selected_step": selected, "first_sentences_cut": too_long,
             "seconds": round(time.monotonic() - begin, 2), "versions": versions()}
-    row = _quality(job.config, given, generator, seed, backbone, selection)
     row.extras["selected_step"] = selected
-    finish(folder, functools.partial(_fill, task=task, selection=selection, row=row,
-                                     meta=meta | _origins(job.config, given, generator, backbone)))
+    return [functools.partial(_fill, task=task, selection=selection, row=row,
+                              meta=meta | _origins(job.config, given, generator, backbone))]
+
+
+def _languages(config: Config, task: Task) -> list[str]:
+    """Language codes of a task's texts, as far as they are stated; all tasks but custom ones are English."""
+    stated = config.own.language if is_own(task.name, config) else "en"
+    return [stated] if stated else []
 
 
 def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone) -> dict[str, Any]:
@@ -244,8 +254,7 @@ def _origins(config: Config, given: TaskData, generator: str, backbone: Backbone
     tuned = fields_of(fixed_by(config.generator, generator), "generator.")
     tuned = {name: value for name, value in tuned.items() if not name.startswith("generator.backbone.")}  # a local path
     corpus = pathlib.Path(config.data.corpus).name or "the mini world's corpus"
-    stated = config.own.language if is_own(given.task.name, config) else "en"  # all others are English
-    return {"languages": [stated] if stated else [], "generator_backbone_digest": backbone.digest,
+    return {"languages": _languages(config, given.task), "generator_backbone_digest": backbone.digest,
             "first_sentences": corpus if len(given.task.fields) > 1 else "none: single texts",
             "corpus_seed": config.data.corpus_seed, "k": given.k,
             "settings": tuned | fields_of(config.synthesis, "synthesis.")}

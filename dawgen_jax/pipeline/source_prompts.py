@@ -22,15 +22,18 @@ from dawgen_jax.data.pools import Example
 from dawgen_jax.errors import UserError
 from dawgen_jax.io import metrics_log
 from dawgen_jax.io.files import write_file, write_json
-from dawgen_jax.io.store import artefact, claim, discard, exists, finish, partial
+from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.transfer import SOURCES, SourceData, SourceKind, SourceTuned, hold_out, train_source_prompt
 from dawgen_jax.miniworld.documents import NEXT_SENTENCE as MINI_NEXT_SENTENCE
 from dawgen_jax.miniworld.documents import documents as mini_documents
-from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, load_pools, wording_key
+from dawgen_jax.pipeline.inputs import Encoded, TaskData, content_digest, find_task, load_pools, wording_key
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.tasks import Task
 
-__all__ = ["SourcePrompt", "labelled_source", "train_source"]
+__all__ = ["REVISION", "SourcePrompt", "labelled_source", "train_source"]
+
+REVISION = 1
+"""Raised by hand when the same inputs give another prompt; see :data:`dawgen_jax.pipeline.generators.REVISION`."""
 
 _SEED = 0
 """Of everything random: the prompt is one for all seeds of the few shots."""
@@ -86,27 +89,29 @@ def train_source(job: Job, given: TaskData, encoded: Encoded, kind_name: str) ->
     """
     kind, config, backbone = SOURCES[kind_name], job.config, encoded.backbone
     source, examples = labelled_source(kind, given.task, config)
-    settings, target = kind.settings(config), (
-        digest(given.pools.train, given.task.template) if kind.unlabelled else "")
+    settings = kind.settings(config) | {"transfer.revision": REVISION}
+    if kind.labelled == "documents":
+        settings["transfer.documents"] = content_digest(config.transfer.documents)
+    target = digest(given.pools.train, given.task.template) if kind.unlabelled else ""
     # Task.causal counts only for the families that read it, and of Task.folder there are the examples.
     fields = {name: value for name, value in dataclasses.asdict(source).items() if name not in ("causal", "folder")}
     key = digest("source prompt", kind.name, settings, fields, digest(examples), target, backbone.digest,
                  *wording_key(backbone.format, source))
     name = f"{kind.name}-{source.name}" + (f"-{given.task.name}" if kind.unlabelled else "")
     folder = artefact(job.root, "source_prompts", name, key)
-    with claim(folder):
-        if not exists(folder):
-            with job.stage(f"train {kind.name}"):
-                arrays = Encoded(source, backbone, config.classifier)
-                train, dev = hold_out(arrays.arrays(examples, "source"), config.transfer.held_out, _SEED)
-                unlabelled = encoded.arrays(given.pools.train, "unlabelled pool") if kind.unlabelled else None
-                _train(job, kind, arrays, SourceData(train, dev, unlabelled), folder, partial(folder), name)
-        discard(folder)
+
+    def make(_: list[int], work: pathlib.Path) -> list[Fill]:
+        with job.stage(f"train {kind.name}"):
+            arrays = Encoded(source, backbone, config.classifier)
+            train, dev = hold_out(arrays.arrays(examples, "source"), config.transfer.held_out, _SEED)
+            unlabelled = encoded.arrays(given.pools.train, "unlabelled pool") if kind.unlabelled else None
+            return [_train(job, kind, arrays, SourceData(train, dev, unlabelled), work, name)]
+
+    build([folder], make)
     return SourcePrompt(prompts.load(folder / "prompt.safetensors")["prompt"], key, settings)
 
 
-def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder: pathlib.Path, work: pathlib.Path,
-           title: str) -> None:
+def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, work: pathlib.Path, title: str) -> Fill:
     config, backbone, begin = job.config, arrays.backbone, time.monotonic()
     start = prompts.vocabulary_prompt(
         backbone.theta, backbone.format.word_start_ids(), config.classifier.prompt_length, model=backbone.model,
@@ -116,8 +121,7 @@ def _train(job: Job, kind: SourceKind, arrays: Encoded, data: SourceData, folder
                                 tail=arrays.tail, placement=job.placement, seed=_SEED, folder=work, title=title,
                                 metrics_log=log)
     log.close()
-    finish(folder, functools.partial(_fill, tuned=tuned, lines=log.lines(),
-                                     seconds=round(time.monotonic() - begin, 1)))
+    return functools.partial(_fill, tuned=tuned, lines=log.lines(), seconds=round(time.monotonic() - begin, 1))
 
 
 def _fill(folder: pathlib.Path, *, tuned: SourceTuned, lines: list[dict], seconds: float) -> None:

@@ -107,7 +107,9 @@ def published_row(backbone: str, generator: str, method: str) -> PublishedRow | 
 
 
 _NOT_THE_PAPERS = ("classifier.backbone.dtype", "generator.backbone.dtype", "classifier.backbone.digest",
-                   "generator.backbone.digest", "data.corpus", "data.max_test")
+                   "generator.backbone.digest", "data.corpus", "data.kshot", "data.released", "data.max_test",
+                   "transfer.documents", "generator.revision", "synthesis.revision", "transfer.revision",
+                   "classifier.revision")
 
 
 @functools.cache
@@ -119,7 +121,8 @@ def _defaults() -> dict[str, Any]:
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that differ from the paper's, which are the defaults of their config fields for T5.
 
-    Dtypes, which the paper does not state, and the number of test pairs, which is compared separately, are ignored.
+    Dtypes, which the paper does not state, digests of files, revisions of the code, and the number of test pairs, which
+    is compared separately, are ignored.
 
     >>> departures({"classifier.learning_rate": 0.2, "classifier.weight_decay": 1e-5})
     {'classifier.learning_rate': 0.2}

@@ -66,7 +66,8 @@ class Row:
       config_hash: digest of the fields and inputs that this cell depends on.
       versions: versions of Python and of the packages that computed it.
       settings: the config fields that the method reads, by dotted name ({'classifier.learning_rate': 0.3}), as JSON
-        values, and digests of the backbones' weights; empty if unknown.
+        values, with digests of files in place of their paths; digests of the backbones' weights, and the revisions of
+        the stages; empty if unknown.
       data: digest of the task's template, words, training pool and test pairs; empty if unknown.
       extras: other measures (conflict rate, steps, polarity of label words, ...).
     """
@@ -99,7 +100,7 @@ class Row:
     @property
     def key(self) -> tuple:
         """Identifies a row; a later row with the same key replaces an earlier one."""
-        return (self.task, self.data, *self.arm_key, self.seed, self.metric)
+        return (self.task, self.data, self.split_source, *self.arm_key, self.seed, self.metric)
 
     @property
     def arm_key(self) -> tuple:
@@ -126,7 +127,7 @@ class Row:
         return (self.task, self.backbone, self.generator_backbone, _rank(GENERATORS, self.generator),
                 _rank(METHODS, self.method), self.k_shot == "full",
                 self.k_shot if isinstance(self.k_shot, int) else 0, self.variant,
-                json.dumps(self.settings, sort_keys=True), self.data, self.seed, self.metric)
+                json.dumps(self.settings, sort_keys=True), self.data, self.seed, self.metric, self.split_source)
 
 
 @validated

@@ -44,8 +44,8 @@ class AggregatorState(NamedTuple):
         conflict rate.
       nonfinite: int32, number of updates with a gradient or direction that is not finite; their direction is zero.
       cosine: float32, mean cosine of the pairs in the last update; 0 without pairs.
-      projected: float32, mean share |d_s - d_s'| / |d_s| of the pairs in the last update that Algorithm 2 removes, or
-        would remove if the aggregator is another one.
+      projected: float32, mean share ``|d_s - d_s'| / |d_s|`` of the pairs in the last update that Algorithm 2 removes,
+        or would remove if the aggregator is another one.
     """
 
     count: jax.Array
@@ -68,8 +68,9 @@ def gradient_surgery(epsilon: jax.typing.ArrayLike = 1.0, reference: int | jax.A
         last axis of each array (one virtual token of a prompt).
 
     Returns:
-      An aggregator of gradients [S, *params]. Inner products are in float32 or wider; the direction [*params] has the
-      dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts the update.
+      An aggregator of gradients ``[S, *params]``. Inner products are in float32 or wider; the direction ``[*params]``
+      has the dtype of the gradients. If a gradient is not finite, the direction is zero and the state counts the
+      update.
 
     Raises:
       ConfigError: unknown scope, or epsilon out of range; from the update, ``reference`` is not a source, or a gradient

@@ -158,16 +158,16 @@ def cagrad(gramian: jax.Array, scales: jax.Array | None = None, *, radius: float
            smallest: float = 1e-4) -> jax.Array:
     """CAGrad: the direction in a ball around the mean gradient that most improves the worst source.
 
-    d = g_0 + c |g_0| g_w / |g_w|    with    g_0 = sum_s d_s / S,  g_w = sum_s w_s d_s
+    ``d = g_0 + c |g_0| g_w / |g_w|`` with ``g_0 = sum_s d_s / S`` and ``g_w = sum_s w_s d_s``.
 
-    w minimises F(w) = <g_w, g_0> + c |g_0| |g_w| over the simplex, by Newton steps along a logarithmic barrier. F is
-    convex; the final gap is S times the last barrier weight.
+    w minimises ``F(w) = <g_w, g_0> + c |g_0| |g_w|`` over the simplex, by Newton steps along a logarithmic barrier. F
+    is convex; the final gap is S times the last barrier weight.
 
     Args:
       gramian: [S, S] inner products of the unit gradients.
       scales: [S] a_s; None is ones.
-      radius: c, radius of the ball relative to |g_0|.
-      smallest: if |g_w| is below this share of the root of the Gramian's trace, the point is Pareto: zero weights.
+      radius: c, radius of the ball relative to ``|g_0|``.
+      smallest: if ``|g_w|`` is below this share of the root of the Gramian's trace, the point is Pareto: zero weights.
 
     Returns:
       [S] weights of the unit gradients.

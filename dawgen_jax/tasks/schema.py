@@ -31,14 +31,14 @@ def _is_template(text: str) -> bool:
 
 @validated
 class Task:
-    """A classification task of sentence pairs or of single texts.
+    """A classification task of sentence pairs or of single texts; its tuples are in the order of ``labels``.
 
-    Attributes (L labels, all tuples in the order of ``labels``):
+    Attributes:
       name: name in the published tables.
       labels: class names.
       template: a text with {sentence1} and {sentence2}, or with {text}, and one <mask> (omitted for a model with a
         classification head). Its fields decide whether the task is of pairs or of single texts.
-      label_words: one word per label; the logit of its single token at the mask is the class score.
+      label_words: one word per label; the logit of its first token at the mask is the class score.
       phrases: (before sentence 1, before the generated text): texts that initialise Q_l and the infix.
       repetition_penalty: CTRL's penalty on tokens of sentence 1 and on tokens generated so far; 1 disables.
       corpus: tasks whose released sets have suitable first sentences.

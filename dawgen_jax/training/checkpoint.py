@@ -1,8 +1,8 @@
 """Training state on disk: Orbax checkpoints of the newest two steps in a folder, each there whole or not at all.
 
-Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: what a
-mesh of eight has saved, one device goes on with, and the other way round. Frozen parameters are never in it. Training
-waits until the arrays are on the host; they go to disk while it goes on.
+Arrays are written by the processes and devices that hold them, and read into the shardings that are asked for: one
+device resumes from what a mesh of eight saved, and the other way round. Frozen parameters are never saved. Training
+waits until the arrays are on the host; they go to disk while it continues.
 
 Orbax is for state that only this project reads. What is shared (prompts, backbones, data) is safetensors, JSONL and
 parquet.
@@ -26,7 +26,7 @@ __all__ = ["Checkpoints"]
 
 _AGAIN = "remove that folder, and its stage starts again"
 _KEPT = 2
-"""Checkpoints kept, so that one that the disk has lost can be removed and the one before it gone on from."""
+"""Checkpoints kept, so that one that the disk has lost can be removed and the run resumed from the one before it."""
 
 
 class Checkpoints:
@@ -73,34 +73,51 @@ class Checkpoints:
         self.newest = step
 
     def restore(self, like: Any) -> Any:
-        """The newest tree, with the structure of ``like``.
+        """The newest tree; each leaf of ``like`` gets the array that was saved at its path.
 
         Args:
           like: each leaf a NumPy array, which gives one, or an array or its shape with a sharding, which gives an array
             so placed, whatever devices have saved it.
 
         Raises:
-          UserError: what is saved is broken, or no such tree.
+          UserError: what is saved is broken, or the paths or shapes of its leaves are others.
         """
         self._manager.wait_until_finished()
         step, wanted = self.latest_step, self._leaves(like)
         try:
-            saved = {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step).items()}
-            if saved != {name: np.shape(leaf) for name, leaf in wanted.items()}:
-                raise ValueError("shapes of another state")
+            saved = {path: tuple(leaf.shape) for path, leaf in self._manager.item_metadata(step).items()}
+            if other := _difference(saved, {path: np.shape(leaf) for path, leaf in wanted.items()}):
+                raise UserError(f"{self._folder}: the checkpoint of step {step} is of another state ({other}); "
+                                f"{self._advice(step)}.")
             leaves = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        except UserError:
+            raise
         except Exception as error:  # Orbax raises many kinds, all of them about the files
-            before = [other for other in self._manager.all_steps() if other < step]
-            advice = (f"remove {self._folder / str(step)}, and its stage goes on from step {max(before)}" if before
-                      else _AGAIN)
-            raise self._broken(f"the checkpoint of step {step}", error, advice) from error
+            raise self._broken(f"the checkpoint of step {step}", error, self._advice(step)) from error
         self.newest = step
-        return jax.tree.unflatten(jax.tree.structure(like), leaves.values())
+        return jax.tree.unflatten(jax.tree.structure(like), [leaves[path] for path in wanted])
+
+    def _advice(self, step: int) -> str:
+        before = [other for other in self._manager.all_steps() if other < step]
+        return (f"remove {self._folder / str(step)}, and its stage resumes from step {max(before)}" if before
+                else _AGAIN)
 
     def _broken(self, what: str, error: Exception, advice: str) -> UserError:
         return UserError(f"{self._folder}: {what} cannot be read ({type(error).__name__}); {advice}.")
 
     @staticmethod
     def _leaves(tree: Any) -> dict[str, Any]:
-        # A flat dictionary: Orbax need not know of states, named tuples and optax's empty ones.
-        return {f"{index:04d}": leaf for index, leaf in enumerate(jax.tree.leaves(tree))}
+        # A flat dictionary: Orbax need not know of states, named tuples and optax's empty ones. Names of low-rank
+        # factors contain '/', which file systems take for folders.
+        return {jax.tree_util.keystr(path, simple=True, separator=":").replace("/", ":"): leaf
+                for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _difference(saved: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> str:
+    """The first path at which two states differ, and how; empty if they do not."""
+    for path in sorted(saved.keys() | wanted.keys()):
+        if saved.get(path) != wanted.get(path):
+            one, other = (f"has shape {list(shapes[path])}" if path in shapes else "is missing"
+                          for shapes in (saved, wanted))
+            return f"{path} {one} in the file, but {other} in this run"
+    return ""

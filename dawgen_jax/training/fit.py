@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from dawgen_jax.training.placement import Placement
 __all__ = ["Best", "Fitted", "Schedule", "fit"]
 
 logger = logging.getLogger(__name__)
+_SHARES, _NORMS = ("dev_accuracy", "conflict"), ("param_norm", "distance")
 
 
 class Schedule(NamedTuple):
@@ -93,7 +95,7 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
       keep: whether the best parameters are kept; otherwise evaluations are only logged, and have no score.
       offset: updates of earlier phases, added to the steps of all lines.
       seeds: K seeds, to name the one that failed.
-      show: figures that the progress bar shows.
+      show: figures that the progress bar shows, means over the seeds; norms only at the logging level DEBUG.
       model: the backbone, where the state holds its parameters: these are placed by its layout.
 
     Raises:
@@ -113,9 +115,9 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
         if first < schedule.num_steps:  # a start that is evaluated again has its line again
             log.forget(offset + first - (first_scored and first == 0))
         pending: list[dict] = []
-        told = False
+        told, reported = False, 0.0
         with (_saying_where(title, checkpoints, offset), world.listening(),
-              progress(schedule.num_steps, title, done=first, unit="step") as bar):
+              progress(schedule.num_steps, title, done=first) as bar):
             bar.set_postfix_str("compiling")
             if first_scored and first == 0:
                 best, line = _evaluate(evaluate, state, best, offset)
@@ -124,6 +126,10 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
                 state, metrics = step(state, frozen, draw(done - 1))
                 if done == first + 1:  # the call has returned, so that its program is compiled
                     bar.set_postfix_str("")
+                if not bar.disable and time.monotonic() > reported + 1:
+                    jax.block_until_ready(metrics)  # a call returns before its update is computed
+                    bar.update(done - bar.n)
+                    reported = time.monotonic()
                 pending.append(metrics)
                 last = done == schedule.num_steps
                 due = evaluate is not None and (last or done % schedule.eval_every == 0)
@@ -140,12 +146,24 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
                 log.record(lines)
                 line = lines[-1]
                 bar.update(done - bar.n)
-                bar.set_postfix_str(", ".join(f"{name} {np.mean(line[name]):.3g}" for name in show if name in line))
+                bar.set_postfix_str(_shown(line, show))
                 if save:
                     checkpoints.save(done, (state, best))
                 if stop and not last:
                     raise world.Stopped
     return Fitted(state, best, line)
+
+
+def _shown(line: dict, names: Sequence[str]) -> str:
+    """Figures of a line for people: shares in per cent.
+
+    >>> _shown({"dev_accuracy": [0.5, 0.75], "distance": 2.0}, ("dev_accuracy", "loss", "distance"))
+    'dev accuracy 62.5 %'
+    """
+    verbose = logger.isEnabledFor(logging.DEBUG)
+    return ", ".join(f"{name.replace('_', ' ')} " + (f"{100 * np.mean(line[name]):.1f} %" if name in _SHARES else
+                                                     f"{np.mean(line[name]):.3g}")
+                     for name in names if name in line and (verbose or name not in _NORMS))
 
 
 @contextlib.contextmanager

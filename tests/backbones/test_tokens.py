@@ -29,8 +29,23 @@ def test_word_starts_are_whole_words_with_their_space(bpe):
 def test_label_words_have_their_leading_space(bpe):
     ids = tokens.word_ids(bpe, RTE, ("yes", "no"), " ")
     assert ids.dtype == np.int32 and bpe.convert_ids_to_tokens(ids.tolist()) == ["\u0120yes", "\u0120no"]
-    with pytest.raises(UserError, match=r"'zebra' of 'not_entailment' is not one piece .* but . z e b r a"):
+    with pytest.raises(UserError, match=r"the label word 'zebra' of 'not_entailment' has no usable token in "):
         tokens.word_ids(bpe, RTE, ("yes", "zebra"), " ")
+
+
+def test_label_words_of_several_tokens_count_by_their_first_ones_if_these_differ(bpe):
+    ids = tokens.word_ids(bpe, RTE, ("terribleness", "greatness"), " ")
+    assert bpe.convert_ids_to_tokens(ids.tolist()) == ["\u0120terrible", "\u0120great"]
+    with pytest.raises(tokens.LabelWordError, match=r"'greatly' of 'entailment' and 'greatness' of 'not_entailment' "
+                                                    r"begin with the same token .* instance no yes\.$"):
+        tokens.word_ids(bpe, RTE, ("greatly", "greatness"), " ")
+    labels = ("very_terrible", "very_great", "3")
+    task = dataclasses.replace(RTE, labels=labels, label_words=labels, phrases=(("", ""),) * 3, positive="",
+                               causal=None, repetition_penalty=(1.0,) * 3)
+    with pytest.raises(tokens.LabelWordError) as raised:
+        tokens.word_ids(bpe, task, labels, " ")
+    assert raised.value.proposed == ("terrible", "great", "no")
+    assert len(tokens.word_ids(bpe, task, raised.value.proposed, " ")) == 3
 
 
 def test_texts_come_back_and_special_pieces_are_text(bpe):

@@ -149,6 +149,8 @@ def test_long_names_and_labels_of_other_kinds_are_told_in_a_short_sentence(tmp_p
 def test_no_data_and_data_that_no_task_reads():
     with pytest.raises(UserError, match=r"own\.data is empty: name the file .*--data FILE\.csv"):
         read_own_task(OwnTask())
+    with pytest.raises(ConfigError, match=r"own\.data = '1{55}\.\.\. \(3002 characters\): no task of this"):
+        Config(own=OwnTask(data="1" * 3000))
     with pytest.raises(ConfigError, match=r"own\.data = 'x\.csv': no task of this configuration reads it"):
         Config(own=OwnTask(data="x.csv"))
 

@@ -12,6 +12,7 @@ from dawgen_jax.backbones.t5 import model
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.generator import losses, scores, weight_net
 from tests.generator import toy
+from tests.oracles import sequence_nll
 
 MASK = jnp.array([[True, True, False], [True, False, False]])
 
@@ -35,7 +36,7 @@ def test_uniform_weights_give_the_token_mean_and_sequence_nll_the_sum():
     np.testing.assert_allclose(batch, (1 + 2 + 4) / 3, rtol=1e-6)
     np.testing.assert_allclose(batch, losses.token_mean(nll, MASK), rtol=1e-6)
     np.testing.assert_allclose(sentence, (1.5 + 4) / 2, rtol=1e-6)
-    np.testing.assert_allclose(losses.sequence_nll(log_prob, MASK), [3, 4])
+    np.testing.assert_allclose(sequence_nll(log_prob, MASK), [3, 4])
 
 
 def net(weight_input: str) -> dict:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import subprocess
 import sys
 
 import ml_dtypes
@@ -66,6 +67,15 @@ def test_narrow_and_wide_storage_is_read_in_float32(tmp_path):
         torch_save(tmp_path / "p.pt", tensor().bfloat16())
         np.testing.assert_array_equal(load(tmp_path / "p.pt")["prompt"],
                                       PROMPT.astype(ml_dtypes.bfloat16).astype("f4"))
+
+
+def test_bfloat16_is_read_by_the_reader_alone(tmp_path):
+    """In a process that has imported nothing else: NumPy learns bfloat16 from a package that JAX imports too."""
+    save_file({"prompt": PROMPT.astype(ml_dtypes.bfloat16)}, tmp_path / "p.safetensors")
+    code = ("import sys; from dawgen_jax.io.prompt_files import load; array = load(sys.argv[1])['prompt']; "
+            "assert 'jax' not in sys.modules; print(array.dtype, array.shape)")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "p.safetensors"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "float32 (4, 6)\n"), done.stderr
 
 
 def test_a_cells_and_a_generators_folder_are_read(tmp_path):

@@ -1,6 +1,7 @@
 """Files and artefacts: whole or not at all, one maker at a time."""
 
 import errno
+import functools
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.io import store
 from dawgen_jax.io.files import read_json, replacing, write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.store import artefact, claim, discard, finish, partial
+from dawgen_jax.io.store import artefact, build, claim, finish
 
 
 def test_a_file_is_replaced_whole_or_left(tmp_path):
@@ -42,14 +43,45 @@ def test_a_file_is_replaced_whole_or_left(tmp_path):
 def test_an_artefact_appears_whole_once(tmp_path):
     folder = artefact(tmp_path, "cells", "a: (b, c) + d", "0123")
     assert folder.name == "a_b_c_+_d-0123"
-    (partial(folder) / "state").write_text("unfinished")
+
+    def stop(missing, work):
+        (work / "state").write_text("unfinished")
+        yield lambda fresh: 1 / 0
+
     with pytest.raises(ZeroDivisionError):
-        finish(folder, lambda fresh: 1 / 0)
+        build([folder], stop)
     assert not folder.exists()
-    finish(folder, lambda fresh: (fresh / "x").write_text("1"))
+
+    def resume(missing, work):
+        assert missing == [0] and (work / "state").read_text() == "unfinished"
+        yield lambda fresh: (fresh / "x").write_text("1")
+
+    build([folder], resume)
+    build([folder], lambda *_: pytest.fail("made again"))
     finish(folder, lambda fresh: pytest.fail("filled again"))
-    discard(folder)
-    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+    assert sorted(entry.name for entry in folder.parent.iterdir()) == [".claims", folder.name]
+
+
+def test_a_group_that_is_killed_while_it_publishes_resumes_as_a_whole(tmp_path):
+    folders, asked = [artefact(tmp_path, "cells", name, "0") for name in "abc"], []
+
+    def make(missing, work, last=3):
+        asked.append((missing, (work / "state").exists()))
+        (work / "state").touch()
+        for _ in missing[:last]:
+            yield lambda fresh: (fresh / "x").write_text(str(len(asked)))
+        if last < len(missing):
+            raise ZeroDivisionError
+
+    group = artefact(tmp_path, "cells", "group", "all")
+    with pytest.raises(ZeroDivisionError):
+        build(folders[:2], functools.partial(make, last=1), group=group)
+    assert [folder.exists() for folder in folders] == [True, False, False]
+    build(folders[:2], make, group=group)
+    build(folders, make, group=group)
+    assert asked == [([0, 1], False), ([0, 1], True), ([2], False)]
+    assert [(folder / "x").read_text() for folder in folders] == ["1", "2", "3"]
+    assert not list(tmp_path.rglob(".*.partial"))
 
 
 def test_two_makers_of_one_artefact_leave_one(tmp_path):
@@ -123,7 +155,6 @@ def test_long_names_are_cut_and_told_apart(tmp_path):
     folders = [artefact(tmp_path, "cells", name, "k") for name in names]
     assert folders[0] != folders[1] and all(len(folder.name) < 200 for folder in folders)
     with claim(folders[0]):
-        partial(folders[0])
         finish(folders[0], lambda folder: write_file(folder / "a", ""))
     assert folders[0].is_dir()
 
@@ -133,9 +164,12 @@ def test_long_names_are_cut_and_told_apart(tmp_path):
 def test_no_name_leads_out_of_the_run_directory(tmp_path, name):
     folder = artefact(tmp_path, "cells", name, "k")
     assert folder.resolve().parent == tmp_path / "cells" and folder.name.endswith("-k")
-    with claim(folder):
-        write_file(partial(folder) / "a", "")
-        finish(folder, lambda fresh: write_file(fresh / "a", ""))
+
+    def make(missing, work):
+        write_file(work / "a", "")
+        yield lambda fresh: write_file(fresh / "a", "")
+
+    build([folder], make)
     assert [entry.name for entry in tmp_path.iterdir()] == ["cells"] and (folder / "a").is_file()
 
 
@@ -144,11 +178,20 @@ def test_unfinished_work_is_not_written_through_a_symbolic_link(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "kept").touch()
     folder.parent.mkdir(parents=True)
-    folder.with_name(f".{folder.name}.partial").symlink_to(elsewhere)
-    with pytest.raises(UserError, match=r"\.a-0\.partial: is a symbolic link, and unfinished work is kept in the run"):
-        partial(folder)
-    discard(folder)
+    works = []
+
+    def stop(missing, work):
+        works.append(work)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        build([folder], stop)
+    works[0].rmdir()
+    works[0].symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"\.partial: is a symbolic link, but unfinished work is kept inside the run"):
+        build([folder], stop)
     finish(folder, lambda fresh: write_file(fresh / "x", ""))
+    build([folder], stop)  # finds the artefact, and does not follow the link
     assert [entry.name for entry in elsewhere.iterdir()] == ["kept"]
     target = tmp_path / "target"
     target.write_text("whole")

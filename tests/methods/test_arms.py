@@ -1,11 +1,13 @@
 """Arms: what config files write, and what they must not."""
 
+import dataclasses
 import json
 
 import pytest
 
 from dawgen_jax.config import PAPER, ClassifierConfig, Config, fields_of
 from dawgen_jax.errors import ConfigError
+from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.methods.arms import GENERATORS, Arm, arms_of
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.transfer import SOURCES
@@ -50,12 +52,15 @@ def test_names_are_unique_and_say_their_variant():
 
 def test_settings_are_fields_of_the_config_with_their_values():
     config = Config(classifier=ClassifierConfig(**PAPER))
-    fields = fields_of(config)
-    read = [method.settings(config) for method in METHODS.values()]
-    read += [set_settings(config, generator) for generator in GENERATORS]
-    read += [kind.settings(config) for kind in SOURCES.values()]
-    for settings in read:
-        assert settings and all(fields[name] == value for name, value in settings.items())
+    read = [(method.settings(config), config) for method in METHODS.values()]
+    read += [(kind.settings(config), config) for kind in SOURCES.values()]
+    read += [(set_settings(config, generator),
+              dataclasses.replace(config, generator=fixed_by(config.generator, generator)))
+             for generator in VARIANTS]
+    for settings, stated in read:
+        fields = fields_of(stated)
+        assert settings and all(fields[name] == value for name, value in settings.items() if ".revision" not in name)
+    read = [settings for settings, _ in read]
     assert "generator.dist_weight" in set_settings(config, "DawGen")
     assert "generator.dist_weight" not in set_settings(config, "FewGen")
     rates = {generator: [name for name in ("score_learning_rate", "weight_learning_rate")

@@ -8,8 +8,9 @@ import pytest
 from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.data.batches import pad_rows
-from dawgen_jax.methods.verbalizer import class_scores, cross_entropy, prompt_loss, weighted_mean
+from dawgen_jax.methods.verbalizer import class_scores, cross_entropy, weighted_mean
 from tests import tiny
+from tests.oracles import prompt_loss
 
 
 def random_scores(labels):

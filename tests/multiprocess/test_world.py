@@ -118,6 +118,53 @@ def test_a_program_knows_that_its_launcher_has_started_several():
                              r"--process-id 1\); start", errors), (name, errors)
 
 
+UNKNOWN = {
+    "Open MPI 5": {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "PMIX_RANK": "0", "PMIX_NAMESPACE": "a@1",
+                   "PRTE_LAUNCHED": "1"},
+    "prterun": {"PMIX_RANK": "1", "PMIX_NAMESPACE": "prterun-a@1"},
+    "MPICH": {"PMI_SIZE": "3", "PMI_RANK": "0"},
+    "srun in a container that hides the list of nodes": {
+        "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0"},
+    "torchrun": {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"},
+}
+ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_JOB_NODELIST": "a[1-4]"}
+ALONE = {
+    "a shell of salloc": ALLOCATION,
+    "a batch script": ALLOCATION | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+    "an interactive step of salloc": ALLOCATION | {
+        "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "a1", "SLURM_STEP_NUM_TASKS": "1"},
+    "one process of mpirun": {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0", "PMIX_RANK": "0"},
+    "a setting for other programs": {"WORLD_SIZE": "8"},
+    "a number that is none": {"PMI_SIZE": "two", "PMI_RANK": "\u0663"},
+}
+
+
+def tables(environment: dict[str, str], *words: str) -> subprocess.Popen:
+    """A short program in an environment: it ends with an error, as there is no such run."""
+    return subprocess.Popen([sys.executable, "-m", "train.tables", "nowhere", *words], cwd=grids.REPOSITORY,
+                            stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment)
+
+
+def test_one_of_several_processes_that_jax_does_not_find_stops():
+    """It does not run on as if it were the only one."""
+    started = {name: tables(environment) for name, environment in UNKNOWN.items()}
+    for name, running in started.items():
+        _, errors = running.communicate(timeout=120)
+        variable = "SLURM_STEP_NUM_TASKS" if "srun" in name else next(iter(UNKNOWN[name]))
+        assert running.returncode == 2 and len(errors.splitlines()) == 1, (name, errors)
+        assert f"error: {variable} = {UNKNOWN[name][variable]}: a launcher has started several" in errors
+
+
+def test_a_process_that_is_alone_in_an_environment_of_launchers_runs():
+    started = {name: tables(environment, "--initialization-timeout", "2") for name, environment in ALONE.items()}
+    started["one of several that is told so"] = tables(UNKNOWN["Open MPI 5"], "--num-processes", "1")
+    for name, running in started.items():
+        _, errors = running.communicate(timeout=120)
+        assert running.returncode == 2 and errors.startswith("error: nowhere"), (name, errors)
+
+
 def test_a_process_that_finds_no_other_ends_with_a_sentence():
     words = ["--coordinator", "127.0.0.1:9", "--num-processes", "2", "--process-id", "1", "--initialization-timeout"]
     result = subprocess.run([sys.executable, "-m", "train.tables", "nowhere", *words, "2"], cwd=grids.REPOSITORY,

@@ -1,10 +1,13 @@
 """What a cell is tuned on, selected on and scored on, and what its rows say; the tuning itself is invented."""
 
+import dataclasses
 import pathlib
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -18,10 +21,11 @@ from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.tune import Tuned
 from dawgen_jax.methods.verbalizer import class_scores
 from dawgen_jax.miniworld import TASKS
-from dawgen_jax.pipeline import cells, inputs
+from dawgen_jax.pipeline import cells, inputs, main
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet
 from dawgen_jax.results.rows import read_cell
+from dawgen_jax.training.placement import Placement
 
 ARM = Arm.parse("FewGen: (Real, Syn)")
 
@@ -100,3 +104,24 @@ def test_a_method_without_a_prompt_needs_no_vocabulary_to_start_one_from(job):
         assert cells.start_prompt(backbone, long, METHODS[name].trains, 13).shape == (0, backbone.model.width)
     with pytest.raises(UserError, match=r"classifier\.prompt_length = 10000"):
         cells.start_prompt(backbone, long, METHODS["Prompt Tuning"].trains, 13)
+
+
+def test_fine_tuning_starts_from_float32_weights_also_if_it_computes_in_bfloat16(config, tmp_path, monkeypatch):
+    half = dataclasses.replace(config.classifier.backbone, dtype="bfloat16")
+    config = dataclasses.replace(
+        config, seeds=(13,), arms=("FT", "Prompt-based FT", "PFT + soft prompt", "Prompt Tuning"),
+        classifier=dataclasses.replace(config.classifier, backbone=half))
+    seen = {}
+
+    def watched(trained, starts, backbone, *rest, **options):
+        seen[trained.name] = jax.tree.map(np.asarray, backbone.theta)
+        raise UserError("seen")
+
+    monkeypatch.setattr(cells, "tune", watched)
+    with pytest.raises(UserError, match="4 of 4 units failed"):
+        main.run(Job.start(config, tmp_path))
+    frozen = seen.pop("a prompt")
+    assert {leaf.dtype for leaf in jax.tree.leaves(frozen)} == {np.dtype(ml_dtypes.bfloat16)} and len(seen) == 3
+    stored = inputs.load_backbone(dataclasses.replace(half, dtype="float32"), Placement.on(1)).theta
+    for theta in seen.values():
+        chex.assert_trees_all_equal(theta, jax.tree.map(np.asarray, stored))

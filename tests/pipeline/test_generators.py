@@ -12,7 +12,7 @@ from dawgen_jax import prompts
 from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.encoding import generator_arrays
 from dawgen_jax.generator import scores
-from dawgen_jax.generator.variants import VARIANTS, variant_settings
+from dawgen_jax.generator.variants import VARIANTS, fields_read, variant_settings
 from dawgen_jax.io.metrics_log import MetricsLog, read_metrics
 from dawgen_jax.pipeline import generators, inputs
 from dawgen_jax.pipeline.job import Job
@@ -156,3 +156,28 @@ def test_selection_is_the_configurations_for_every_generator_and_names_its_artef
     last, chosen = (variant_settings(GeneratorConfig(select=select), name) for select in ("last", "dev_nll"))
     assert last["generator.select"] == "last" and "generator.select_every" not in last
     assert chosen == last | {"generator.select": "dev_nll", "generator.select_every": 5}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_artefact_is_named_by_every_field_that_is_read_those_that_the_variant_fixes_included(name, monkeypatch):
+    read = fields_read(GeneratorConfig(), name)
+    assert variant_settings(GeneratorConfig(), name).items() <= read.items()
+    assert {f"generator.{field}": value for field, value in VARIANTS[name].items()}.items() <= read.items()
+
+
+def test_a_variant_that_fixes_another_value_or_a_raised_revision_tunes_again(loop, monkeypatch):
+    job, given, _, folders = loop
+    tuned = []
+    monkeypatch.setattr(generators, "_tune", lambda *arguments: tuned.append(arguments) or iter(()))
+    assert generators.tune_generators(job, given, "FewGen") == folders and not tuned
+
+    def missing():
+        with pytest.raises(ValueError, match="shorter"):  # nothing is made by the invented tuning
+            generators.tune_generators(job, given, "FewGen")
+        return len(tuned)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(VARIANTS, "FewGen", {"weight_input": "loss", "dist_weight": 0.0, "weight_norm": "sentence"})
+        assert missing() == 1
+    monkeypatch.setattr(generators, "REVISION", generators.REVISION + 1)
+    assert missing() == 2

@@ -13,10 +13,11 @@ import pytest
 from dawgen_jax import prompts
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.config import BackboneConfig, FineTuningConfig
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import ConfigError, UserError
+from dawgen_jax.io import store
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods.arms import Arm
-from dawgen_jax.pipeline import cells, generators, inputs, main, sets
+from dawgen_jax.pipeline import cells, inputs, main, sets
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.results.rows import Row, SyntheticRow, read_rows, write_rows
 from dawgen_jax.training.placement import Placement
@@ -89,7 +90,7 @@ def test_results_of_other_data_give_way_to_those_of_this_run(finished, tmp_path,
         main._merged(tmp_path / "results.jsonl", Row, groups, data)
         assert {row.key for row in read_rows(tmp_path / "results.jsonl")} == {row.key for row in (*rows, *elsewhere)}
     [message] = caplog.messages
-    assert message.endswith(f"{len(rows)} rows of other data of the same task give way to this run's.")
+    assert f": dropped {len(rows)} rows that were computed on different data or by an earlier revision;" in message
     unknown = [dataclasses.replace(row, data="") for row in rows]
     main._merged(tmp_path / "old" / "results.jsonl", Row, [unknown, rows[:1]], data)
     assert len(read_rows(tmp_path / "old" / "results.jsonl")) == len(rows) + 1  # what is not known stays
@@ -190,10 +191,10 @@ def killing(function, calls: int):
 
 @pytest.mark.parametrize(("owner", "name", "calls"), [
     pytest.param(MetricsLog, "record", 2, id="generator"),
-    pytest.param(generators, "finish", 1, id="generator published"),
+    pytest.param(store, "finish", 1, id="generator published"),
     pytest.param(sets.files, "write_shard", 2, id="synthesis"),
     pytest.param(MetricsLog, "record", 4, id="prompt"),  # two lines of the generator, then step 0 and update 2
-    pytest.param(cells, "finish", 2, id="cell published"),
+    pytest.param(store, "finish", 6, id="cell published"),  # after two generators and two sets
 ])
 def test_interrupted_and_started_again_ends_with_the_same_bytes(owner, name, calls, finished, config, tmp_path,
                                                                 monkeypatch):
@@ -242,6 +243,18 @@ def test_a_missing_input_of_the_last_task_is_told_before_the_first_is_worked_on(
     with pytest.raises(UserError, match="'mini-snil' is an unknown task"):
         main.run(Job.start(dataclasses.replace(config, tasks=("mini-rte", "mini-snil")), tmp_path))
     assert not list(tmp_path.glob("*/"))
+
+
+def test_a_generator_without_a_method_is_told_the_method_of_the_paper(config):
+    with pytest.raises(ConfigError, match=r"'DawGen' is a generator; .*'DawGen: \(Real, Syn\) \+ GS'\."):
+        main.units_of(dataclasses.replace(config, arms=("DawGen",)))
+
+
+def test_what_arms_share_comes_first_in_the_order_of_the_stages(config):
+    arms = dataclasses.replace(config, arms=("SPoT", "DawGen: Syn only", "FewGen: (Real, Syn)", "DawGen: (Real, Syn)"))
+    assert main.shared_by(main.units_of(arms)) == [
+        ("generators", "mini-snli", "DawGen"), ("generators", "mini-snli", "FewGen"), ("sets", "mini-snli", "DawGen"),
+        ("sets", "mini-snli", "FewGen"), ("sources", "mini-snli", "SPoT")]
 
 
 def test_another_tokenizer_is_another_backbone(backbones, tmp_path):
@@ -298,3 +311,25 @@ def test_a_cell_does_not_depend_on_the_seeds_beside_it(config, tmp_path):
     beside_13, together = prompt_of_21((13, 21), tmp_path / "together")
     assert name == beside_13
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_runs_with_other_shots_or_another_corpus_of_the_same_name_keep_each_others_rows(config, tmp_path):
+    split = inputs.read_task("mini-snli", config, generates=False).splits[13]
+    for name, halves in (("a", (split.train, split.dev)), ("b", (split.dev, split.train))):
+        folder = tmp_path / name / "mini-snli" / "4-13"
+        folder.mkdir(parents=True)
+        for file, examples in zip(("train", "dev"), halves, strict=True):
+            (folder / f"{file}.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in examples))
+        (tmp_path / name / "first.txt").write_text("".join(f"{name} {who} runs .\n" for who in ("boy", "girl", "dog")))
+
+    def rows(shots, corpus):
+        data = dataclasses.replace(config.data, kshot=str(tmp_path / shots),
+                                   corpus=str(tmp_path / corpus / "first.txt"))
+        return main.run(Job.start(dataclasses.replace(
+            config, seeds=(13,), arms=("Prompt Tuning", "FewGen: Syn only"), data=data), tmp_path / "run"))
+
+    first = rows("a", "a")
+    both = rows("b", "b")
+    assert len(first) == 4 and len(both) == 8 and all(row in both for row in first)
+    assert len(rows("a", "b")) == 10  # the prompt's rows are those of the first run, the generator read another corpus
+    assert len(read_rows(tmp_path / "run" / "synthetic.jsonl", SyntheticRow)) == 3

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from dawgen_jax.cli import check as check_task
-from dawgen_jax.cli import evaluate, options
-from dawgen_jax.config import OwnTask, load_config
+from dawgen_jax.cli import evaluate, options, run
+from dawgen_jax.config import BackboneConfig, OwnTask, load_config
 from dawgen_jax.errors import UserError
 from dawgen_jax.pipeline import inputs, main
 from dawgen_jax.pipeline.checks import examine
@@ -116,9 +116,9 @@ def test_a_model_with_a_head_of_its_own_reads_the_text_alone(own, backbones):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' is not one piece .* Set own\."
+    ({"label_words": ("yes", "wonderful")}, r"the label word 'wonderful' of 'sad' has no usable token .* Set own\."
                                             r"label_words to one word per label, in the order glad, sad \(--own\."),
-    ({"label_words": ("yes", "yes ")}, r"two labels share a label word \(yes, yes \); give each its own\. Set own\."),
+    ({"label_words": ("yes", "yes ")}, r"and 'yes ' of 'sad' begin with the same token 'yes' .* Set own\."),
     ({"template": "{text}"}, r"has no <mask>, where the label word is read; put it into own\.template"),
     ({"name": "mini-snli"}, r"own\.name = 'mini-snli': is the name of a task that is there already"),
     ({"data": "nothing.csv"}, r"nothing\.csv: no such file"),
@@ -135,9 +135,26 @@ def test_text_of_another_world_and_too_few_shots_are_problems(own, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("text,label\n" + "".join(f"Größe {i},{label}\n" for i in range(3) for label in ("glad", "sad")))
     other = dataclasses.replace(own, own=OwnTask(data=str(path)))
-    with pytest.raises(UserError, match=r"100 % of the pieces of own's texts are unknown to .*: give a backbone of .* "
-                                        r"A generator of own is tuned on 1 example\(s\) a class, but a batch takes"):
+    with pytest.raises(UserError, match=r"100 % of the pieces of own's texts are unknown to .*; give a backbone of "
+                                        r"their language \(--backbone DIR\)\.$"):
         main.run(Job.start(other, tmp_path / "run"))
+    embedded = dataclasses.replace(other, classifier=dataclasses.replace(
+        other.classifier, backbone=BackboneConfig("mini-t5")))
+    assert examine(inputs.read_task("own", embedded, generates=False), embedded).problems == (
+        "100 % of the pieces of own's texts are unknown to mini-t5; mini-t5 reads the mini world only. Get a language "
+        "model: `dawgen backbone fetch smollm2-135m-q4`, then run the same command with `--backbone smollm2-135m-q4`.",)
+    few = dataclasses.replace(own, own=OwnTask(data=str(path)))
+    path.write_text("text,label\n" + "".join(f"a {who} runs .,{label}\n" for who in ("boy", "girl", "dog")
+                                             for label in ("glad", "sad")))
+    with pytest.raises(UserError, match=r"A generator of own is tuned on 1 example\(s\) a class, but a batch takes"):
+        main.run(Job.start(few, tmp_path / "run"))
+
+
+def test_the_model_to_get_is_told_before_the_plan(own, tmp_path, caplog):
+    (tmp_path / "other.csv").write_text("text,label\n" + "".join(f"Größe {i},{i % 2}\n" for i in range(30)))
+    with caplog.at_level("INFO", "dawgen_jax"), pytest.raises(UserError, match="dawgen backbone fetch smollm2-135m-q4"):
+        run.main(["configs/own_task.py", "--data", str(tmp_path / "other.csv"), "--out", str(tmp_path / "run")])
+    assert not any("stage" in message or "label word" in message for message in caplog.messages)
 
 
 def test_labels_that_the_vocabulary_does_not_know_are_told_of(own, tmp_path):
@@ -145,9 +162,14 @@ def test_labels_that_the_vocabulary_does_not_know_are_told_of(own, tmp_path):
     path.write_text("text,label\n" + "".join(
         f"{text},{'grand' if 'happy' in text else 'dire'}\n" for text in TEXTS))
     unknown = dataclasses.replace(own, own=OwnTask(data=str(path)))
-    with pytest.raises(UserError, match=r"the label word 'dire' of 'dire' is not one piece of the vocabulary of .* but "
-                                        r"<unk>: choose a word that is one\. Set own\.label_words"):
+    with pytest.raises(UserError, match=r"the label word 'dire' of 'dire' has no usable token in .*; choose words "
+                                        r"of one token each, for instance no yes\. Set own\.label_words"):
         main.run(Job.start(unknown, tmp_path / "run"), main.units_of(unknown))
+    assert examine(inputs.read_task("own", unknown, generates=False), unknown).proposed == ("no", "yes")
+    several = dataclasses.replace(own, own=OwnTask(data=str(path), label_words=("the dog", "sad boy")))
+    (told,) = (warning for warning in examine(inputs.read_task("own", several, generates=False), several).warnings
+               if "first tokens" in warning)
+    assert told.endswith("by their first tokens: 'the dog' by 'the', 'sad boy' by 'sad'.")
     worded = dataclasses.replace(own, own=OwnTask(data=str(path), label_words=("no", "yes")))
     (told,) = (warning for warning in examine(inputs.read_task("own", worded, generates=True), worded).warnings
                if "phrases" in warning)
@@ -178,7 +200,8 @@ def test_check_task_shows_examples_words_counts_and_zero_shot_accuracy(config_fi
         assert part in shown, part
     with pytest.raises(UserError, match=r"Set own\.label_words to one word per label"):
         check_task.main([config_file, f"--data={data / 'single.csv'}", "--own.label_words", "yes", "wonderful"])
-    assert "example      sad" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "example      sad" in shown and "zero-shot    with glad sad: accuracy " in shown
     with pytest.raises(UserError, match=r"own\.data is empty"):
         check_task.main([config_file])
 

@@ -15,10 +15,10 @@ from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.generator import losses, scores
 from dawgen_jax.generator import step as generator
-from dawgen_jax.methods.verbalizer import prompt_loss
 from dawgen_jax.surgery import aggregator
 from dawgen_jax.training import optimisers
 from dawgen_jax.training import step as training
+from tests.oracles import prompt_loss, sequence_nll
 from tests.reference import cases
 
 # Compiling costs more than running at this size.
@@ -71,7 +71,7 @@ def values(label_prompts, theta, batch, form, model) -> dict:
     hidden = scores.hidden_states(label_prompts, theta, batch, range(3), model=model)
     disc = losses.disc(scores.disc_scores(theta, hidden, batch.target, form=form, model=model), form)
     log_prob = scores.log_prob(theta, hidden, batch.target, model=model)
-    return {"sequence_nll": losses.sequence_nll(log_prob, batch.target_mask),
+    return {"sequence_nll": sequence_nll(log_prob, batch.target_mask),
             "disc_values": jnp.where(batch.target_mask, disc, 0)}
 
 

@@ -92,6 +92,22 @@ def test_check_backbone_takes_the_scale_of_umt5_from_its_file(tmp_path, capsys):
     assert report["passed"] and not report["scaled_head"]
 
 
+def test_a_conversion_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    """A tokenizer that has to be converted is written last."""
+    class Stopped:
+        def save_pretrained(self, folder):
+            assert (folder / "config.json").is_file()
+            raise KeyboardInterrupt
+
+    oracle = torch_t5.write(tmp_path / "source", "v1.0")
+    torch.save(oracle.state_dict(), tmp_path / "source" / "pytorch_model.bin")
+    (tmp_path / "source" / "spiece.model").write_bytes(b"no pieces")
+    monkeypatch.setattr(convert, "read_tokenizer", lambda folder: Stopped())
+    with pytest.raises(KeyboardInterrupt):
+        convert.main([str(tmp_path / "source"), str(tmp_path / "target")])
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
     source, target = tmp_path / "source", tmp_path / "target"
     oracle = torch_t5.write(source, "v1.0")
@@ -106,7 +122,7 @@ def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
     config, theta = t5_convert.load(target)
     assert config.tied_head and (theta["embedding"] == oracle.shared.weight.numpy()).all()
     assert "parameters as float32" in capsys.readouterr().out
-    with pytest.raises(UserError, match="holds a checkpoint already"):
+    with pytest.raises(UserError, match=f"{target}: exists already; name a new folder"):
         convert.main([str(source), str(target)])
 
     shutil.rmtree(target)

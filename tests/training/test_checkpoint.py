@@ -54,7 +54,23 @@ def test_a_checkpoint_of_host_arrays_is_read_and_one_of_another_tree_is_refused(
         chex.assert_trees_all_equal(jax.tree.map(np.asarray, restored), saved)
         longer = jax.tree.map(lambda leaf: np.zeros((*leaf.shape, 2), leaf.dtype), saved)
         for other in ({"prompt": np.zeros(3)}, longer, EIGHT.put(longer, tiny.MODEL)):
-            with pytest.raises(UserError, match="the checkpoint of step 1 cannot be read"):
+            with pytest.raises(UserError, match="the checkpoint of step 1 is of another state"):
+                checkpoints.restore(other)
+
+
+def test_leaves_are_restored_by_their_paths(tmp_path):
+    """Not by position: two leaves of one shape may have changed places or names."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": {"m": np.zeros(2), "v": np.ones(2)}, "b": np.full(3, 2.0)})
+        again = checkpoints.restore({"b": np.zeros(3), "a": {"v": np.zeros(2), "m": np.zeros(2)}})
+        assert (again["a"]["m"] == 0).all() and (again["a"]["v"] == 1).all() and (again["b"] == 2).all()
+        for other, difference in (
+                ({"a": {"m": np.zeros(2), "w": np.ones(2)}, "b": np.zeros(3)},
+                 "a:v has shape [2] in the file, but is missing in this run"),
+                ({"a": {"m": np.zeros(2), "v": np.ones(5)}, "b": np.zeros(3)},
+                 "a:v has shape [2] in the file, but has shape [5] in this run"),
+                ([np.zeros(2), np.zeros(2), np.zeros(3)], "0 is missing in the file, but has shape [2] in this run")):
+            with pytest.raises(UserError, match=rf"step 1 is of another state \({re.escape(difference)}"):
                 checkpoints.restore(other)
 
 

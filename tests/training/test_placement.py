@@ -25,11 +25,11 @@ from dawgen_jax.generator import step as generator
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_HEAD
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery import aggregator
-from dawgen_jax.training.costs import analyse
 from dawgen_jax.training.placement import Placement, make_mesh
 from dawgen_jax.training.step import init_state, train_step
 from tests import tiny
 from tests.generator import toy
+from tools.costs import analyse
 
 MESHES = {"8x1x1": MeshConfig(), "2x4x1": MeshConfig(fsdp=4), "2x2x2": MeshConfig(fsdp=2, tensor=2)}
 SHAPE = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=2)

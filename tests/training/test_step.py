@@ -23,6 +23,7 @@ from dawgen_jax.training.placement import Placement
 from dawgen_jax.training.step import init_state, train_step
 from tests import tiny
 from tests.generator import toy
+from tests.oracles import prompt_loss
 
 CONFIG = ClassifierConfig(learning_rate=0.1)
 
@@ -41,7 +42,7 @@ def theta():
 
 
 def step_with(tx):
-    loss_fn = functools.partial(verbalizer.prompt_loss, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
+    loss_fn = functools.partial(prompt_loss, model=tiny.MODEL, label_ids=tiny.LABEL_IDS)
     return functools.partial(train_step, loss_fn=loss_fn, tx=tx)
 
 
@@ -243,7 +244,7 @@ def test_rematerialisation_leaves_the_gradient_and_is_kept_apart_by_a_loop_or_a_
                                  remat=remat)
 
         def loss(prompt, theta, t5=t5):
-            return verbalizer.prompt_loss(prompt, theta, batch, model=T5(t5, 39), label_ids=tiny.LABEL_IDS)
+            return prompt_loss(prompt, theta, batch, model=T5(t5, 39), label_ids=tiny.LABEL_IDS)
 
         theta = toy.jit(functools.partial(model.init, t5))(jax.random.key(0))
         lowered = toy.jit(jax.grad(loss)).lower(start(), theta)
@@ -277,7 +278,7 @@ def test_t5_large_in_bfloat16_keeps_its_states_shapes_and_dtypes(remat):
     tx = transform()
     state = jax.eval_shape(functools.partial(init_state, tx=tx), jax.ShapeDtypeStruct((100, 1024), jnp.float32))
     theta = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), model.abstract(t5))
-    loss_fn = functools.partial(verbalizer.prompt_loss, model=T5(t5, 32099), label_ids=(4273, 7163, 150))
+    loss_fn = functools.partial(prompt_loss, model=T5(t5, 32099), label_ids=(4273, 7163, 150))
     update = functools.partial(train_step, loss_fn=loss_fn, tx=tx)
     after, metrics = jax.eval_shape(update, state, theta, stack([tiny.classifier_set(4, 1), tiny.classifier_set(4, 2)]))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

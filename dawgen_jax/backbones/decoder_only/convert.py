@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
+
+log = logging.getLogger(__name__)
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _PARTS = {"attention": "self_attn", "attention_norm": "input_layernorm", "feed_forward": "mlp",
@@ -57,6 +61,28 @@ def read_config(folder: pathlib.Path, **numerics) -> DecoderConfig:
         raise ConfigError(f"{file}: {error}") from None
 
 
+def _ties(tensors: Tensors, config: DecoderConfig) -> tuple[DecoderConfig, str]:
+    """(config, name of the embedding): whether the head is the embedding, as transformers 5 reads the files.
+
+    Raises:
+      UserError: an untied head is missing, which transformers would draw at random.
+    """
+    file, stored = tensors.folder / "config.json", {_EMBEDDING, _HEAD} & tensors.where.keys()
+    if not config.tied_head and stored == {_EMBEDDING}:
+        raise UserError(f"{file}: tie_word_embeddings is not true, but the weights hold no {_HEAD}; set it to true if "
+                        "the head is the embedding, else copy the checkpoint again.")
+    if not config.tied_head or not stored:
+        return config, _EMBEDDING
+    if len(stored) == 1:
+        return config, *stored
+    shape = config.vocab_size, config.width
+    if np.array_equal(tensors.read(_EMBEDDING, shape), tensors.read(_HEAD, shape)):
+        return config, _EMBEDDING
+    log.warning("%s: tie_word_embeddings = true, but %s and %s differ; the head is %s, as transformers 5 reads it. Set "
+                "tie_word_embeddings to false.", file, _HEAD, _EMBEDDING, _HEAD)
+    return dataclasses.replace(config, tied_head=False), _EMBEDDING
+
+
 def load(
     path: str | os.PathLike,
     *,
@@ -88,15 +114,12 @@ def load(
     folder = pathlib.Path(path)
     config = read_config(folder, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
     tensors = Tensors(folder)
-    wanted = checkpoint.leaves(model.abstract(config), tensor_names)
+    config, embedding = _ties(tensors, config)
+    wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
+              for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]
     # Older Llama checkpoints store the rotary frequencies, which follow from config.json.
     optional = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers)]
     checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names}, [_HEAD, *optional])
-    if config.tied_head and _HEAD in tensors.where:
-        shape = (config.vocab_size, config.width)
-        if not np.array_equal(tensors.read(_EMBEDDING, shape), tensors.read(_HEAD, shape)):
-            raise UserError(f"{folder}: config.json ties the head to the embedding, but {_HEAD} and {_EMBEDDING} "
-                            "differ; set tie_word_embeddings to false.")
     places = sharding(config) if callable(sharding) else sharding
     return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
 

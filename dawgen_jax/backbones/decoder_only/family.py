@@ -18,9 +18,10 @@ from dawgen_jax.config import BackboneConfig
 __all__ = ["FAMILY"]
 
 
-def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> tuple[DecoderOnly, CausalFormat, dict]:
+def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings, storage: str
+         ) -> tuple[DecoderOnly, CausalFormat, dict]:
     """Model, format and parameters of a checkpoint; see :class:`dawgen_jax.backbones.base.Family`."""
-    shape, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
+    shape, theta = convert.load(folder, dtype=storage, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                                 remat=config.remat, sharding=lambda shape: shardings(DecoderOnly(shape)))
     form = read_format(folder)
     return DecoderOnly(shape, len(form.start)), form, theta

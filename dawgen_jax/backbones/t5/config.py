@@ -1,6 +1,6 @@
 """Configuration of a T5: shape, numerics, and translation from and to Hugging Face's config.json.
 
-Hugging Face mixes two properties, which are separate here: ``tied_head`` (the file holds no ``lm_head.weight``) and
+Hugging Face mixes two properties, which are separate here: ``tied_head`` (the head is the embedding) and
 ``scale_decoder_outputs`` (hidden states are multiplied by d_model^-0.5 before the head). transformers 5 writes
 ``tie_word_embeddings: true`` for every T5 and moves the meaning of the old flag to ``scale_decoder_outputs``.
 """
@@ -92,12 +92,11 @@ class T5Config:
                               "is the tanh approximation).")
 
     @classmethod
-    def from_hugging_face(cls, values: Mapping[str, Any], *, tied_head: bool | None = None, **numerics) -> T5Config:
+    def from_hugging_face(cls, values: Mapping[str, Any], **numerics) -> T5Config:
         """The configuration in a parsed config.json.
 
         Args:
           values: the parsed file; missing fields take the defaults of ``transformers``.
-          tied_head: whether the weights lack ``lm_head.weight``; by default, the value of ``tie_word_embeddings``.
           **numerics: dtype, scan_unroll, remat.
 
         Raises:
@@ -143,7 +142,7 @@ class T5Config:
             activation=activation,
             gated=kind == "gated",
             layer_norm_epsilon=values.get("layer_norm_epsilon", 1e-6),
-            tied_head=tied if tied_head is None else tied_head,
+            tied_head=tied,
             scale_decoder_outputs=scale and model_type != "mt5",
             per_layer_bias=model_type == "umt5",
             pad_id=pad,

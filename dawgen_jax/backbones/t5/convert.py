@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -18,6 +20,9 @@ from dawgen_jax.errors import ConfigError, UserError
 
 __all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
 
+log = logging.getLogger(__name__)
+
+_HEAD = "lm_head.weight"
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """Relative bias for cross-attention in original T5 checkpoints, which no implementation uses."""
@@ -63,7 +68,7 @@ def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
     if path == ("embedding",):
         return ["shared.weight"], False
     if path == ("head",):
-        return ["lm_head.weight"], False
+        return [_HEAD], False
     side, *rest = path
     if rest == ["norm", "scale"]:
         return [f"{side}.final_layer_norm.weight"], False
@@ -82,6 +87,8 @@ def tensor_names(path: tuple[str, ...], layers: int) -> tuple[list[str], bool]:
 def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, int]) -> str:
     """The name under which the embedding is stored; copies under other names must be equal."""
     names = [name for name in _EMBEDDINGS if name in tensors.where]
+    if not names and _HEAD in tensors.where:
+        return _HEAD
     if not names:
         raise UserError(f"{folder}: tensor shared.weight is missing; copy the checkpoint again.")
     first = tensors.read(names[0], shape) if len(names) > 1 else None
@@ -91,6 +98,27 @@ def _embedding_name(tensors: Tensors, folder: pathlib.Path, shape: tuple[int, in
                 f"{folder}: {names[0]} and {name} differ; separate encoder and decoder embeddings are not T5."
             )
     return names[0]
+
+
+def _tied(tensors: Tensors, values: dict[str, Any], embedding: str, config: T5Config) -> bool:
+    """Whether the head is the embedding: as transformers 5 reads the files, with a warning if config.json denies it."""
+    file, name = tensors.folder / "config.json", "tie_word_embeddings"
+    if _HEAD not in tensors.where or embedding == _HEAD:
+        if values.get(name) is False:
+            log.warning("%s: %s = false, but the weights hold only %s; the head is the embedding, as transformers 5 "
+                        "reads it. If it is not, copy the checkpoint again.", file, name, embedding)
+        return True
+    if not config.tied_head:
+        return False
+    shape = config.vocab_size, config.d_model
+    if np.array_equal(tensors.read(embedding, shape), tensors.read(_HEAD, shape)):
+        return True
+    # transformers 5 writes true for every T5: in its files, which have scale_decoder_outputs except for mt5, the flag
+    # says nothing about the weights.
+    if "scale_decoder_outputs" not in values and config.model_type != "mt5":
+        log.warning("%s: %s = true, but %s and %s differ; the head is %s, as transformers 5 reads it. If the head is "
+                    "the embedding, copy the checkpoint again.", file, name, _HEAD, embedding, _HEAD)
+    return False
 
 
 def _parsed(folder: pathlib.Path, values: dict[str, Any], **fields) -> T5Config:
@@ -142,13 +170,13 @@ def load(
     folder = pathlib.Path(path)
     values = read_object(folder / "config.json")
     tensors = Tensors(folder)
-    config = _parsed(folder, values, tied_head="lm_head.weight" not in tensors.where, dtype=compute_dtype,
-                     scan_unroll=scan_unroll, remat=remat)
+    config = _parsed(folder, values, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
     embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
+    config = dataclasses.replace(config, tied_head=_tied(tensors, values, embedding, config))
     wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
               for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]
     checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names},
-                        {*_EMBEDDINGS, _UNUSED})
+                        {*_EMBEDDINGS, _HEAD, _UNUSED})
     places = sharding(config) if callable(sharding) else sharding
     return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
 
@@ -184,9 +212,4 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
     Raises:
       UserError: see :func:`load` and :func:`save`.
     """
-    repeated = {"lm_head.weight", "shared.weight"} <= tensors.keys() and np.array_equal(
-        tensors["lm_head.weight"], tensors["shared.weight"])
-    if read_object(source / "config.json").get("tie_word_embeddings", True) and repeated:
-        # Old files repeat a tied head; the loader detects tying by its absence.
-        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)

@@ -18,9 +18,10 @@ from dawgen_jax.config import PAPER, BackboneConfig
 __all__ = ["FAMILY"]
 
 
-def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings) -> tuple[T5, T5Format, dict]:
+def load(folder: pathlib.Path, config: BackboneConfig, shardings: Shardings, storage: str
+         ) -> tuple[T5, T5Format, dict]:
     """Read model, format and parameters of a checkpoint; see :class:`dawgen_jax.backbones.base.Family`."""
-    t5, theta = convert.load(folder, dtype=config.dtype, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
+    t5, theta = convert.load(folder, dtype=storage, compute_dtype=config.dtype, scan_unroll=config.scan_unroll,
                              remat=config.remat, sharding=lambda shape: shardings(T5(shape)))
     tokens = T5Format(read_tokenizer(folder, t5.vocab_size), t5.vocab_size)
     return T5(t5, tokens.mask_id), tokens, theta

@@ -82,18 +82,12 @@ def test_repeated_heads_and_old_rotary_frequencies_are_passed_over(tmp_path):
     folder = copy(tmp_path / "tied", tmp_path, harmless)
     assert equal(convert.load(tmp_path / "tied")[1], convert.load(folder)[1])
 
-    def differing(tensors):
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
-
-    with pytest.raises(UserError, match=r"ties the head to the embedding, but lm_head.weight and .* differ"):
-        convert.load(copy(tmp_path / "tied", tmp_path / "other", differing))
-
 
 @pytest.mark.parametrize(
     ("change", "config", "message"),
     [
         (lambda t: t.pop("model.norm.weight"), {}, "1 tensors are missing .model.norm.weight"),
-        (lambda t: t.pop("lm_head.weight"), {}, "1 tensors are missing .lm_head.weight"),
+        (lambda t: t.pop("lm_head.weight"), {}, "is not true, but the weights hold no lm_head.weight"),
         (lambda t: t.update(adapter=np.ones(3, np.float32)), {}, r"1 tensors are not part of this model \(adapter\)"),
         (lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.ones(50, np.float32)}), {},
          "1 tensors are not part of this model .model.layers.0.self_attn.q_proj.bias"),

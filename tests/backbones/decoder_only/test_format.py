@@ -50,8 +50,8 @@ def test_label_words_have_their_space(form):
     assert answered.tail is None
     for row, text, word in zip(answered.rows, TEXTS[0], ("great", "terrible"), strict=True):
         assert row == whole(form, f"{text} It was {word}\n\n")[1:]  # a demonstration has no document start
-    with pytest.raises(UserError, match="the label word 'entailment' of 'bad' is not one piece"):
-        form.label_ids(dataclasses.replace(REVIEWS, label_words=("entailment", "great")))
+    with pytest.raises(UserError, match="the label words 'great' of 'bad' and 'great' of 'good' begin with"):
+        form.label_ids(dataclasses.replace(REVIEWS, label_words=("great", "great")))
 
 
 def test_a_prompt_stands_behind_the_texts_whatever_space_surrounds_it(form):

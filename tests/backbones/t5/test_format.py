@@ -1,6 +1,7 @@
 """T5's tokens and templates, with a small vocabulary of words and with the real one."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ def test_label_words(words):
 
 
 @pytest.mark.parametrize(("label_words", "message"), [
-    (("yes", "zebra", "no"), r"the label word 'zebra' of 'neutral' is not one piece of the vocabulary of .* but <unk>"),
-    (("yes", "the dog", "no"), r"the label word 'the dog' of 'neutral' is not one piece .* but the dog: choose a word"),
-    (("yes", "", "no"), r"the label word '' .* but nothing"),
-    (("yes", "yes", "no"), r"two labels share a label word \(yes, yes, no\)"),
+    (("yes", "zebra", "no"), r"the label word 'zebra' of 'neutral' has no usable token in .*; choose words of one"),
+    (("the cat", "the dog", "no"), r"'the cat' of 'entailment' and 'the dog' of 'neutral' begin with the same token"),
+    (("yes", "", "no"), r"the label word '' of 'neutral' has no usable token"),
+    (("yes", "yes", "no"), r"'yes' of 'entailment' and 'yes' of 'neutral' begin with the same token 'yes' in "),
 ])
 def test_label_word_mistakes(words, label_words, message):
     with pytest.raises(UserError, match=message):
@@ -132,9 +133,12 @@ def test_t5_texts_come_back(t5):
 
 
 @pytest.mark.shared
-def test_sentencepiece_model_alone_is_enough(shared, t5, tmp_path):
+def test_sentencepiece_model_alone_is_enough_and_needs_its_library(shared, t5, tmp_path, monkeypatch):
     (tmp_path / "spiece.model").write_bytes((shared / "tokenizer" / "spiece.model").read_bytes())
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     alone = registry.read_format(tmp_path)
     text = "Hypothesis: it isn't 3,000 km (naïve)!"
     assert alone.ids([text]) == t5.ids([text]) and alone.mask_id == 32099
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+        registry.read_format(tmp_path)

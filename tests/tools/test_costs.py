@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dawgen_jax.config import MeshConfig
-from dawgen_jax.training import costs
 from dawgen_jax.training.placement import make_mesh
+from tools import costs
 
 LOOP = """HloModule step
 
