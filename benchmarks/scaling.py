@@ -32,7 +32,7 @@ from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.t5.sizes import SIZES
 from dawgen_jax.cli.options import load_config
-from dawgen_jax.config import ClassifierConfig, Config, GeneratorConfig
+from dawgen_jax.config import PAPER, ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
 from dawgen_jax.pipeline.inputs import find_task, resolved
@@ -50,7 +50,8 @@ EVALUATION, SOURCES = "evaluation", "source prompts"
 H100, H100_DECODING = 0.4 * 989e12, 10.0
 """Assumed for an H100, not measured: operations per second of all steps but decoding, and decoding in v5e chips."""
 BASE = Config(tasks=("MNLI",), seeds=(0,), devices=1,
-              classifier=ClassifierConfig(prompt_length=50, max_tokens=50, pad_multiple=1, batch_size=8),
+              classifier=ClassifierConfig(**{**PAPER, "prompt_length": 50}, max_tokens=50, pad_multiple=1,
+                                          batch_size=8),
               generator=GeneratorConfig(prompt_length=20, max_source_tokens=40, max_target_tokens=20,
                                         examples_per_label=2))
 CHANGES: dict[str, dict[str, Any]] = {
