@@ -16,7 +16,7 @@ from tests.backbones.t5 import torch_t5
 
 
 class Interrupted(BaseException):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def interrupt(monkeypatch, call: int) -> list[str]:
@@ -40,7 +40,7 @@ def interrupt(monkeypatch, call: int) -> list[str]:
 def outcomes(old, save, read, folder, monkeypatch) -> list:
     """What ``read`` finds after ``save`` into a copy of ``old`` was interrupted at its first, second, ... change.
 
-    None stands for a folder that is refused; the last is that of a save that was not interrupted.
+    None means that the folder is refused; the last item follows a save that was not interrupted.
     """
     found = []
     while True:

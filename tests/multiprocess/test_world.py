@@ -136,12 +136,12 @@ ALONE = {
         "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "a1", "SLURM_STEP_NUM_TASKS": "1"},
     "one process of mpirun": {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0", "PMIX_RANK": "0"},
     "a setting for other programs": {"WORLD_SIZE": "8"},
-    "a number that is none": {"PMI_SIZE": "two", "PMI_RANK": "\u0663"},
+    "text in place of a number": {"PMI_SIZE": "two", "PMI_RANK": "\u0663"},
 }
 
 
 def tables(environment: dict[str, str], *words: str) -> subprocess.Popen:
-    """A short program in an environment: it ends with an error, as there is no such run."""
+    """Start a short program, which ends with an error because the run does not exist."""
     return subprocess.Popen([sys.executable, "-m", "train.tables", "nowhere", *words], cwd=grids.REPOSITORY,
                             stderr=subprocess.PIPE, text=True,
                             env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment)
@@ -159,7 +159,7 @@ def test_one_of_several_processes_that_jax_does_not_find_stops():
 
 def test_a_process_that_is_alone_in_an_environment_of_launchers_runs():
     started = {name: tables(environment, "--initialization-timeout", "2") for name, environment in ALONE.items()}
-    started["one of several that is told so"] = tables(UNKNOWN["Open MPI 5"], "--num-processes", "1")
+    started["one of several with --num-processes 1"] = tables(UNKNOWN["Open MPI 5"], "--num-processes", "1")
     for name, running in started.items():
         _, errors = running.communicate(timeout=120)
         assert running.returncode == 2 and errors.startswith("error: nowhere"), (name, errors)

@@ -1,4 +1,4 @@
-"""JAX's global switches change no result: programs with all of them set, beside one with none."""
+"""JAX's global switches change no result: programs run with all of them set and with none."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from dawgen_jax.miniworld import BACKBONES
 from tests.pipeline.conftest import write_backbone
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -51,5 +52,5 @@ def test_generating_tuning_and_predicting_have_the_same_results(tmp_path):
 
 def test_a_backbone_passes_its_check():
     pytest.importorskip("torch")
-    report = run("-m", "train.check_backbone", "mini-t5", "--json", **SWITCHES)
+    report = run("-m", "train.check_backbone", str(BACKBONES / "mini-t5"), "--json", **SWITCHES)
     assert report["passed"] and report["pytorch"]["logits"] < 1e-5
