@@ -193,7 +193,8 @@ class CausalFormat:
 _PREDICT = """
 template = {template}
 label_words = {words}
-word_ids = [tokenizer(word, add_special_tokens=False).input_ids[-1] for word in label_words.values()]
+word_ids = [next(i for i in tokenizer(word, add_special_tokens=False).input_ids if tokenizer.decode([i]).strip())
+            for word in label_words.values()]  # the first piece that is more than a space
 
 
 @torch.no_grad()
