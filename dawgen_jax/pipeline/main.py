@@ -31,6 +31,7 @@ from dawgen_jax.pipeline.inputs import Encoded, TaskData, find_task, is_own, rea
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, read_released, synthesize
 from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
+from dawgen_jax.results.measures import label_sentences
 from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
@@ -282,6 +283,9 @@ def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
         console.print(plain(f"Verdict ({verdict.title}): {verdict.headline}"))
         for sentence in verdict.sentences:
             console.print(plain(sentence))
+    sets = job.root / "synthetic.jsonl"
+    for sentence in label_sentences(read_rows(sets, SyntheticRow)) if sets.is_file() else ():
+        console.print(plain(sentence))
     console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
     console.print(plain(f"total {sum(job.seconds.values()) / 60:.1f} minutes: {spent}"))

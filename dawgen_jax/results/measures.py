@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from dawgen_jax.evaluation.quality import Figure
 from dawgen_jax.io.strict_json import is_number
-from dawgen_jax.results.arms import arm_names
+from dawgen_jax.results.arms import arm_names, grouped
 from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import mean_cell, task_order
 
-__all__ = ["MEASURES", "appraisal_table", "conflict_table", "quality_table"]
+__all__ = ["MEASURES", "appraisal_table", "conflict_table", "label_sentences", "quality_table"]
 
 MEASURES = {
     "label consistency": "the share of pairs whose true label, computed by the semantics of the mini world, is their "
@@ -44,6 +44,20 @@ def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     return Table("Synthetic sets", columns, tuple(lines), (
         "Per cent: mean ± standard deviation (number of sets).",
         "n: samples in a set, from the fewest to the most; distinct-2 and distance compare at equal n only.",), 3)
+
+
+def label_sentences(rows: Iterable[SyntheticRow]) -> list[str]:
+    """How many labels of each generator's sets are right by the semantics of the mini world, in total and by label."""
+    sentences = []
+    for (task, generator), same in grouped(rows, lambda row: (row.task, row.generator)):
+        shares = [row.extras.get("consistency_of", {}) for row in same if row.consistency is not None]
+        if not shares:
+            continue
+        total = statistics.fmean(row.consistency for row in same if row.consistency is not None)
+        by_label = ", ".join(f"{label} {100 * statistics.fmean(share[label] for share in shares):.1f}%"
+                             for label in shares[0])
+        sentences.append(f"Right labels in the sets of {generator} on {task}: {100 * total:.1f}% ({by_label}).")
+    return sentences
 
 
 def conflict_table(rows: Iterable[Row]) -> Table:

@@ -94,7 +94,7 @@ def _arm_lines(rows: Iterable[Row], table: str) -> list[Line]:
 
 
 def result_tables(rows: Iterable[Row], metric: str = "accuracy") -> list[Table]:
-    """The three tables of every classifier backbone; tables without lines are omitted.
+    """The three tables of every classifier backbone, without those that have no lines beyond an earlier table.
 
     Args:
       rows: rows of any number of runs; the last of several rows with the same key is used.
@@ -106,9 +106,13 @@ def result_tables(rows: Iterable[Row], metric: str = "accuracy") -> list[Table]:
     for backbone in sorted({row.backbone for row in rows}):
         same = [row for row in rows if row.backbone == backbone]
         tasks = sorted({row.task for row in same}, key=task_order)
+        shown: set[tuple] = set()
         for table in TABLES:
-            if lines := _arm_lines(same, table):
+            lines = _arm_lines(same, table)
+            arms = {next(iter(line.values()))[0].arm_key for line in lines}
+            if not arms <= shown:
                 made.append(_table(f"{backbone}: {_TITLES[table]}, {metric}", lines, tasks, names))
+            shown |= arms
     return made
 
 

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from dawgen_jax.results.measures import conflict_table, quality_table
+from dawgen_jax.results.measures import conflict_table, label_sentences, quality_table
 from dawgen_jax.results.published import METHODS, published_rows
 from dawgen_jax.results.rows import SyntheticRow
 from dawgen_jax.results.tables import result_tables
@@ -47,6 +47,23 @@ def test_lines_and_columns_stand_in_the_papers_order(make_row):
     assert main.rows[2][1:] == ("–", "–", "50.00 (1)", "–")  # no average over tasks that it was not run on
     assert [row[0] for row in ablation.rows] == ["FewGen: (Real, Syn) + GS", OURS]
     assert f"'{OURS}' is what the paper calls 'Ours'." in main.notes
+
+
+def test_a_table_that_shows_nothing_new_is_left_out(make_row):
+    rows = [make_row("(Real, Syn) + GS"), make_row()]
+    assert [table.title.split(": ")[1] for table in result_tables(rows)] == ["main results, accuracy"]
+    assert len(result_tables([*rows, make_row("Syn only")])) == 2
+
+
+def test_right_labels_are_counted_in_total_and_by_label():
+    def row(generator, seed, yes, no, known=True):
+        extras = {"consistency_of": {"yes": yes, "no": no}} if known else {}
+        return SyntheticRow("mini-mrpc", "mini-t5", generator, seed, 8, 0.5, 0.2, 0.1,
+                            (yes + no) / 2 if known else None, extras=extras)
+
+    rows = [row("DawGen", 13, 0.5, 1.0), row("DawGen", 21, 0.75, 1.0), row("FewGen", 13, 0, 0, known=False)]
+    assert label_sentences(rows) == ["Right labels in the sets of DawGen on mini-mrpc: 81.2% (yes 62.5%, no 100.0%)."]
+    assert label_sentences([]) == []
 
 
 def test_every_method_has_its_place_and_what_was_not_run_has_none(make_row):
