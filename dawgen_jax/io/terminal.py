@@ -67,20 +67,21 @@ class Step(NamedTuple):
 class Pace:
     """The time left of a run: operations of its unfinished steps / operations per second of what was timed.
 
-    Steps of one kind (the first word of their keys) share a rate. A kind that was not timed yet takes the newest rate
-    of another one. The first report of a step only starts its clock, because compilation comes before it.
+    Steps of one kind (the first word of their keys) share a rate. A kind that was not timed yet takes the highest rate
+    of the others. The clock of a step starts when a twentieth of it is done, because programs are compiled before.
     """
 
     def __init__(self, steps: Mapping[tuple[str, ...], Step]):
         self._steps, self._done = dict(steps), dict.fromkeys(steps, 0.0)
         self._rates: dict[str, float] = {}
         self._key: tuple[str, ...] = ()
-        self._start: tuple[float, float] | None = None  # (time, units done) at the first report of the step
+        self._before = 0.0  # units that an earlier process did
+        self._start: tuple[float, float] | None = None  # (time, units done) when the clock of the step started
 
     @contextlib.contextmanager
     def step(self, *key: str) -> Iterator[None]:
         """Progress bars that are opened inside belong to this step; it is finished at the end."""
-        self._key, self._start = key, None
+        self._key, self._start, self._before = key, None, 0.0
         token = _PACE.set(self)
         try:
             yield
@@ -99,23 +100,24 @@ class Pace:
             return
         self._done[self._key] += units
         now = time.monotonic(), self._done[self._key]
-        if timed and self._start is None:
-            self._start = now
-        elif timed and self._start:
+        step = self._steps[self._key]
+        if not timed:
+            self._before = now[1]
+        elif self._start is None:
+            self._start = now if now[1] - self._before >= step.units / 20 else None
+        else:
             seconds, done = now[0] - self._start[0], now[1] - self._start[1]
-            step, kind = self._steps[self._key], self._key[0]
             if seconds > 0 and done > 0 and step.operations > 0 and step.units > 0:
-                self._rates.pop(kind, None)  # the newest is the last
-                self._rates[kind] = step.operations / step.units * done / seconds
+                self._rates[self._key[0]] = step.operations / step.units * done / seconds
 
     @property
     def left(self) -> str:
         """The time left for people; empty if nothing was timed yet or nothing is left."""
         if not self._rates:
             return ""
-        newest = [*self._rates.values()][-1]
+        highest = max(self._rates.values())  # decoding, which has the lowest, says little of training
         seconds = sum(step.operations * max(0.0, 1 - self._done[key] / max(step.units, 1))
-                      / self._rates.get(key[0], newest) for key, step in self._steps.items())
+                      / self._rates.get(key[0], highest) for key, step in self._steps.items())
         if seconds < 60:
             return "less than a minute left" if seconds else ""
         return f"about {number(round(seconds / 60), 'minute')} left"

@@ -189,7 +189,7 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
     label_prompts, selector = jax.tree.map(jnp.asarray, label_prompts), Selector(task, config, repeats=repeats)
     infix, number, start, team = label_prompts["infix"].shape[1], 0, 0, placement.team()
     backbone = backbone._replace(theta=team.placement.narrowed(backbone.theta))
-    with progress(config.samples_per_label * len(task.labels), f"{title}, accepted") as bar:
+    with progress(config.samples_per_label * len(task.labels), f"{title}, accepted", unit="samples") as bar:
         while start < len(corpus) and not selector.enough():
             if start >= _HOPELESS and not all(selector.accepted().values()):
                 break  # and selection ends with the reason
