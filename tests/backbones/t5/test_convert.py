@@ -141,7 +141,7 @@ def test_weights_beyond_the_wanted_dtype_are_refused(checkpoint, tmp_path):
         tensors["shared.weight"] = tensors["shared.weight"].astype(np.float64)
         tensors["shared.weight"][0, 0] = 1e300
 
-    with pytest.raises(UserError, match=r"tensor shared.weight overflows in float32; load it in a wider one"):
+    with pytest.raises(UserError, match=r"tensor shared.weight overflows in float32; load it in a wider dtype"):
         convert.load(copy(checkpoint, tmp_path, change))
 
 
