@@ -67,7 +67,9 @@ def _field(given: tuple[str, Any]) -> None:
     *owners, name = path.split(".")
     config = dataclasses.replace(functools.reduce(getattr, owners, Config()), **{name: value})
     kept = getattr(config, name)
-    assert type(kept) in (str, int, float, bool, tuple) and not (isinstance(kept, float) and not math.isfinite(kept))
+    unset = kept is None and value is None and getattr(functools.reduce(getattr, owners, Config()), name) is None
+    assert unset or type(kept) in (str, int, float, bool, tuple)
+    assert not (isinstance(kept, float) and not math.isfinite(kept))
     assert hash(config) is not None and digest(config) and json.loads(json.dumps(dataclasses.asdict(config)))
 
 

@@ -14,7 +14,7 @@ from dawgen_jax import prompts
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig
-from dawgen_jax.data.batches import ClassifierBatch, pad_rows, stack, take
+from dawgen_jax.data.batches import pad_rows, stack, take
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.methods import verbalizer
 from dawgen_jax.surgery import aggregator, gradient_surgery, weighted_sum
@@ -103,8 +103,8 @@ def test_without_conflict_surgery_is_the_sum(theta, name):
 
 def test_epsilon_one_without_conflict_is_the_arm_real_syn_step_for_step(theta):
     real, other = tiny.classifier_set(6, 1), tiny.classifier_set(6, 2)
-    mixed = (np.concatenate([a[:4], b[4:]]) for a, b in zip(real, other, strict=True))
-    batch = stack([real, ClassifierBatch(*mixed)])  # four rows of six in common: different gradients that agree
+    mixed = jax.tree.map(lambda a, b: np.concatenate([a[:4], b[4:]]), real, other)
+    batch = stack([real, mixed])  # four rows of six in common: different gradients that agree
     ends = []
     for name in ("surgery", "sum"):
         tx = transform(name)
