@@ -44,5 +44,5 @@ def test_class_balanced_epochs_are_whole():
 
 def test_too_small_a_class():
     labels = np.array([0, 0, 1])
-    with pytest.raises(UserError, match=r"Class 1 .* has 1 example\(s\), but a batch takes 2 different examples per class"):
+    with pytest.raises(UserError, match=r"Class 1 .* has 1 example.s., but a batch takes 2 different examples per"):
         class_balanced(labels, 2, 0, 0)
