@@ -7,7 +7,7 @@ the paper's method against prompt tuning on the shots alone with as many updates
 tasks on which settings were chosen; results/mini has a task that no setting was chosen on, with four times the batch.
 
 Expected: +13.5 points [0.4, 26.7], p = .023, ahead on 7 of 8 seeds, in 12.6 minutes on two cores of an AMD EPYC without
-AVX-512. Sums are rounded in another order on other machines and thread counts, so that single seeds differ by up to 20
+AVX-512. Sums are rounded in another order on other machines and thread counts, so that single seeds differ by up to 23
 points; docs/reproduction.md lists every run, among them the one on mini-qqp that was undecided.
 
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this

@@ -12,8 +12,8 @@ from typing import Any
 
 from dawgen_jax.config import ClassifierConfig, Config
 
-__all__ = ["FEW", "FINE", "FULL", "LONG", "Budget", "Method", "Phase", "Stretch", "Trained", "settings_of",
-           "value_of"]
+__all__ = ["FEW", "FINE", "FULL", "LONG", "UNSTATED", "Budget", "Method", "Phase", "Stretch", "Trained",
+           "settings_of", "value_of"]
 
 
 def value_of(config: Any, field: str) -> Any:
@@ -27,7 +27,8 @@ def value_of(config: Any, field: str) -> Any:
     return config
 
 
-_UNSTATED = {"classifier.prompt_place": "before", "classifier.optimiser": "adafactor"}
+UNSTATED = {"classifier.prompt_place": "before", "classifier.optimiser": "adafactor"}
+"""Values that the settings of a prompt leave out, because rows of earlier code do not state them."""
 
 
 def settings_of(config: Any, fields: Iterable[str]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def settings_of(config: Any, fields: Iterable[str]) -> dict[str, Any]:
     Values that were the only ones before their field existed are left out, so that older rows and keys stay valid.
     """
     return {field: value for field in sorted(set(fields))
-            if (field, value := value_of(config, field)) not in _UNSTATED.items()}
+            if (field, value := value_of(config, field)) not in UNSTATED.items()}
 
 
 @dataclasses.dataclass(frozen=True)

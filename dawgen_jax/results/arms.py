@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from dawgen_jax.generator.variants import ABOUT
 from dawgen_jax.methods.arms import RELEASED
+from dawgen_jax.methods.base import UNSTATED
 from dawgen_jax.methods.rows import METHODS, SET_VARIANTS
 from dawgen_jax.results.published import show_settings
 from dawgen_jax.results.rows import Row, SyntheticRow
@@ -59,7 +60,9 @@ def disagreements(a: Row | SyntheticRow, b: Row | SyntheticRow) -> list[str]:
     """The fields with different values that both rows' methods read; 'settings' if only one row's are known."""
     if bool(a.settings) != bool(b.settings):
         return ["settings"]
-    return sorted(field for field in a.settings.keys() & b.settings.keys() if a.settings[field] != b.settings[field])
+    first, second = (UNSTATED | row.settings if "classifier.prompt_length" in row.settings else row.settings
+                     for row in (a, b))
+    return sorted(field for field in first.keys() & second.keys() if first[field] != second[field])
 
 
 def updates(row: Row) -> int | None:

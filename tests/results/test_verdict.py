@@ -2,6 +2,7 @@
 
 import pytest
 
+from dawgen_jax.results.arms import disagreements
 from dawgen_jax.results.paired import paired_test
 from dawgen_jax.results.verdict import caveats, levels, verdicts
 
@@ -145,3 +146,12 @@ def test_caveats_speak_of_seeds_test_size_updates_and_the_mini_world(arm):
                  settings={"classifier.num_steps": 1200, "generator.num_steps": 9})]
     assert caveats(rows)[1] == ("The arms have different numbers of updates: 80: Prompt Tuning; 1,200: DawGen: "
                                 "(Real, Syn).")
+
+
+def test_places_and_optimisers_of_prompts_are_compared_whether_stated_or_not(make_row):
+    before = make_row(settings={"classifier.prompt_length": 20})
+    after = make_row(settings={"classifier.prompt_length": 20, "classifier.prompt_place": "after",
+                               "classifier.optimiser": "adamw"})
+    assert disagreements(before, after) == ["classifier.optimiser", "classifier.prompt_place"]
+    assert not disagreements(before, before)
+    assert not disagreements(make_row("LoRA", settings={"classifier.max_tokens": 9}), after)
