@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -104,7 +103,7 @@ class Tensors:
         elif list(folder.glob("pytorch_model*.bin")):
             raise UserError(
                 f"{folder}: holds pytorch_model.bin only, a pickle, which is never loaded; convert it once with "
-                "`python -m train.convert SRC DST`."
+                "`dawgen backbone convert SRC DST`."
             )
         else:
             raise UserError(
@@ -125,12 +124,8 @@ class Tensors:
         """One tensor in its stored dtype, after checking its shape and that all values are finite."""
         path, file = self.where[name]
         stored = file.get_slice(name)
-        found, dtype = tuple(stored.get_shape()), stored.get_dtype()
-        if found != shape:
-            raise UserError(
-                f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(shape)}; "
-                "config and weights belong to different models."
-            )
+        dtype = stored.get_dtype()
+        _check_shape(path, name, tuple(stored.get_shape()), shape)
         if dtype not in _STORED:
             raise UserError(
                 f"{path}: tensor {name} is stored as {dtype}; save the weights in float32, bfloat16 or float16."
@@ -142,6 +137,28 @@ class Tensors:
                 "its training."
             )
         return tensor
+
+
+class TensorsInMemory(Tensors):
+    """Tensors that were read from another file format, with the directory that messages name."""
+
+    def __init__(self, folder: pathlib.Path, tensors: dict[str, np.ndarray]):
+        self.folder = folder
+        self.where = {name: (folder, tensor) for name, tensor in tensors.items()}
+
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """One tensor, after checking its shape."""
+        path, tensor = self.where[name]
+        _check_shape(path, name, tensor.shape, shape)
+        return tensor
+
+
+def _check_shape(path: pathlib.Path, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if found != wanted:
+        raise UserError(
+            f"{path}: tensor {name} has shape {list(found)} where config.json asks for {list(wanted)}; "
+            "config and weights belong to different models."
+        )
 
 
 def check_names(folder: pathlib.Path, found: Collection[str], wanted: Collection[str], optional: Collection[str] = ()
@@ -271,7 +288,7 @@ def write_config(folder: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str, *,
-            load: Callable[[pathlib.Path], tuple[Any, Any]], save: Callable[..., None]) -> int:
+            load: Callable[..., tuple[Any, Any]], save: Callable[..., None]) -> int:
     """Write the tensors of a checkpoint in another file format as safetensors, with config.json and the tokenizer.
 
     Args:
@@ -279,7 +296,7 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
       source: directory of config.json and the tokenizer.
       target: directory to be created.
       dtype: dtype in the file.
-      load: the family's (folder) -> (config, theta), which checks the tensors.
+      load: the family's (folder, tensors=) -> (config, theta), which checks the tensors.
       save: the family's (folder, config, theta, dtype=, tokenizer_from=).
 
     Returns:
@@ -288,14 +305,6 @@ def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathli
     Raises:
       UserError: see ``load`` and ``save``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        aside = pathlib.Path(folder)
-        write_tensors(aside, tensors.items())
-        shutil.copyfile(source / "config.json", aside / "config.json")
-        try:
-            config, theta = load(aside)
-        except UserError as error:
-            raise UserError(str(error).replace(folder, str(source))) from None
+    config, theta = load(source, tensors=TensorsInMemory(source, tensors))
     save(target, config, theta, dtype=dtype, tokenizer_from=source)
     return sum(leaf.size for leaf in jax.tree.leaves(theta))

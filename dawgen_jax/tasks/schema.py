@@ -127,8 +127,9 @@ class Task:
             return "\n".join([*placeholders, "<prompt>Answer:<mask>"]), self.label_words
         front, mask, behind = self.template.partition("<mask>")
         if not mask or behind.strip():
-            raise UserError(f"Task {self.name}: the template {self.template!r} does not end with <mask>, and a causal "
-                            "model reads the answer at the end; move <mask> there (own.template), or give Task.causal.")
+            raise UserError(f"Task {self.name}: the template {shown(self.template)} does not end with <mask>, and a "
+                            "causal model reads the answer at the end; move <mask> there (own.template), or give "
+                            "Task.causal.")
         end = max(front.index(placeholder) + len(placeholder) for placeholder in placeholders)
         return f"{front[:end]}<prompt>{front[end:].rstrip()}<mask>", self.label_words
 

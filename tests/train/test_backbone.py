@@ -108,6 +108,18 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+def test_the_warning_of_a_conversion_names_the_source(tmp_path, caplog):
+    source = tmp_path / "source"
+    oracle = torch_t5.write(source, "v1.0")
+    (source / "model.safetensors").unlink()
+    values = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**values, "tie_word_embeddings": False}))
+    weights = {name: tensor for name, tensor in oracle.state_dict().items() if name != "lm_head.weight"}
+    torch.save(weights, source / "pytorch_model.bin")
+    convert.main([str(source), str(tmp_path / "target")])
+    assert caplog.messages[0].startswith(f"{source / 'config.json'}: tie_word_embeddings = false")
+
+
 def test_convert_reads_pickles_through_weights_only(tmp_path, capsys):
     source, target = tmp_path / "source", tmp_path / "target"
     oracle = torch_t5.write(source, "v1.0")

@@ -91,6 +91,7 @@ def load(
     scan_unroll: int = 0,
     remat: bool = False,
     sharding: jax.sharding.Sharding | Callable | None = None,
+    tensors: Tensors | None = None,
 ) -> tuple[DecoderConfig, dict]:
     """Read a Hugging Face directory.
 
@@ -101,6 +102,7 @@ def load(
       scan_unroll: ``DecoderConfig.scan_unroll``.
       remat: ``DecoderConfig.remat``.
       sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
+      tensors: read instead of the safetensors files.
 
     Returns:
       (config, theta).
@@ -113,7 +115,7 @@ def load(
         raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 is widened on loading.")
     folder = pathlib.Path(path)
     config = read_config(folder, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
-    tensors = Tensors(folder)
+    tensors = tensors or Tensors(folder)
     config, embedding = _ties(tensors, config)
     wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
               for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]

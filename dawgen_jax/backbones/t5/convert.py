@@ -145,6 +145,7 @@ def load(
     scan_unroll: int = 0,
     remat: bool = False,
     sharding: jax.sharding.Sharding | Callable | None = None,
+    tensors: Tensors | None = None,
 ) -> tuple[T5Config, dict]:
     """Read a Hugging Face directory.
 
@@ -155,6 +156,7 @@ def load(
       scan_unroll: ``T5Config.scan_unroll``.
       remat: ``T5Config.remat``.
       sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
+      tensors: read instead of the safetensors files.
 
     Returns:
       (config, theta).
@@ -169,7 +171,7 @@ def load(
         )
     folder = pathlib.Path(path)
     values = read_object(folder / "config.json")
-    tensors = Tensors(folder)
+    tensors = tensors or Tensors(folder)
     config = _parsed(folder, values, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
     embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
     config = dataclasses.replace(config, tied_head=_tied(tensors, values, embedding, config))

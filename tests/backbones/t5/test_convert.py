@@ -197,7 +197,7 @@ def test_unfinished_checkpoints_are_named(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"neither model.safetensors nor"):
         convert.load(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"python -m train.convert SRC DST"):
+    with pytest.raises(UserError, match="dawgen backbone convert SRC DST"):
         convert.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(UserError, match="not a complete safetensors file"):
