@@ -15,7 +15,7 @@ def test_the_python_blocks_run_as_pasted(capsys):
 
 
 def test_it_is_short_and_its_links_lead_somewhere():
-    assert len(TEXT.splitlines()) <= 130
+    assert len(TEXT.splitlines()) <= 120
     root = pathlib.Path(__file__).parents[2]
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
         assert (root / target).exists(), target
