@@ -3,8 +3,8 @@
     python -m benchmarks.kill_grid [--kills 10] [--seed 0]
 
 A small grid of the mini world (a random backbone of the tests, four arms, two seeds) is started, killed with SIGKILL
-after a random time, and restarted, as often as requested. The finished cells are recorded after every kill; in the end
-no cell may have been rewritten, lost or duplicated. The last line is JSON.
+after a random time (at most that of an undisturbed run), and restarted, as often as requested. The finished cells are
+recorded after every kill; in the end no cell may have been rewritten, lost or duplicated. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import pathlib
 import random
 import tempfile
+import time
 
 from dawgen_jax.config import BackboneConfig
 from tests.pipeline import grids
@@ -35,12 +36,13 @@ def main() -> None:
         config = dataclasses.replace(small_config([BackboneConfig(str(root / "random0"))]), arms=arms)
         grids.write_config(root / "short.py", config)
         whole, killed, seen = root / "whole", root / "killed", {}
+        begin = time.monotonic()
         grids.finish(grids.start(root / "short.py", whole))
-        kills = 0
+        kills, seconds = 0, time.monotonic() - begin
         while kills < arguments.kills:
             process = grids.start(root / "short.py", killed)
             # A process takes seconds to start. After one has finished, the next grid starts from scratch.
-            there = grids.kill(process, killed, after=rng.uniform(3, 25))
+            there = grids.kill(process, killed, after=rng.uniform(3, seconds))
             if process.returncode == 0:
                 compare(whole, killed, seen)
                 killed, seen = root / f"killed{kills}", {}
