@@ -62,7 +62,7 @@ def faults(mutation: Mutation) -> list[str]:
     if count != 1:
         found.append(f"the old text occurs {count} times in {mutation.file}")
     if mutation.new == mutation.old or bool(mutation.tests) == bool(mutation.equivalent):
-        found.append("it changes nothing, or does not have either tests or a reason why there are none")
+        found.append("it changes nothing, or does not have either tests or a reason for having none")
     for test in mutation.tests:
         path, _, name = test.partition("::")
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8")) if (ROOT / path).is_file() else ast.parse("")

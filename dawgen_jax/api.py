@@ -30,7 +30,7 @@ predicts.
 True
 
 Numbers as small as these teach nothing: ``configs/mini.py`` has settings for the mini world, and the defaults are the
-paper's. Every call is the one that the programs make for a seed, so that the same data, settings and seed give what
+paper's. Every call is the one that the programs make per seed, so that the same data, settings and seed give what
 they give; unfinished work is kept in a temporary folder. Nothing goes to standard output; progress and warnings
 (unknown tokens, too few samples, ...) go to standard error. ``logging.getLogger("dawgen_jax").setLevel(...)`` with
 ``logging.WARNING`` hides progress, with ``logging.ERROR`` warnings too. Import warns (RuntimeWarning) if jaxlib is one
@@ -251,7 +251,7 @@ class Classifier:
           dev: other real pairs, whose accuracy selects the prompt.
           synthetic: labelled pairs of a generator, if any.
           method: as config files write it; by default '(Real, Syn) + GS' with synthetic pairs, else 'Prompt Tuning'.
-          config: rates, sizes, epsilon; its backbone is not read, and fields that are None suit this one.
+          config: rates, sizes, epsilon; its backbone is not read, and fields left at None suit this one.
           seed: of the starting prompt and the batches.
 
         Raises:
@@ -347,7 +347,7 @@ class Classifier:
 def _known(name: str, there: dict, what: str) -> str:
     if name not in there:
         near = difflib.get_close_matches(name, there, 1, 0.0)[0]
-        raise UserError(f"{what} = '{name}': there is none; the nearest is '{near}', and there are {'; '.join(there)}.")
+        raise UserError(f"{what} = '{name}': unknown; the nearest is '{near}'; choose from {'; '.join(there)}.")
     return name
 
 

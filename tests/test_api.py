@@ -154,7 +154,7 @@ PAIR = ("a boy runs .", "a boy moves .")
     (lambda one: Classifier.tune(one.backbone, one.task, [(*PAIR, "neutral")], dev=[(*PAIR, "neutral")]),
      "real: no example of contradiction, entailment; give some."),
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[], method="Prompt Tunning"),
-     "method = 'Prompt Tunning': there is none; the nearest is 'Prompt Tuning'"),
+     "method = 'Prompt Tunning': unknown; the nearest is 'Prompt Tuning'"),
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[]), "Prompt Tuning: needs dev and real examples"),
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[], method="FT"), "method = 'FT': tunes no prompt"),
     (lambda one: Classifier.tune(one.backbone, one.task, [], dev=[], synthetic=[1], method="LoRA"), "learns from no"),

@@ -366,7 +366,7 @@ class Family(NamedTuple):
       convert: (tensors by name, source, target, dtype) -> number of parameters; writes safetensors from another file
         format, with the source's config.json and tokenizer files.
       adapter: how PEFT stores prompts of the family.
-      classifier: values of the fields of ``ClassifierConfig`` that are None in a configuration.
+      classifier: values of the fields of ``ClassifierConfig`` left at None in a configuration.
       places: where a classifier's prompt may be.
     """
 

@@ -3,7 +3,7 @@
     dawgen compile CONFIG --topology v5e:4x4 [--mesh.fsdp 16] [--shape t5-xl] [--field.sub value ...]
 
 Compiles for a TPU topology (pip install 'dawgen-jax[tpu]'; no TPU is needed), or without --topology for the devices of
-this machine. The generator step, decoding of a token, the prompt step with surgery and full fine-tuning are compiled
+this machine. The generator step, decoding of one token, the prompt step with surgery and full fine-tuning are compiled
 from shapes alone, for the mesh of --mesh.fsdp and --mesh.tensor, and printed as a Markdown table. Exits with status 2
 if a step does not fit.
 

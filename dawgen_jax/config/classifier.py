@@ -14,7 +14,7 @@ __all__ = ["PAPER", "ClassifierConfig", "FineTuningConfig", "LoraConfig"]
 
 PAPER: Mapping[str, Any] = {"prompt_length": 100, "prompt_init": "vocabulary", "prompt_place": "before",
                             "optimiser": "adafactor", "learning_rate": 0.3}
-"""The paper's values (on T5) of the fields of a classifier that are None until its backbone is known."""
+"""The paper's values (on T5) of the fields of a classifier left at None until its backbone is known."""
 
 
 @validated

@@ -141,7 +141,7 @@ def token_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def example_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean of [B] over the valid examples; 0 if there are none."""
+    """Mean of [B] over the valid examples; 0 without any."""
     return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid, dtype=values.dtype), 1)
 
 

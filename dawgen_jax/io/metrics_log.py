@@ -61,7 +61,7 @@ class MetricsLog:
 
 
 def read_metrics(path: pathlib.Path, *, torn_ok: bool = False) -> list[dict]:
-    """The lines of a metrics.jsonl; empty if there is no such file.
+    """The lines of a metrics.jsonl; empty without a file.
 
     Args:
       path: of the file.

@@ -64,9 +64,9 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: A
                  **{name: row.extras[name] for name in ("dev_accuracy", "best_step") if name in row.extras}}
         parts.append(cards.table(("", ""), facts.items()))
     if task:
-        predict, told = adapter.predict(task)
+        predict, note = adapter.predict(task)
         code += predict
-        parts.append(f"{told} Evaluation here cut the sentences of long inputs, which this code does not.\n")
+        parts.append(f"{note} Evaluation here cut the sentences of long inputs, which this code does not.\n")
     parts.append(_python(code))
     if row:
         parts += ["## Settings\n", cards.facts_block({
@@ -96,8 +96,8 @@ def write_label_prompts(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], 
         infix = len(arrays["infix"][position]) if "infix" in arrays else 0
         parts = [
             _intro(prompt, base, f"It makes the model write a second sentence of the label '{cards.escaped(label)}' "
-                   "behind a first one: one of several prompts, one a label."),
-            f"**This is a part of the generator.** Its {infix} infix rows, which stand behind the first sentence, "
+                   "behind a first one: one of several prompts, one per label."),
+            f"**This is a part of the generator.** Its {infix} infix rows, which follow the first sentence, "
             "cannot be expressed as a PEFT adapter and are not used here; they are in `prompts.safetensors` "
             f"(tensor `infix`, row {position}). Texts will differ from those of the whole generator.\n",
             _python(_load(base, adapter)

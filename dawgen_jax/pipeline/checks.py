@@ -68,11 +68,11 @@ def examine(given: TaskData, config: Config) -> Examined:
     tokens = registry.read_format(folder)
     examples, problems, warnings = [*given.pools.train, *given.test], [], []
     unknown = _unknown(tokens, given)
-    told = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {classifier.backbone.label}"
+    problem = f"{100 * unknown:.0f} % of the pieces of {task.name}'s texts are unknown to {classifier.backbone.label}"
     if unknown >= _MOST:  # all other advice would be about a model that cannot read them
-        return Examined((f"{told}; {_better(folder)}.",), (), (), (), (), unknown)
+        return Examined((f"{problem}; {_better(folder)}.",), (), (), (), (), unknown)
     if unknown >= _SOME:
-        warnings.append(f"{told}.")
+        warnings.append(f"{problem}.")
     word_ids, proposed, rows = (), (), ()
     arms, own = arms_of(config), is_own(task.name, config)  # advice names own.* for custom tasks alone
     template, words = tokens.wording(task)
@@ -168,7 +168,7 @@ def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]
                         "generator's prompts start alike" + (": set own.phrases to words that it knows."
                                                              if is_own(task.name, config) else "."))
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
-        warnings.append(f"{len(given.sentences)} first sentences allow no more samples a label, and "
+        warnings.append(f"{len(given.sentences)} first sentences allow no more samples per label, and "
                         f"synthesis.samples_per_label = {synthesis.samples_per_label} asks for more: give a text file "
                         "in data.corpus, or sample at a synthesis.temperature above 0.")
     return problems, warnings

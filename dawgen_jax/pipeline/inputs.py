@@ -320,7 +320,7 @@ def warn_of_unknown(task: Task, backbone: Backbone, tokens: np.ndarray, mask: np
     """
     unknown, total = int((tokens == backbone.format.unk_id)[mask].sum()), int(mask.sum())
     if 100 * unknown > total:
-        log.warning("%s: %d of the first %d tokens of its examples are unknown to %s, which cannot tell them apart; "
+        log.warning("%s: %d of the first %d tokens of its examples are unknown to %s, which cannot distinguish them; "
                     "take a backbone whose vocabulary has them.", task.name, unknown, total, backbone.label)
 
 

@@ -219,7 +219,7 @@ def _failed(job: Job, unit: Unit, error: Exception) -> str:
     if isinstance(error, UserError):
         reason = str(error)
     elif fault := storage_fault(error):
-        reason = f"{fault} ({job.root}): make room, and the same command goes on."
+        reason = f"{fault} ({job.root}): free some space, and the same command resumes."
     else:
         path = artefact(job.root, "failures", str(unit), "traceback").with_suffix(".txt")
         write_file(path, "".join(traceback.format_exception(error)))

@@ -170,9 +170,9 @@ def steps(config: Config, planned: Sequence[Planned], generator: Model | None = 
 
 
 def earlier_cells(planned: Sequence[Planned]) -> str:
-    """A sentence on the cells that an earlier revision of the code has computed; empty if there are none."""
+    """A sentence on the cells that an earlier revision of the code has computed; or nothing."""
     count = sum(line.earlier for line in planned)
-    return f"{number(count, 'cell')} of an earlier revision: left as they are, and not used." if count else ""
+    return f"{number(count, 'cell')} of an earlier revision: unchanged, and not used." if count else ""
 
 
 def outline(config: Config, planned: Sequence[Planned]) -> list[str]:

@@ -55,7 +55,7 @@ class Shapes(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, task: Task) -> Shapes:
-        """The shapes of a task; without a tokenizer, infix and cue are taken to have two tokens a word."""
+        """The shapes of a task; without a tokenizer, infix and cue are taken to have two tokens per word."""
         infix = max(2 * len(between.split()) for _, between in task.phrases)
         after = config.classifier.prompt_place == "after"
         cue = 2 * len(task.completion[0].partition(PLACE)[2].removesuffix(MASK).split()) if after else 0

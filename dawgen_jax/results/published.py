@@ -173,7 +173,7 @@ def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, met
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
                    k_shot: int | str, variant: str, settings: Mapping[str, Any], generator_backbone: str = ""
                    ) -> tuple[float | None, str]:
-    """The published per cent that may be shown next to our cell, or the reason why there is none.
+    """The published per cent that may be shown next to our cell, or the reason for showing none.
 
     Backbone, generator, method and task must be the paper's, the metric accuracy, ``n_test`` the paper's test size,
     ``k_shot`` 16 (any for zero-shot, which reads no shots), ``variant`` empty, and ``settings`` known and equal to the

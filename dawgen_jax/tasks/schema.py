@@ -48,7 +48,7 @@ class Task:
       test_split: the split of the published numbers.
       paper_n_test: its size in the paper; our numbers are compared with published ones only if n_test agrees.
       draw: how a few-shot split is sampled: all training lines are shuffled together, or each class separately.
-      source: name of the labelled task whose prompt initialises SPoT and OPTIMA; empty if there is none.
+      source: name of the labelled task whose prompt initialises SPoT and OPTIMA; empty without one.
       folder: name of its data folder, if different from ``name``.
       causal: (template, label words) for a causal model: <mask> is at the end, and <prompt> after all texts marks the
         position of a soft prompt. None derives both; see :attr:`completion`.

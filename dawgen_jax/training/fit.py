@@ -220,4 +220,4 @@ def _stop_if_not_finite(state, schedule: Schedule, seeds: Sequence[int], title: 
         named = f" (seed {seeds[failed]})" if len(seeds) else ""
         total = schedule.num_steps * schedule.updates
         raise UserError(f"{title}: the loss or its gradient is not finite at update {steps[failed] + 1} of {total}"
-                        f"{named}; what was trained is left as it was before that update: {advice}")
+                        f"{named}; what was trained stays as before that update: {advice}")

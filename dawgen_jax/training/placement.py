@@ -25,7 +25,7 @@ from dawgen_jax.config import MeshConfig
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.io import world
 
-__all__ = ["Placement", "Program", "Team", "apart", "make_mesh"]
+__all__ = ["Placement", "Program", "Team", "disjoint", "make_mesh"]
 
 _FLAT = MeshConfig()
 
@@ -57,14 +57,14 @@ def make_mesh(devices: int = 0, shape: MeshConfig = _FLAT, *, among=None,
                          devices=chosen)
 
 
-def apart(owners: Sequence[set[int]]) -> list[list[int]]:
+def disjoint(owners: Sequence[set[int]]) -> list[list[int]]:
     """Positions, grouped so that no process owns a part of two groups; one group where these would not be of one size.
 
     Args:
       owners: the processes at each position.
 
-    >>> apart([{0}, {1}, {0}, {1}]), apart([{0, 1}, {2, 3}]), apart([{0}, {0, 1}, {1}]), apart([{0}, {0}, {1}])
-    ([[0, 2], [1, 3]], [[0], [1]], [[0, 1, 2]], [[0, 1, 2]])
+    >>> disjoint([{0}, {1}, {0}, {1}]), disjoint([{0, 1}, {2, 3}]), disjoint([{0}, {0, 1}, {1}])
+    ([[0, 2], [1, 3]], [[0], [1]], [[0, 1, 2]])
     """
     groups: list[list[int]] = []
     for position, processes in enumerate(owners):
@@ -115,7 +115,7 @@ class Placement:
         processes make one team of these.
         """
         slices = self.mesh.devices
-        groups = apart([{device.process_index for device in one.flat} for one in slices])
+        groups = disjoint([{device.process_index for device in one.flat} for one in slices])
         if len(groups) == 1:
             return Team(0, 1, self)
         number = next(number for number, group in enumerate(groups)

@@ -22,7 +22,7 @@ from dawgen_jax.config import BackboneConfig, MeshConfig
 from dawgen_jax.pipeline import inputs, sets
 from dawgen_jax.pipeline.generators import start_prompts
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.training.placement import Placement, Team, apart
+from dawgen_jax.training.placement import Placement, Team, disjoint
 from tests import tiny
 from tests.pipeline import grids
 from tests.pipeline.conftest import small_config, write_backbone
@@ -105,12 +105,12 @@ def test_processes_that_share_parameters_write_the_set_of_one_together(root, tmp
 
 
 def test_teams_share_no_process_and_a_process_has_one_team():
-    assert apart([{0}]) == apart([{5}]) == [[0]]
-    assert apart([{process} for process in range(4) for _ in range(2)]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert apart([{0, 1}, {2, 3}, {0, 1}, {2, 3}]) == [[0, 2], [1, 3]]  # rows of chips that cross hosts
-    assert apart([{0}, {1}, {0, 2}, {1, 3}, {2}, {3}]) == [[0, 2, 4], [1, 3, 5]]
-    assert apart([{0, 1}, {1, 2}, {2, 3}]) == [[0, 1, 2]]  # each shares with the next
-    assert apart([{0}, {1}, {1}]) == [[0, 1, 2]]  # no equal parts
+    assert disjoint([{0}]) == disjoint([{5}]) == [[0]]
+    assert disjoint([{process} for process in range(4) for _ in range(2)]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert disjoint([{0, 1}, {2, 3}, {0, 1}, {2, 3}]) == [[0, 2], [1, 3]]  # rows of chips that cross hosts
+    assert disjoint([{0}, {1}, {0, 2}, {1, 3}, {2}, {3}]) == [[0, 2, 4], [1, 3, 5]]
+    assert disjoint([{0, 1}, {1, 2}, {2, 3}]) == [[0, 1, 2]]  # each shares with the next
+    assert disjoint([{0}, {1}, {1}]) == [[0, 1, 2]]  # no equal parts
     placement = Placement.on(8, MeshConfig(fsdp=2))
     assert placement.team() == Team(0, 1, placement)
 

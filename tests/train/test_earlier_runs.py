@@ -61,7 +61,7 @@ def test_the_plan_lists_its_cells_as_of_an_earlier_revision(tmp_path, capsys):
     run.main([str(tmp_path / "config.py"), "--out", str(tmp_path / "run"), "--dry-run"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 units, 1 cells, 0 finished." in shown
-    assert "1 cell of an earlier revision: left as they are, and not used." in shown
+    assert "1 cell of an earlier revision: unchanged, and not used." in shown
 
 
 def test_its_rows_are_not_mixed_with_others(tmp_path, caplog):

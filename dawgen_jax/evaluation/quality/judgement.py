@@ -43,7 +43,7 @@ class Figure(NamedTuple):
     Attributes:
       name: the measured property.
       value: value of the set; None if it could not be computed.
-      real: value of real pairs, or another value for comparison; None if there is none.
+      real: value of real pairs, or another value for comparison; None without one.
       unit: '%' for a share in [0, 1], otherwise the unit after the number.
       verdict: interpretation, as a sentence.
       warning: whether a person should inspect the set.
