@@ -7,6 +7,7 @@ the next leaf is read, so that host memory holds one leaf in addition to the tre
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -25,8 +26,8 @@ from dawgen_jax.io import world
 from dawgen_jax.io.files import open_tensors, refilling, replacing, write_file, write_json
 from dawgen_jax.io.strict_json import parse_json
 
-__all__ = ["STORAGE", "Leaf", "Tensors", "check_names", "leaves", "read_object", "read_theta", "rewrite",
-           "write_config", "write_tensors", "write_theta"]
+__all__ = ["STORAGE", "Files", "Leaf", "Tensors", "check_names", "leaves", "read_object", "read_theta", "write_config",
+           "write_tensors", "write_theta"]
 
 STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 _STORED = ("F32", "F16", "BF16", "F64")
@@ -287,24 +288,92 @@ def write_config(folder: pathlib.Path, values: dict[str, Any]) -> None:
     write_file(folder / "config.json", json.dumps(values, indent=2) + "\n")
 
 
-def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str, *,
-            load: Callable[..., tuple[Any, Any]], save: Callable[..., None]) -> int:
-    """Write the tensors of a checkpoint in another file format as safetensors, with config.json and the tokenizer.
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """How the Hugging Face directories of a family are read and written.
 
-    Args:
-      tensors: tensors by name, in float32.
-      source: directory of config.json and the tokenizer.
-      target: directory to be created.
-      dtype: dtype in the file.
-      load: the family's (folder, tensors=) -> (config, theta), which checks the tensors.
-      save: the family's (folder, config, theta, dtype=, tokenizer_from=).
-
-    Returns:
-      The number of parameters.
-
-    Raises:
-      UserError: see ``load`` and ``save``.
+    Attributes:
+      read_config: (folder, dtype=, scan_unroll=, remat=) -> the family's config; raises :class:`UserError`.
+      abstract: config -> tree like ``theta`` of shapes.
+      tensor_names: (path of a leaf, number of layers) -> (names of its tensors, whether they are transposed).
+      resolve: (tensors, config) -> (config as the tensors have it, name of the embedding, names that may be present
+        and are not read).
     """
-    config, theta = load(source, tensors=TensorsInMemory(source, tensors))
-    save(target, config, theta, dtype=dtype, tokenizer_from=source)
-    return sum(leaf.size for leaf in jax.tree.leaves(theta))
+
+    read_config: Callable[..., Any]
+    abstract: Callable[[Any], Any]
+    tensor_names: Callable[[tuple[str, ...], int], tuple[list[str], bool]]
+    resolve: Callable[[Tensors, Any], tuple[Any, str, Collection[str]]]
+
+    def load(self, path: str | os.PathLike, *, dtype: str = "float32", compute_dtype: str = "float32",
+             scan_unroll: int = 0, remat: bool = False,
+             sharding: jax.sharding.Sharding | Callable | None = None, tensors: Tensors | None = None
+             ) -> tuple[Any, dict]:
+        """Read a Hugging Face directory.
+
+        Args:
+          path: directory with config.json and safetensors weights, sharded or not.
+          dtype: storage of ``theta``: float32, bfloat16 or float64.
+          compute_dtype: dtype of the config.
+          scan_unroll: layers per step of the scan over layers; 0 unrolls all.
+          remat: whether layers are computed again in the backward pass.
+          sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default
+            device.
+          tensors: read instead of the safetensors files.
+
+        Returns:
+          (config, theta).
+
+        Raises:
+          UserError: another family; missing, extra, wrongly shaped or unreadable tensors or config; or values that are
+            not finite. The message names file and tensor.
+        """
+        if dtype not in ("float32", "bfloat16", "float64"):
+            raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 overflows in "
+                              "T5 and is widened on loading.")
+        folder = pathlib.Path(path)
+        config = self.read_config(folder, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
+        tensors = tensors or Tensors(folder)
+        config, embedding, unread = self.resolve(tensors, config)
+        wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
+                  for leaf in leaves(self.abstract(config), self.tensor_names)]
+        check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names}, unread)
+        places = sharding(config) if callable(sharding) else sharding
+        return config, read_theta(tensors, wanted, dtype=dtype, sharding=places)
+
+    def save(self, path: str | os.PathLike, config: Any, theta: Any, *, dtype: str | None = None,
+             tokenizer_from: str | os.PathLike | None = None) -> None:
+        """Write a Hugging Face directory that ``transformers`` and :meth:`load` read; config.json is written last.
+
+        Args:
+          path: directory, created if missing; a checkpoint in it is replaced.
+          config: the model.
+          theta: its parameters.
+          dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
+          tokenizer_from: directory from which tokenizer files are copied.
+
+        Raises:
+          ConfigError: unknown ``dtype``.
+          UserError: the weights would overflow in ``dtype``.
+        """
+        write_theta(pathlib.Path(path), leaves(self.abstract(config), self.tensor_names), theta,
+                    config.to_hugging_face(), dtype=dtype, tokenizer_from=tokenizer_from)
+
+    def rewrite(self, tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
+        """Write the tensors of a checkpoint in another file format as safetensors, with config.json and the tokenizer.
+
+        Args:
+          tensors: tensors by name, in float32.
+          source: directory of config.json and the tokenizer.
+          target: directory to be created.
+          dtype: dtype in the file.
+
+        Returns:
+          The number of parameters.
+
+        Raises:
+          UserError: see :meth:`load` and :meth:`save`.
+        """
+        config, theta = self.load(source, tensors=TensorsInMemory(source, tensors))
+        self.save(target, config, theta, dtype=dtype, tokenizer_from=source)
+        return sum(leaf.size for leaf in jax.tree.leaves(theta))

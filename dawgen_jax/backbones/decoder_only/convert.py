@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import pathlib
-from collections.abc import Callable
 
-import jax
 import numpy as np
 
-from dawgen_jax.backbones import checkpoint
-from dawgen_jax.backbones.checkpoint import Tensors, read_object
+from dawgen_jax.backbones.checkpoint import Files, Tensors, read_object
 from dawgen_jax.backbones.decoder_only import model
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.errors import ConfigError, UserError
 
-__all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
+__all__ = ["FILES", "load", "read_config", "save", "tensor_names"]
 
 log = logging.getLogger(__name__)
 
@@ -83,72 +79,13 @@ def _ties(tensors: Tensors, config: DecoderConfig) -> tuple[DecoderConfig, str]:
     return dataclasses.replace(config, tied_head=False), _EMBEDDING
 
 
-def load(
-    path: str | os.PathLike,
-    *,
-    dtype: str = "float32",
-    compute_dtype: str = "float32",
-    scan_unroll: int = 0,
-    remat: bool = False,
-    sharding: jax.sharding.Sharding | Callable | None = None,
-    tensors: Tensors | None = None,
-) -> tuple[DecoderConfig, dict]:
-    """Read a Hugging Face directory.
-
-    Args:
-      path: directory with config.json and safetensors weights, sharded or not.
-      dtype: storage of ``theta``: float32, bfloat16 or float64.
-      compute_dtype: ``DecoderConfig.dtype``.
-      scan_unroll: ``DecoderConfig.scan_unroll``.
-      remat: ``DecoderConfig.remat``.
-      sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
-      tensors: read instead of the safetensors files.
-
-    Returns:
-      (config, theta).
-
-    Raises:
-      UserError: another family; missing, extra, wrongly shaped or unreadable tensors or config; or values that are not
-        finite. The message names file and tensor.
-    """
-    if dtype not in ("float32", "bfloat16", "float64"):
-        raise ConfigError(f"dtype = {dtype!r}: must be float32 or bfloat16; float16 is widened on loading.")
-    folder = pathlib.Path(path)
-    config = read_config(folder, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
-    tensors = tensors or Tensors(folder)
+def _resolve(tensors: Tensors, config: DecoderConfig) -> tuple[DecoderConfig, str, list[str]]:
     config, embedding = _ties(tensors, config)
-    wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
-              for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]
     # Older Llama checkpoints store the rotary frequencies, which follow from config.json.
-    optional = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers)]
-    checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names}, [_HEAD, *optional])
-    places = sharding(config) if callable(sharding) else sharding
-    return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
+    rotary = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers)]
+    return config, embedding, [_HEAD, *rotary]
 
 
-def save(path: str | os.PathLike, config: DecoderConfig, theta, *, dtype: str | None = None,
-         tokenizer_from: str | os.PathLike | None = None) -> None:
-    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json is written last.
-
-    Args:
-      path: directory, created if missing.
-      config: the model.
-      theta: its parameters.
-      dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
-      tokenizer_from: directory from which tokenizer files are copied.
-
-    Raises:
-      ConfigError: unknown ``dtype``.
-      UserError: the weights would overflow in ``dtype``.
-    """
-    checkpoint.write_theta(pathlib.Path(path), checkpoint.leaves(model.abstract(config), tensor_names), theta,
-                        config.to_hugging_face(), dtype=dtype, tokenizer_from=tokenizer_from)
-
-
-def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
-    """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
-
-    Raises:
-      UserError: see :func:`load` and :func:`save`.
-    """
-    return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)
+FILES = Files(read_config, model.abstract, tensor_names, _resolve)
+"""Reads and writes directories of the family."""
+load, save = FILES.load, FILES.save

@@ -52,7 +52,7 @@ _SHAPES = {
 }
 FAMILY = Family(load, read_format, read_model,
                 {name: functools.partial(_model, shape) for name, shape in _SHAPES.items()},
-                check.report, convert.rewrite, adapter(()),
+                check.report, convert.FILES.rewrite, adapter(()),
                 {"prompt_length": 20, "prompt_init": "sampled", "prompt_place": "after", "optimiser": "adamw",
                  "learning_rate": 0.02}, ("after", "before"))
 """How decoder-only checkpoints are read."""

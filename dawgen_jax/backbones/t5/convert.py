@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
-from dawgen_jax.backbones import checkpoint
-from dawgen_jax.backbones.checkpoint import Tensors, read_object
+from dawgen_jax.backbones.checkpoint import Files, Tensors, read_object
 from dawgen_jax.backbones.t5 import model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.errors import ConfigError, UserError
 
-__all__ = ["load", "read_config", "rewrite", "save", "tensor_names"]
+__all__ = ["FILES", "load", "read_config", "save", "tensor_names"]
 
 log = logging.getLogger(__name__)
 
@@ -121,97 +117,26 @@ def _tied(tensors: Tensors, values: dict[str, Any], embedding: str, config: T5Co
     return False
 
 
-def _parsed(folder: pathlib.Path, values: dict[str, Any], **fields) -> T5Config:
-    try:
-        return T5Config.from_hugging_face(values, **fields)
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
-
-
 def read_config(folder: pathlib.Path, **numerics) -> T5Config:
     """The configuration in a folder; ``numerics`` are dtype, scan_unroll and remat.
 
     Raises:
       UserError: the file cannot be read, or is not a T5's.
     """
-    return _parsed(folder, read_object(folder / "config.json"), **numerics)
+    file = folder / "config.json"
+    try:
+        return T5Config.from_hugging_face(read_object(file), **numerics)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
-def load(
-    path: str | os.PathLike,
-    *,
-    dtype: str = "float32",
-    compute_dtype: str = "float32",
-    scan_unroll: int = 0,
-    remat: bool = False,
-    sharding: jax.sharding.Sharding | Callable | None = None,
-    tensors: Tensors | None = None,
-) -> tuple[T5Config, dict]:
-    """Read a Hugging Face directory.
-
-    Args:
-      path: directory with config.json and safetensors weights, sharded or not.
-      dtype: storage of ``theta``: float32, bfloat16 or float64.
-      compute_dtype: ``T5Config.dtype``.
-      scan_unroll: ``T5Config.scan_unroll``.
-      remat: ``T5Config.remat``.
-      sharding: for every leaf, or a function config -> tree like ``theta`` of shardings; None is the default device.
-      tensors: read instead of the safetensors files.
-
-    Returns:
-      (config, theta).
-
-    Raises:
-      UserError: missing, extra, wrongly shaped or unreadable tensors or config, or values that are not finite. The
-        message names file and tensor.
-    """
-    if dtype not in ("float32", "bfloat16", "float64"):
-        raise ConfigError(
-            f"dtype = {dtype!r}: must be float32 or bfloat16; float16 overflows in T5 and is widened on loading."
-        )
-    folder = pathlib.Path(path)
-    values = read_object(folder / "config.json")
-    tensors = tensors or Tensors(folder)
-    config = _parsed(folder, values, dtype=compute_dtype, scan_unroll=scan_unroll, remat=remat)
-    embedding = _embedding_name(tensors, folder, (config.vocab_size, config.d_model))
+def _resolve(tensors: Tensors, config: T5Config) -> tuple[T5Config, str, tuple[str, ...]]:
+    embedding = _embedding_name(tensors, tensors.folder, (config.vocab_size, config.d_model))
+    values = read_object(tensors.folder / "config.json")
     config = dataclasses.replace(config, tied_head=_tied(tensors, values, embedding, config))
-    wanted = [leaf._replace(names=[embedding]) if leaf.path == ("embedding",) else leaf
-              for leaf in checkpoint.leaves(model.abstract(config), tensor_names)]
-    checkpoint.check_names(folder, tensors.where, {name for leaf in wanted for name in leaf.names},
-                        {*_EMBEDDINGS, _HEAD, _UNUSED})
-    places = sharding(config) if callable(sharding) else sharding
-    return config, checkpoint.read_theta(tensors, wanted, dtype=dtype, sharding=places)
+    return config, embedding, (*_EMBEDDINGS, _HEAD, _UNUSED)
 
 
-def save(
-    path: str | os.PathLike,
-    config: T5Config,
-    theta,
-    *,
-    dtype: str | None = None,
-    tokenizer_from: str | os.PathLike | None = None,
-) -> None:
-    """Write a Hugging Face directory that ``transformers`` and :func:`load` read; config.json is written last.
-
-    Args:
-      path: directory, created if missing.
-      config: the model.
-      theta: its parameters.
-      dtype: dtype in the file (float32, bfloat16, float16); by default the dtype of ``theta``.
-      tokenizer_from: directory from which tokenizer files are copied.
-
-    Raises:
-      ConfigError: unknown ``dtype``.
-      UserError: the weights would overflow in ``dtype``.
-    """
-    checkpoint.write_theta(pathlib.Path(path), checkpoint.leaves(model.abstract(config), tensor_names), theta,
-                        config.to_hugging_face(), dtype=dtype, tokenizer_from=tokenizer_from)
-
-
-def rewrite(tensors: dict[str, np.ndarray], source: pathlib.Path, target: pathlib.Path, dtype: str) -> int:
-    """Write a checkpoint that is not in safetensors; see :func:`dawgen_jax.backbones.checkpoint.rewrite`.
-
-    Raises:
-      UserError: see :func:`load` and :func:`save`.
-    """
-    return checkpoint.rewrite(tensors, source, target, dtype, load=load, save=save)
+FILES = Files(read_config, model.abstract, tensor_names, _resolve)
+"""Reads and writes directories of the family."""
+load, save = FILES.load, FILES.save

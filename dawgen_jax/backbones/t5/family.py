@@ -45,5 +45,5 @@ def _model(shape: T5Config, config: BackboneConfig) -> T5:
 
 FAMILY = Family(load, read_format, read_model,
                 {name: functools.partial(_model, shape) for name, shape in SIZES.items()},
-                check.report, convert.rewrite, ADAPTER, PAPER, ("before",))
+                check.report, convert.FILES.rewrite, ADAPTER, PAPER, ("before",))
 """The T5 family: t5, mt5 and umt5 checkpoints."""

@@ -68,7 +68,7 @@ def test_storage_dtypes_are_widened(name, stored, llama, tmp_path):
     assert {t.dtype for t in load_file(tmp_path / "model.safetensors").values()} == {np.dtype(stored)}
     wanted = jax.tree.map(lambda leaf: np.asarray(leaf).astype(stored).astype(np.float32), theta)
     assert equal(wanted, convert.load(tmp_path)[1])
-    with pytest.raises(ConfigError, match="float16 is widened"):
+    with pytest.raises(ConfigError, match="float16 overflows in T5 and is widened"):
         convert.load(tmp_path, dtype="float16")
 
 
@@ -115,7 +115,7 @@ def test_a_truncated_file_and_a_pickle_are_refused(llama, tmp_path):
 
 
 def test_a_pickle_is_rewritten(llama, tmp_path):
-    convert.rewrite(load_file(llama / "model.safetensors"), llama, tmp_path / "made", "float32")
+    convert.FILES.rewrite(load_file(llama / "model.safetensors"), llama, tmp_path / "made", "float32")
     assert equal(convert.load(llama)[1], convert.load(tmp_path / "made")[1])
 
 
