@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import importlib.util
 import math
 import pathlib
 
@@ -12,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prng
+from dawgen_jax.backbones import comparison
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.checkpoint import read_object
+from dawgen_jax.backbones.comparison import LENGTH, PROMPT, STEPS, differs, parameters
 from dawgen_jax.backbones.decoder_only import convert
 from dawgen_jax.backbones.decoder_only.format import CausalFormat, document_start
 from dawgen_jax.backbones.decoder_only.seam import DecoderOnly
@@ -21,12 +21,9 @@ from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.tokens import read_tokenizer
 from dawgen_jax.errors import UserError
-from dawgen_jax.io.files import open_tensors
 
 __all__ = ["SENTENCES", "perplexity", "report"]
 
-TOLERANCE = 1e-4
-STEPS, LENGTH, PROMPT = 8, 12, 4
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
     "Paris is the capital of France, and Berlin is the capital of Germany.",
@@ -39,11 +36,6 @@ SENTENCES = (
 
 def describe(folder: pathlib.Path, config, theta) -> dict:
     """Kind, head, parameter counts and stored dtypes."""
-    stored = collections.Counter()
-    for file in folder.glob("*.safetensors"):
-        with open_tensors(file) as tensors:
-            stored.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
-    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in theta.items()}
     return {
         "kind": config.model_type,
         "head": "tied" if config.tied_head else "untied",
@@ -52,8 +44,7 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
         "heads": [config.num_heads, config.num_kv_heads],
         "width": config.width,
         "vocabulary": config.vocab_size,
-        "parameters": {"total": sum(counts.values()), **counts},
-        "stored": dict(stored),
+        **parameters(folder, theta),
     }
 
 
@@ -152,26 +143,15 @@ def greedy_difference(oracle, seam: DecoderOnly, theta, texts: list[np.ndarray])
         written = np.append(sample.tokens, [0] * sample.finished).astype(int)
         whole = torch.tensor(np.append(work[sample.index].source, written[:-1]))[None]
         scores = oracle(input_ids=whole).logits[0, -len(written):].numpy()
-        gaps = scores.max(-1) - scores[np.arange(len(written)), written]
-        wrong += bool((gaps > TOLERANCE).any())
+        wrong += differs(scores, written)
     return wrong
 
 
 def report(folder: pathlib.Path) -> dict:
-    """Kind, head, parameter counts, stored dtypes, agreement with the tokenizer, and perplexity of plain English.
-
-    If PyTorch is installed, also the largest differences in logits, prompt gradients and greedy tokens. 'passed' is
-    False if one exceeds 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
-    """
+    """The :func:`~dawgen_jax.backbones.comparison.report`, and the perplexity of plain English."""
     config, theta = convert.load(folder, scan_unroll=1)
-    tokens, form = tokenizer_report(folder, config)
-    found = {"path": str(folder), **describe(folder, config, theta), "tokenizer": tokens}
-    good = tokens["agrees"]
+    tokenizer, form = tokenizer_report(folder, config)
+    described = describe(folder, config, theta)
     if form is not None:
-        found["perplexity"] = perplexity(DecoderOnly(config), form, theta)
-    if importlib.util.find_spec("torch") is None:
-        found["pytorch"] = "not installed: nothing compared (pip install 'dawgen-jax[parity]')"
-    else:
-        found["pytorch"] = compare(folder, config, theta)
-        good &= all(value <= TOLERANCE for value in found["pytorch"].values())
-    return found | {"passed": good}
+        described["perplexity"] = perplexity(DecoderOnly(config), form, theta)
+    return comparison.report(folder, described, tokenizer, lambda: compare(folder, config, theta))

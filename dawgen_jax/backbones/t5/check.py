@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import importlib.util
 import pathlib
 
 import jax
@@ -11,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dawgen_jax import prng
+from dawgen_jax.backbones import comparison
 from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.comparison import LENGTH, PROMPT, STEPS, differs, parameters
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.backbones.t5 import convert, model
@@ -19,22 +19,12 @@ from dawgen_jax.backbones.t5.format import sentinel_id
 from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.backbones.tokens import read_tokenizer
 from dawgen_jax.errors import UserError
-from dawgen_jax.io.files import open_tensors
 
 __all__ = ["report"]
 
-TOLERANCE = 1e-4
-STEPS, LENGTH, PROMPT = 8, 12, 4
-
-
 def describe(folder: pathlib.Path, config, theta) -> dict:
     """Kind, head, parameter counts and stored dtypes."""
-    stored = collections.Counter()
-    for file in folder.glob("*.safetensors"):
-        with open_tensors(file) as tensors:
-            stored.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
     kind = config.model_type if config.model_type != "t5" else "v1.1" if config.gated else "v1.0"
-    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in theta.items()}
     return {
         "kind": kind,
         "feed_forward": ("gated-" if config.gated else "") + config.activation,
@@ -43,8 +33,7 @@ def describe(folder: pathlib.Path, config, theta) -> dict:
         "layers": [config.num_layers, config.num_decoder_layers],
         "width": config.d_model,
         "vocabulary": config.vocab_size,
-        "parameters": {"total": sum(counts.values()), **counts},
-        "stored": dict(stored),
+        **parameters(folder, theta),
     }
 
 
@@ -138,23 +127,12 @@ def greedy_difference(oracle, config, theta, source, mask) -> int:
         tokens = torch.tensor(work[sample.index].source[None])
         scores = oracle(input_ids=tokens, decoder_input_ids=torch.tensor(inputs)).logits[0].numpy()
         scores[:, config.pad_id] = -np.inf
-        gaps = scores.max(-1) - scores[np.arange(len(text)), text]
-        wrong += bool((gaps > TOLERANCE).any())
+        wrong += differs(scores, text)
     return wrong
 
 
 def report(folder: pathlib.Path) -> dict:
-    """Kind, head, parameter counts, stored dtypes and agreement with the tokenizer.
-
-    If PyTorch is installed, also the largest differences in logits, prompt gradients and greedy tokens. 'passed' is
-    False if one exceeds 1e-4 of the largest logit or gradient, or a token differs at a gap above 1e-4.
-    """
+    """The :func:`~dawgen_jax.backbones.comparison.report` on a T5."""
     config, theta = convert.load(folder)
-    found = {"path": str(folder), **describe(folder, config, theta), "tokenizer": tokenizer_report(folder, config)}
-    good = found["tokenizer"]["agrees"]
-    if importlib.util.find_spec("torch") is None:
-        found["pytorch"] = "not installed: nothing compared (pip install 'dawgen-jax[parity]')"
-    else:
-        found["pytorch"] = compare(folder, config, theta)
-        good &= all(value <= TOLERANCE for value in found["pytorch"].values())
-    return found | {"passed": good}
+    return comparison.report(folder, describe(folder, config, theta), tokenizer_report(folder, config),
+                             lambda: compare(folder, config, theta))
