@@ -2,8 +2,10 @@
 
     dawgen run mini                      run the whole method in miniature, offline
     dawgen tables runs/mini              print its tables again
-    dawgen predict CELL reviews.csv      classify the texts of a file
-    dawgen COMMAND --help                show what a command takes
+    dawgen check own_task --data FILE    see how your labelled texts are read
+    dawgen run own_task --data FILE      tune prompts on them
+    dawgen predict CELL FILE             classify texts with a result of a run (a folder in RUN/cells)
+    dawgen COMMAND --help                show the options of a command
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What can be checked of a task before anything is trained: its texts in the backbones' tokens, and what is wrong.
 
-A problem must be mended before a run; a warning says what a run will do that its user may not expect.
+A problem must be fixed before a run; a warning says what a run will do that its user may not expect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Examined(NamedTuple):
     """A task in the tokens of the backbones.
 
     Attributes:
-      problems: what must be mended, one sentence each.
+      problems: what must be fixed, one sentence each.
       warnings: what may surprise, one sentence each.
       word_ids: the token of each label's word; empty if there is a problem with them.
       proposed: words of one token for the labels of a custom task, if there is a problem with its label words.
