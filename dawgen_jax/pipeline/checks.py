@@ -164,8 +164,8 @@ def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]
                  if len(row) > generator.prompt_length]
     starts = [(front[-generator.prompt_length:], middle) for front, middle in zip(fronts, middles, strict=True)]
     if alike := [label for label, start in zip(task.labels, starts, strict=True) if starts.count(start) > 1]:
-        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokens.name}, and their "
-                        "generator's prompts start alike" + (": set own.phrases to words that it knows."
+        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {generator.backbone.label}, and "
+                        "their generator's prompts start alike" + (": set own.phrases to words that it knows."
                                                              if is_own(task.name, config) else "."))
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
         warnings.append(f"{len(given.sentences)} first sentences allow no more samples per label, and "
