@@ -258,7 +258,7 @@ def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, pred
                      zip(task.fields, texts_of(task, [test[index]]), strict=True)}
             examples.append(texts | {"label": task.labels[kind[0]], "predicted": task.labels[kind[1]]})
     counts = metrics.confusion(predicted, label, len(task.labels))
-    return {"labels": list(task.labels), "confusion": counts.astype(int).tolist(), "examples": examples}
+    return {"labels": list(task.labels), "confusion": counts.tolist(), "examples": examples}
 
 
 def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],
