@@ -231,12 +231,12 @@ def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], coll
         heavy = method.trains is not None and method.trains.weights
         tries = len(config.classifier.fine_tuning.learning_rates) if heavy else 1
         evaluated = seeds * task.paper_n_test
-        for phase in method.phases(config.classifier, len(task.labels)):
-            rows = seeds * tries * phase.num_steps * phase.batch_size * len(phase.sources)
+        for stage in method.stages(config.classifier, len(task.labels)):
+            rows = seeds * tries * stage.num_steps * stage.batch_size * len(stage.sources)
             part = FINE_TUNING if heavy else PROMPT
             cost[part] += rows * row(inputs=source, trained="all" if heavy else "prompt")
             examples[part] += rows
-            dev = config.data.k * len(task.labels) * (phase.num_steps // phase.eval_every + 1)
+            dev = config.data.k * len(task.labels) * (stage.num_steps // stage.eval_every + 1)
             evaluated += seeds * tries * dev
         length = config.classifier.demonstration_tokens if method.demonstrations else source
         cost[EVALUATION] += evaluated * row(inputs=length)

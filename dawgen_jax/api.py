@@ -272,7 +272,7 @@ class Classifier:
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(
                 trained, start_prompt(backbone, config, trained, seed)[None], backbone, data, data["dev"],
-                known.phases(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
+                known.stages(config, len(task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, contexts=encoded.contexts, placement=placement, seeds=[seed],
                 folder=pathlib.Path(folder), title=f"{task.name} {method}",
                 metrics_log=MetricsLog(pathlib.Path(folder, "metrics.jsonl")))

@@ -1,9 +1,12 @@
 """Few-shot prompt tuning with synthetic data.
 
-    dawgen run mini                      run the whole method in miniature, offline
-    dawgen tables runs/mini              print its tables again
-    dawgen predict CELL reviews.csv      classify the texts of a file
-    dawgen COMMAND --help                show what a command takes
+    dawgen run mini                                      run the whole method in miniature, offline
+    dawgen tables runs/mini                              print its tables again
+    dawgen backbone fetch smollm2-135m-q4                get an English language model (98 MB)
+    dawgen check own_task --data FILE --backbone NAME    see how your labelled texts are read
+    dawgen run own_task --data FILE --backbone NAME      tune prompts on them
+    dawgen predict CELL FILE                             classify texts with a result of a run (in RUN/cells)
+    dawgen COMMAND --help                                show the options of a command
 """
 
 from __future__ import annotations

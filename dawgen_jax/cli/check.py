@@ -1,10 +1,11 @@
-"""What a task is to the backbones, and what is wrong with it, before anything is trained.
+"""Show how a task is read by the backbones, and what is wrong with it, before anything is trained.
 
     dawgen check CONFIG [--data FILE] [--field.sub value ...]
 
-Prints for each task of a config: how its examples are divided, classes and label words with their tokens, token counts
-against the budgets, an example of each class in the template, the zero-shot accuracy on at most 500 examples, and
-warnings. Exits with status 2 where something must be mended first.
+For each task of a configuration it prints how the examples are divided, the classes and label words with their tokens,
+the template and the generator's phrases, lengths in tokens against the limits, an example of each class as the
+classifier reads it, the zero-shot accuracy on at most 500 examples, and warnings. The exit status is 2 if something
+must be fixed before a run.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from dawgen_jax.cli.options import parse_config
 from dawgen_jax.config import Config
 from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation import metrics
-from dawgen_jax.io.terminal import printable
+from dawgen_jax.io.terminal import number, printable
 from dawgen_jax.methods.arms import RELEASED, arms_of
 from dawgen_jax.pipeline.checks import Examined, examine
 from dawgen_jax.pipeline.inputs import Encoded, TaskData, backbone_folder, load_backbone, read_task
@@ -42,7 +43,7 @@ def show(given: TaskData, found: Examined, config: Config, tokens: Format) -> No
     for name, examples in (("pool", given.pools.train), ("test", given.test)):
         counts = Counter(example.label for example in examples)
         _line(name, f"{len(examples)} examples: " + ", ".join(f"{label} {counts[label]}" for label in task.labels))
-    _line("few shots", f"{given.k} a class to tune on, {given.k} for dev; seeds {', '.join(map(str, config.seeds))}")
+    _line("few shots", f"{given.k} per class to tune on, {given.k} for dev; seeds {', '.join(map(str, config.seeds))}")
     template, label_words = tokens.wording(task)
     words = [f"{label} = '{word}'" for label, word in zip(task.labels, label_words, strict=True)]
     places = [f" (token {number})" for number in found.word_ids] or [""] * len(words)
@@ -60,7 +61,7 @@ def show(given: TaskData, found: Examined, config: Config, tokens: Format) -> No
             _line("example", f"{label}, {len(row)} tokens: {tokens.tokenizer.decode(row)}")
     if given.sentences:
         front = f"the first from '{given.sentences[0]}'" if given.sentences[0] else "from the label alone"
-        _line("generator", f"at most {len(given.sentences)} samples a label are tried, {front}")
+        _line("generator", f"at most {len(given.sentences)} samples per label are tried, {front}")
 
 
 def zero_shot(given: TaskData, config: Config) -> str:
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     """Check every task of a config."""
     config = parse_config(argv, __doc__).config
     writes = any(arm.generator not in ("", RELEASED) for arm in arms_of(config))
-    problems = []
+    problems, warnings = [], 0
     for name in config.tasks:
         print(printable(name))
         given = read_task(name, config, generates=writes)
@@ -96,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
                   + zero_shot(scored, config))
         for warning in found.warnings:
             _line("warning", warning)
-        problems += found.problems
+        problems, warnings = [*problems, *found.problems], warnings + len(found.warnings)
     if problems:
         raise UserError(" ".join(problems))
-    print("Nothing is wrong.")
+    print(f"No errors; {number(warnings, 'warning')}." if warnings else "Nothing is wrong.")

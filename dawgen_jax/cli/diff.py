@@ -48,5 +48,5 @@ def main(argv: Sequence[str]) -> None:
     for column in ("field", *names, *["the default"] * (2 - len(names)), "origin of the default"):
         table.add_column(plain(column), overflow="fold", no_wrap=column == "field")  # never break field names
     for row in differences(*configs):
-        table.add_row(*map(plain, row))
+        table.add_row(*(plain(", ".join(map(str, value)) if isinstance(value, tuple) else value) for value in row))
     Console().print(table)

@@ -58,8 +58,8 @@ class Configured(Common):
 _SHOWN = {
     "tasks": (tuple[str, ...], "Names of tasks."),
     "arms": (tuple[str, ...], "'[GENERATOR: ]METHOD[ @full][ #VARIANT]', for instance 'DawGen: (Real, Syn) + GS'."),
-    "seeds": (tuple[int, ...], "Each seed draws its own few-shot split, generator and prompt."),
-    "devices": (int, "Devices of the mesh; 0 takes all."),
+    "seeds": (tuple[int, ...], "Each seed has its own few-shot split, generator and prompt."),
+    "devices": (int, "Number of devices to compute on; 0 takes all."),
 }
 """Fields of the configuration that the short help also lists."""
 
@@ -129,7 +129,8 @@ def parse_config(argv: Sequence[str], description: str | None, options: type[Any
             ("config", Annotated[str, tyro.conf.Positional, tyro.conf.arg(
                 metavar="CONFIG", help=f"A file, or a shipped one: {', '.join(shipped_configs())}.")]),
             ("options", Annotated[options, tyro.conf.arg(name="")], dataclasses.field(default=options())), *shown])
-        parse(["--help"], short, f"{description or ''}\n\n--help-all lists every field of the configuration.")
+        parse(["--help"], short, f"{description or ''}\n\n--help-all lists every field of the configuration. The "
+              "defaults shown are those of CONFIG if it is given.")
     if not named and "--help-all" not in argv:
         raise UserError("name a configuration first: CONFIG [--out DIR] [--field.sub value ...]; for instance mini.")
     program = dataclasses.make_dataclass("Program", [

@@ -2,10 +2,11 @@
 
     dawgen run CONFIG [--out DIR] [--shard 0/4] [--stage prompts] [--dry-run] [--field.sub value ...]
 
-Every artefact (a generator, a synthetic set, a cell) has its own folder, named by a hash of everything that it depends
-on. Finished artefacts are reused; an interrupted run resumes. A failed cell is reported and the others run (exit status
-2 at the end). Shard i/n takes every n-th unit (a task and an arm, all seeds in one program); several processes may work
-in one run directory.
+An arm is a method with the generator of its synthetic data; a cell is one seed of an arm on a task, a unit all of its
+seeds. Every artefact (a generator, a synthetic set, a cell) has its own folder in the run directory, named by a hash of
+everything that it depends on. Finished artefacts are reused, and an interrupted run resumes. If a cell fails, the
+others still run, and the exit status is 2. Shard i/n takes every n-th unit; several processes may work in one run
+directory.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Arguments(Configured):
     """Options of ``dawgen run``."""
 
     methods: tuple[str, ...] = ()
-    """Only arms with these methods ('Prompt Tuning'), or these arms ('DawGen: (Real, Syn) + GS')."""
+    """Run only arms with these methods ('Prompt Tuning'), or only these arms ('DawGen: (Real, Syn) + GS')."""
     shard: str = "0/1"
-    """i/n: every n-th unit, starting with the i-th."""
+    """i/n: every n-th unit, starting with the i-th, counted from 0."""
     stage: Literal["generators", "sets", "prompts"] = "prompts"
     """Stop after this stage: tuned generators, synthetic sets (with their quality), or everything."""
     dry_run: bool = False

@@ -33,13 +33,17 @@ def load_config(path: str, kind: type[AnyConfig] = Config) -> AnyConfig:
       kind: the type that it must have.
 
     Raises:
-      UserError: the file does not exist, it raises an error, or get_config is missing or returns another type.
+      UserError: the file does not exist, is no Python file or raises an error, or get_config is missing or returns
+        another type.
     """
     file = CONFIGS / f"{path}.py" if path in shipped_configs() else pathlib.Path(path)
     if not file.is_file():
         if file.is_dir():
             raise UserError(f"{path}: is a folder, not a configuration; name a configuration first, for instance mini.")
         raise UserError(f"{path}: no such configuration file; shipped are {', '.join(shipped_configs())}.")
+    if file.suffix != ".py":
+        raise UserError(f"{path}: a configuration is a Python file (.py). If this file has labelled examples, give it "
+                        f"as data: own_task --data {path}.")
     try:
         get_config = runpy.run_path(str(file)).get("get_config")
         if not callable(get_config):

@@ -54,11 +54,11 @@ def first_sentences(task: Task, data: DataConfig, pools: Pools | None = None) ->
             raise UserError(f"data.corpus = '{path}': neither a folder nor a text file (.txt, .txt.gz).")
     given = [sentence for sentence in sentences if sentence.strip()]
     arranged = arrange(given, data.corpus_seed, words)
-    log.info("%s: %d of %d first sentences from %s are used: distinct ones of %d to %s words.", task.name,
-             len(arranged), len(given), data.corpus, words[0], words[1] or "any number of")
+    limits = f" of {words[0]} to {words[1] or 'any number of'} words" if any(words) else ""
+    log.info("%s: %d distinct first sentences%s are used (of %d from %s).", task.name, len(arranged), limits,
+             len(given), data.corpus)
     if not arranged:
-        raise UserError(f"data.corpus = '{data.corpus}': no sentence of {words[0]} to {words[1] or 'any number of'} "
-                        f"words for {task.name}; give another corpus.")
+        raise UserError(f"data.corpus = '{data.corpus}': no sentence{limits} for {task.name}; give another corpus.")
     return arranged
 
 

@@ -1,6 +1,6 @@
 """What a method is: one small frozen value that says what is trained, on which data, for how long and from where.
 
-That value alone decides the phases that run, the fields that a cell's key covers and the settings that its rows carry.
+That value alone decides the stages that run, the fields that a cell's key covers and the settings that its rows carry.
 No code asks for a method's name.
 """
 
@@ -12,8 +12,7 @@ from typing import Any
 
 from dawgen_jax.config import ClassifierConfig, Config
 
-__all__ = ["FEW", "FINE", "FULL", "LONG", "UNSTATED", "Budget", "Method", "Phase", "Stretch", "Trained",
-           "settings_of", "value_of"]
+__all__ = ["UNSTATED", "Method", "Reading", "Stage", "Stages", "Trained", "settings_of", "value_of"]
 
 
 def value_of(config: Any, field: str) -> Any:
@@ -40,61 +39,38 @@ def settings_of(config: Any, fields: Iterable[str]) -> dict[str, Any]:
             if (field, value := value_of(config, field)) not in UNSTATED.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """Names of the fields of ``ClassifierConfig`` that say how long a stretch of training is.
+class Reading:
+    """A view of a configuration that notes the dotted fields that are read through it.
 
-    Attributes:
-      steps: updates.
-      batch: examples of each source in an update, or of each label where the name says so.
-      evaluation: updates between two evaluations on dev.
+    >>> reading = Reading(ClassifierConfig())
+    >>> reading.fine_tuning.num_steps, sorted(reading.fields)
+    (500, ['fine_tuning.num_steps'])
     """
 
-    steps: str
-    batch: str
-    evaluation: str
+    def __init__(self, config: Any, prefix: str = "", fields: set[str] | None = None):
+        self._config, self._prefix, self.fields = config, prefix, set() if fields is None else fields
 
-
-FEW = Budget("real_steps", "real_batch_per_label", "real_eval_every")
-"""Real data only: as prompt tuning's own code has it."""
-LONG = Budget("num_steps", "batch_size", "eval_every")
-"""Every method with synthetic data, so that they compare, and real data only as their control."""
-FULL = Budget("full_steps", "full_batch_size", "full_eval_every")
-"""The whole training pool."""
-FINE = Budget("fine_tuning.num_steps", "fine_tuning.batch_size", "fine_tuning.eval_every")
-"""Training of all weights."""
+    def __getattr__(self, name: str) -> Any:
+        value, name = getattr(self._config, name), self._prefix + name
+        if dataclasses.is_dataclass(value):
+            return Reading(value, f"{name}.", self.fields)
+        self.fields.add(name)
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
-class Stretch:
-    """What one optimiser is given.
+class Stage:
+    """What one optimiser is given: everything that a program for it is compiled for.
 
     Attributes:
       sources: one inner tuple a source of gradients, the reference of the surgery first; an inner tuple names the data
         that this source draws from, pooled.
-      budget: how long; two stretches of one method share it in halves.
-      surgery: combine the sources by ``classifier.aggregator`` instead of by their sum.
-      in_turn: the data of an inner tuple are taken one after the other in every epoch instead of pooled.
-      smoothing: of labels.
-    """
-
-    sources: tuple[tuple[str, ...], ...]
-    budget: Budget
-    surgery: bool = False
-    in_turn: bool = False
-    smoothing: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A stretch under a configuration: everything that a program for it is compiled for.
-
-    Attributes:
-      sources, in_turn, smoothing: of the stretch.
       aggregator: how per-source gradients are combined.
       num_steps: updates T, the length of the schedule.
       batch_size: examples B of each source in a step.
       eval_every: updates between two evaluations on dev.
+      in_turn: the data of an inner tuple are taken one after the other in every epoch instead of pooled.
+      smoothing: of labels.
     """
 
     sources: tuple[tuple[str, ...], ...]
@@ -104,6 +80,10 @@ class Phase:
     eval_every: int
     in_turn: bool = False
     smoothing: float = 0.0
+
+
+Stages = Callable[[ClassifierConfig, int], tuple[Stage, ...]]
+"""(config of the classifier, number of labels) -> stages of training, one after the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +124,7 @@ class Method:
     Attributes:
       name: as published.
       trains: what is trained; None for prompting without training.
-      stretches: of its training, one after the other.
+      stages: of its training.
       source: name of the kind of prompt that it starts from (``transfer``); empty starts from the vocabulary.
       demonstrations: labelled examples are shown in the input.
       calibrated: class probabilities are divided by those of inputs without content.
@@ -155,7 +135,7 @@ class Method:
 
     name: str
     trains: Trained | None = None
-    stretches: tuple[Stretch, ...] = ()
+    stages: Stages = lambda config, num_labels: ()
     source: str = ""
     demonstrations: bool = False
     calibrated: bool = False
@@ -170,7 +150,8 @@ class Method:
     @property
     def data(self) -> frozenset[str]:
         """The names of the data that it learns from: 'real', 'synthetic'."""
-        return frozenset(name for stretch in self.stretches for source in stretch.sources for name in source)
+        stages = self.stages(ClassifierConfig(), 2)
+        return frozenset(name for stage in stages for source in stage.sources for name in source)
 
     @property
     def baseline(self) -> bool:
@@ -180,32 +161,17 @@ class Method:
     @property
     def seeded(self) -> bool:
         """Whether seeds make a difference."""
-        return bool(self.stretches) or self.demonstrations
-
-    def phases(self, config: ClassifierConfig, num_labels: int) -> tuple[Phase, ...]:
-        """The stretches under a configuration."""
-        count = len(self.stretches)
-        return tuple(_phase(stretch, number, count, config, num_labels)
-                     for number, stretch in enumerate(self.stretches))
+        return self.trains is not None or self.demonstrations
 
     def settings(self, config: Config) -> dict[str, Any]:
         """The fields that the method itself reads, dotted, with their values (without those of its data)."""
-        fields = ["max_tokens", *(self.trains.fields if self.trains else ())]
+        reading = Reading(config.classifier)
+        stages = self.stages(reading, 2)
+        fields = {"max_tokens", *reading.fields, *(self.trains.fields if self.trains else ())}
         if self.demonstrations:
-            fields.append("demonstration_tokens")
-        for stretch in self.stretches:
-            fields += [stretch.budget.steps, stretch.budget.batch, stretch.budget.evaluation]
-            if len(stretch.sources) > 1:
-                fields.append("epsilon")
-            if stretch.surgery:
-                fields += ["aggregator", "surgery_scope"]
+            fields.add("demonstration_tokens")
+        if any(len(stage.sources) > 1 for stage in stages):
+            fields.add("epsilon")
+        if "aggregator" in reading.fields:
+            fields.add("surgery_scope")
         return settings_of(config, [f"classifier.{field}" for field in fields])
-
-
-def _phase(stretch: Stretch, number: int, count: int, config: ClassifierConfig, num_labels: int) -> Phase:
-    steps, batch, evaluation = (value_of(config, field) for field in dataclasses.astuple(stretch.budget))
-    if stretch.budget.batch.endswith("per_label"):
-        batch *= num_labels
-    return Phase(stretch.sources, config.aggregator if stretch.surgery else "sum",
-                 steps * (number + 1) // count - steps * number // count, batch, evaluation, stretch.in_turn,
-                 stretch.smoothing)

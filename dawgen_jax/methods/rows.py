@@ -29,13 +29,57 @@ References:
 
 from __future__ import annotations
 
-from dawgen_jax.methods.base import FEW, FINE, FULL, LONG, Method, Stretch
+from collections.abc import Callable
+
+from dawgen_jax.config import ClassifierConfig
+from dawgen_jax.methods.base import Method, Stage, Stages
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
 
 __all__ = ["METHODS", "REFERENCE", "SET_VARIANTS"]
 
 _REAL, _SYNTHETIC = ("real",), ("synthetic",)
 _BOTH = ("real", "synthetic")
+
+
+def few(config: ClassifierConfig, num_labels: int) -> tuple[int, int, int]:
+    """(updates, batch size, updates between evaluations) on real data only, as prompt tuning's own code has it."""
+    return config.real_steps, config.real_batch_per_label * num_labels, config.real_eval_every
+
+
+def long(config: ClassifierConfig, num_labels: int) -> tuple[int, int, int]:
+    """Those of every method with synthetic data, so that they compare, and of real data only as their control."""
+    return config.num_steps, config.batch_size, config.eval_every
+
+
+def full(config: ClassifierConfig, num_labels: int) -> tuple[int, int, int]:
+    """Those on the whole training pool."""
+    return config.full_steps, config.full_batch_size, config.full_eval_every
+
+
+def fine(config: ClassifierConfig, num_labels: int) -> tuple[int, int, int]:
+    """Those of training all weights."""
+    return config.fine_tuning.num_steps, config.fine_tuning.batch_size, config.fine_tuning.eval_every
+
+
+def _on(*sources: tuple[str, ...], budget: Callable[[ClassifierConfig, int], tuple[int, int, int]] = long,
+        surgery: bool = False, in_turn: bool = False, smoothing: float = 0.0) -> Stages:
+    """One stage on these sources."""
+    def stages(config: ClassifierConfig, num_labels: int) -> tuple[Stage, ...]:
+        aggregator = config.aggregator if surgery else "sum"
+        return (Stage(sources, aggregator, *budget(config, num_labels), in_turn, smoothing),)
+
+    return stages
+
+
+def _after(first: tuple[str, ...], second: tuple[str, ...]) -> Stages:
+    """Two stages that share the updates in halves."""
+    def stages(config: ClassifierConfig, num_labels: int) -> tuple[Stage, ...]:
+        updates, *rest = long(config, num_labels)
+        half = updates // 2
+        return Stage((first,), "sum", half, *rest), Stage((second,), "sum", updates - half, *rest)
+
+    return stages
+
 
 _IN_TURN = "in every epoch first the {} examples, then the {} ones"
 _STAGES = "first on {} examples up to the best step on dev, then on {} ones with a fresh optimiser"
@@ -46,44 +90,44 @@ METHODS: dict[str, Method] = {str(method): method for method in (
            about="class probabilities are divided by those of inputs without content ('N/A', '[MASK]', nothing)"),
     Method("In-Context", demonstrations=True,
            about="nothing is trained: labelled examples precede each test example in the input"),
-    Method("FT", WEIGHTS_AND_HEAD, (Stretch((_REAL,), FINE),),
+    Method("FT", WEIGHTS_AND_HEAD, _on(_REAL, budget=fine),
            about="all weights and a new classification head are trained, without a template"),
-    Method("Prompt-based FT", WEIGHTS, (Stretch((_REAL,), FINE),), about="all weights are trained, in the template"),
-    Method("PFT + soft prompt", WEIGHTS_AND_PROMPT, (Stretch((_REAL,), FINE),),
+    Method("Prompt-based FT", WEIGHTS, _on(_REAL, budget=fine), about="all weights are trained, in the template"),
+    Method("PFT + soft prompt", WEIGHTS_AND_PROMPT, _on(_REAL, budget=fine),
            about="all weights and a soft prompt are trained, in the template"),
-    Method("PPT", PROMPT, (Stretch((_REAL,), FEW),), source="PPT",
+    Method("PPT", PROMPT, _on(_REAL, budget=few), source="PPT",
            about="a soft prompt that was first trained on pairs of sentences from unlabelled documents"),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FEW),),
+    Method("Prompt Tuning", PROMPT, _on(_REAL, budget=few),
            about="a soft prompt is trained on the few real examples"),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), LONG),), variant="same-T",
+    Method("Prompt Tuning", PROMPT, _on(_REAL), variant="same-T",
            about="with as many updates as the methods with synthetic data"),
-    Method("Prompt Tuning", PROMPT, (Stretch((_REAL,), FULL),), full=True,
+    Method("Prompt Tuning", PROMPT, _on(_REAL, budget=full), full=True,
            about="on the whole training pool instead of a few examples per class"),
-    Method("SPoT", PROMPT, (Stretch((_REAL,), FEW),), source="SPoT",
+    Method("SPoT", PROMPT, _on(_REAL, budget=few), source="SPoT",
            about="a soft prompt that was first trained on the whole training set of another task"),
-    Method("OPTIMA", PROMPT, (Stretch((_REAL,), FEW),), source="OPTIMA",
+    Method("OPTIMA", PROMPT, _on(_REAL, budget=few), source="OPTIMA",
            about="as SPoT, and adapted with unlabelled pairs of this task"),
-    Method("Syn only", PROMPT, (Stretch((_SYNTHETIC,), LONG),),
+    Method("Syn only", PROMPT, _on(_SYNTHETIC),
            about="a soft prompt is trained on synthetic examples; the real dev set selects the best step"),
-    Method("Real+Syn", PROMPT, (Stretch((_BOTH,), LONG),), about="real and synthetic examples are pooled"),
-    Method("Real+Syn+LS", PROMPT, (Stretch((_BOTH,), LONG, smoothing=0.15),),
+    Method("Real+Syn", PROMPT, _on(_BOTH), about="real and synthetic examples are pooled"),
+    Method("Real+Syn+LS", PROMPT, _on(_BOTH, smoothing=0.15),
            about="real and synthetic examples are pooled, with label smoothing"),
-    Method("Real -> Syn", PROMPT, (Stretch((_BOTH,), LONG, in_turn=True),),
+    Method("Real -> Syn", PROMPT, _on(_BOTH, in_turn=True),
            about=_IN_TURN.format("real", "synthetic")),
-    Method("Syn -> Real", PROMPT, (Stretch((_BOTH[::-1],), LONG, in_turn=True),),
+    Method("Syn -> Real", PROMPT, _on(_BOTH[::-1], in_turn=True),
            about=_IN_TURN.format("synthetic", "real")),
-    Method("Real -> Syn", PROMPT, (Stretch((_REAL,), LONG), Stretch((_SYNTHETIC,), LONG)), variant="stages",
+    Method("Real -> Syn", PROMPT, _after(_REAL, _SYNTHETIC), variant="stages",
            about=_STAGES.format("real", "synthetic")),
-    Method("Syn -> Real", PROMPT, (Stretch((_SYNTHETIC,), LONG), Stretch((_REAL,), LONG)), variant="stages",
+    Method("Syn -> Real", PROMPT, _after(_SYNTHETIC, _REAL), variant="stages",
            about=_STAGES.format("synthetic", "real")),
-    Method("(Real, Syn)", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG),),
+    Method("(Real, Syn)", PROMPT, _on(_REAL, _SYNTHETIC),
            about="every update adds the gradients of a real and of a synthetic batch"),
-    Method("(Real, Syn) + GS", PROMPT, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),),
+    Method("(Real, Syn) + GS", PROMPT, _on(_REAL, _SYNTHETIC, surgery=True),
            about="every update adds both gradients after gradient surgery: if the synthetic gradient points against "
                  "the real one (a conflict), the conflicting part is removed from it"),
-    Method("LoRA", LOW_RANK, (Stretch((_REAL,), LONG),),
+    Method("LoRA", LOW_RANK, _on(_REAL),
            about="low-rank updates of the weights are trained instead of a prompt"),
-    Method("LoRA (Real, Syn) + GS", LOW_RANK, (Stretch((_REAL, _SYNTHETIC), LONG, surgery=True),),
+    Method("LoRA (Real, Syn) + GS", LOW_RANK, _on(_REAL, _SYNTHETIC, surgery=True),
            about="low-rank updates of the weights are trained on both sources, with gradient surgery"),
 )}
 """Every method by how config files write it, in the order of the tables."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -36,7 +37,8 @@ from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import FULL, Budget, Phase, Trained, settings_of, value_of
+from dawgen_jax.methods.base import Reading, Stage, Trained, settings_of
+from dawgen_jax.methods.rows import full
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
@@ -63,25 +65,25 @@ class SourceKind:
       name: as published; ``Method.source`` holds it.
       labelled: the labelled set: sentence pairs of documents, or the source task's training set.
       unlabelled: whether the target task's training pool is seen too, without its labels.
-      budget: names of fields of ``Config``: how long it is trained, on how many examples an update, and how many
-        updates lie between two evaluations.
+      budget: config -> updates, examples an update, and updates between two evaluations.
       fields: of ``Config``, that its training also reads, dotted.
     """
 
     name: str
     labelled: Literal["documents", "task"]
-    budget: Budget
+    budget: Callable[[Config], tuple[int, int, int]]
     fields: tuple[str, ...]
     unlabelled: bool = False
 
-    def phase(self, config: Config) -> Phase:
+    def stage(self, config: Config) -> Stage:
         """Its training under a configuration."""
-        steps, batch, evaluation = (value_of(config, field) for field in dataclasses.astuple(self.budget))
-        return Phase((("source",),), "sum", steps, batch, evaluation)
+        return Stage((("source",),), "sum", *self.budget(config))
 
     def settings(self, config: Config) -> dict[str, Any]:
         """The fields that its training reads, dotted, with their values (without the data's digests)."""
-        return settings_of(config, (*self.fields, *dataclasses.astuple(self.budget)))
+        reading = Reading(config)
+        self.budget(reading)
+        return settings_of(config, {*self.fields, *reading.fields})
 
     def source_task(self, task: Task) -> str:
         """The name of the labelled task for a target task; empty for documents.
@@ -95,18 +97,16 @@ class SourceKind:
         return task.source if self.labelled == "task" else ""
 
 
-def _of_classifier(budget: Budget) -> Budget:
-    return Budget(*(f"classifier.{field}" for field in dataclasses.astuple(budget)))
-
-
 SOURCES: dict[str, SourceKind] = {kind.name: kind for kind in (
     SourceKind("PPT", "documents",
-               Budget("transfer.ppt_steps", "transfer.ppt_batch_size", "classifier.full_eval_every"),
+               lambda config: (config.transfer.ppt_steps, config.transfer.ppt_batch_size,
+                               config.classifier.full_eval_every),
                (*_START, "transfer.documents", "transfer.ppt_pairs", "transfer.ppt_learning_rate",
                 "transfer.ppt_clip_norm", "transfer.ppt_weight_decay")),
-    SourceKind("SPoT", "task", _of_classifier(FULL), _TUNING),
+    SourceKind("SPoT", "task", lambda config: full(config.classifier, 0), _TUNING),
     SourceKind("OPTIMA", "task",
-               Budget("transfer.optima_steps", "transfer.optima_batch_size", "classifier.eval_every"),
+               lambda config: (config.transfer.optima_steps, config.transfer.optima_batch_size,
+                               config.classifier.eval_every),
                (*_TUNING, "transfer.optima_radius", "transfer.optima_domain_weight", "transfer.optima_domain_rate"),
                unlabelled=True),
 )}
@@ -326,18 +326,18 @@ def train_source_prompt(kind: SourceKind, prompt: np.ndarray, backbone: Backbone
     Raises:
       UserError: a loss or gradient is not finite, or the target's examples are missing.
     """
-    phase = kind.phase(config)
+    stage = kind.stage(config)
     if kind.unlabelled:
-        return _align(phase, prompt, backbone, data, config=config, label_ids=label_ids, placement=placement,
+        return _align(stage, prompt, backbone, data, config=config, label_ids=label_ids, placement=placement,
                       seed=seed, folder=folder, title=title, metrics_log=metrics_log, tail=tail)
     trained = _pretrained(config.transfer) if kind.labelled == "documents" else PROMPT
-    tuned = tune(trained, prompt[None], backbone, {"source": [data.train]}, [data.dev], [phase],
+    tuned = tune(trained, prompt[None], backbone, {"source": [data.train]}, [data.dev], [stage],
                  config=config.classifier, label_ids=label_ids, placement=placement, seeds=(seed,), folder=folder,
                  title=title, metrics_log=metrics_log, tail=tail)
     return SourceTuned(np.asarray(tuned.params)[0], float(tuned.accuracy[0]), int(tuned.step[0]))
 
 
-def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceData, *, config: Config,
+def _align(stage: Stage, prompt: np.ndarray, backbone: Backbone, data: SourceData, *, config: Config,
            label_ids: tuple[int, ...], placement: Placement, seed: int, folder: pathlib.Path, title: str,
            metrics_log: MetricsLog, tail: int | None) -> SourceTuned:
     """OPTIMA's training."""
@@ -362,9 +362,9 @@ def _align(phase: Phase, prompt: np.ndarray, backbone: Backbone, data: SourceDat
     fitted = fit(
         placement.compile_step(functools.partial(train_step, loss_fn=loss, tx=tx), batch_axis=1, model=backbone.model),
         init_state(params, tx), backbone.theta,
-        functools.partial(_draw, data, phase.batch_size, seed, rows=placement.rows(phase.batch_size),
+        functools.partial(_draw, data, stage.batch_size, seed, rows=placement.rows(stage.batch_size),
                           multiple=classifier.pad_multiple),
-        schedule=Schedule(phase.num_steps, phase.eval_every, 1, classifier.checkpoint_every), placement=placement,
+        schedule=Schedule(stage.num_steps, stage.eval_every, 1, classifier.checkpoint_every), placement=placement,
         folder=folder / "alignment", log=metrics_log, title=title,
         advice="lower classifier.learning_rate or transfer.optima_radius, or set classifier.backbone.dtype to float32.",
         figures=lambda metrics: {"loss": metrics["loss"][0], "grad_norm": metrics["grad_norm"][0],

@@ -1,4 +1,4 @@
-"""Running a method's phases: K seeds in one program, the best dev parameters kept, resumable.
+"""Running a method's stages: K seeds in one program, the best dev parameters kept, resumable.
 
 Everything random is a function of (seed, step), so that a run that was interrupted ends with the same numbers.
 """
@@ -22,7 +22,7 @@ from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import Phase, Trained, value_of
+from dawgen_jax.methods.base import Stage, Trained, value_of
 from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery import aggregator
@@ -72,34 +72,34 @@ def _loss(params, theta, batch: ClassifierBatch, *, scores: Callable, smoothing:
     return weighted_mean(cross_entropy(scores(params, theta, batch), batch.label, smoothing), batch.weight)
 
 
-def transform(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
-    """The aggregator of a phase, unless it has one source, and then the optimiser.
+def transform(trained: Trained, stage: Stage, config: ClassifierConfig, rate: float) -> optax.GradientTransformation:
+    """The aggregator of a stage, unless it has one source, and then the optimiser.
 
     Args:
       trained: whose optimiser it is.
-      phase: names the aggregator and its sources.
+      stage: names the aggregator and its sources.
       config: epsilon and scope of the aggregator, settings of the optimiser.
       rate: learning rate, if the method tries several.
     """
-    optimiser = trained.optimiser(config, phase.num_steps, rate)
-    if len(phase.sources) == 1:
+    optimiser = trained.optimiser(config, stage.num_steps, rate)
+    if len(stage.sources) == 1:
         return optimiser
-    return optax.chain(aggregator(phase.aggregator, epsilon=config.epsilon, scope=config.surgery_scope), optimiser)
+    return optax.chain(aggregator(stage.aggregator, epsilon=config.epsilon, scope=config.surgery_scope), optimiser)
 
 
-def compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
+def compiled_step(trained: Trained, stage: Stage, config: ClassifierConfig, rate: float, model: Model,
                   label_ids: tuple[int, ...], placement: Placement, tail: int | None = None) -> Callable:
-    """The step of K seeds; phases that differ in what is drawn for them share one program."""
-    alike = dataclasses.replace(phase, sources=((),) * len(phase.sources), in_turn=False, batch_size=0, eval_every=0)
+    """The step of K seeds; stages that differ in what is drawn for them share one program."""
+    alike = dataclasses.replace(stage, sources=((),) * len(stage.sources), in_turn=False, batch_size=0, eval_every=0)
     return _compiled_step(trained, alike, config, rate, model, label_ids, placement, tail)
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_step(trained: Trained, phase: Phase, config: ClassifierConfig, rate: float, model: Model,
+def _compiled_step(trained: Trained, stage: Stage, config: ClassifierConfig, rate: float, model: Model,
                    label_ids: tuple[int, ...], placement: Placement, tail: int | None) -> Callable:
     scores = functools.partial(trained.scores, model=model, label_ids=label_ids, config=config, tail=tail)
-    step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=phase.smoothing),
-                             tx=transform(trained, phase, config, rate))
+    step = functools.partial(train_step, loss_fn=functools.partial(_loss, scores=scores, smoothing=stage.smoothing),
+                             tx=transform(trained, stage, config, rate))
     return placement.compile_step(jax.vmap(step, in_axes=(0, None, 0)), batch_axis=2, model=model)
 
 
@@ -107,16 +107,16 @@ Pool = list[list[list[ClassifierBatch]]]
 """[S][K]: the sets of a source and seed: one set, or several that are taken in turn."""
 
 
-def pool(data: Data, phase: Phase, count: int) -> Pool:
+def pool(data: Data, stage: Stage, count: int) -> Pool:
     """What each source draws from, for each of ``count`` seeds: its data pooled, or one set after the other."""
     pools = []
-    for names in phase.sources:
+    for names in stage.sources:
         parts = [[data[name][k] for name in names] for k in range(count)]
-        pools.append(parts if phase.in_turn else [[batches.concatenate(part)] for part in parts])
+        pools.append(parts if stage.in_turn else [[batches.concatenate(part)] for part in parts])
     return pools
 
 
-def draw(pools: Pool, phase: Phase, seeds: Sequence[int], step: int, rows: int, multiple: int) -> ClassifierBatch:
+def draw(pools: Pool, stage: Stage, seeds: Sequence[int], step: int, rows: int, multiple: int) -> ClassifierBatch:
     """The batch [K, S, rows, T] of a step.
 
     Pooled data are drawn in proportion to their sizes; data taken in turn for one pass each, one after the other: an
@@ -124,19 +124,19 @@ def draw(pools: Pool, phase: Phase, seeds: Sequence[int], step: int, rows: int, 
 
     Args:
       pools: of :func:`pool`.
-      phase: its sources and batch size.
+      stage: its sources and batch size.
       seeds: K seeds; with a step they determine every batch.
       step: from 0.
       rows: examples of the rectangle; those above the batch size are padding of weight 0.
       multiple: of the token axis.
     """
-    weight = (np.arange(rows) < phase.batch_size).astype(np.float32)
+    weight = (np.arange(rows) < stage.batch_size).astype(np.float32)
     stacked = []
     for k, seed in enumerate(seeds):
         per_source, shift = [], 0
         for source in pools:
-            part, index = _place(source[k], phase.batch_size, seed + _SOURCE_STRIDE * shift, step)
-            index = np.concatenate([index, np.repeat(index[:1], rows - phase.batch_size)])
+            part, index = _place(source[k], stage.batch_size, seed + _SOURCE_STRIDE * shift, step)
+            index = np.concatenate([index, np.repeat(index[:1], rows - stage.batch_size)])
             drawn = batches.take(part, index)
             per_source.append(drawn._replace(weight=drawn.weight * weight))
             shift += len(source[k])
@@ -155,14 +155,14 @@ def _place(parts: Sequence[ClassifierBatch], size: int, seed: int, step: int) ->
 
 
 def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, dev: Sequence[ClassifierBatch],
-         plan: Sequence[Phase], *, config: ClassifierConfig, label_ids: tuple[int, ...], placement: Placement,
+         plan: Sequence[Stage], *, config: ClassifierConfig, label_ids: tuple[int, ...], placement: Placement,
          seeds: Sequence[int], folder: pathlib.Path, title: str, metrics_log: MetricsLog, tail: int | None = None,
          contexts: Contexts | None = None) -> Tuned:
-    """Train for each of K seeds through the phases of a method.
+    """Train for each of K seeds through the stages of a method.
 
     Parameters are kept as best where their dev accuracy is strictly above all before; the start is a candidate. A
-    second phase starts from the best of the first with a fresh optimiser. Where the method tries several learning
-    rates, all phases run for each, and the best of all is kept.
+    second stage starts from the best of the first with a fresh optimiser. Where the method tries several learning
+    rates, all stages run for each, and the best of all is kept.
 
     Args:
       trained: what is trained.
@@ -170,7 +170,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
       backbone: the frozen model, placed.
       data: sets of the sources.
       dev: dev set of each seed, all of one size.
-      plan: phases of the method.
+      plan: stages of the method.
       config: rates, sizes, scopes.
       label_ids: label words.
       placement: devices.
@@ -187,7 +187,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     num_labels = len(label_ids)
     contexts = contexts if trained.fixed else None
     if contexts:  # a set of more examples than are drawn is not worth computing beforehand
-        drawn = sum(phase.num_steps * phase.batch_size for phase in plan)
+        drawn = sum(stage.num_steps * stage.batch_size for stage in plan)
         contexts.keep([*dev, *(one for sets in data.values() for one in sets if len(one.label) <= drawn)], title)
     start = [trained.init(backbone, config, num_labels, prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -199,7 +199,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     tuned, offset = None, 0
     for rate in rates:
         best = run(start, rate=rate, offset=offset)
-        offset += sum(phase.num_steps for phase in plan) + 1  # the start of the next rate has its own line
+        offset += sum(stage.num_steps for stage in plan) + 1  # the start of the next rate has its own line
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
             tuned = Tuned(best.params, best.score, best.step, rate)
     predicted = {line["step"]: line["histogram"] for line in metrics_log.lines() if "histogram" in line}
@@ -220,36 +220,36 @@ def begin(starts: Sequence, *, tx: optax.GradientTransformation):
 
 
 def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
-         dev: Sequence[ClassifierBatch], plan: Sequence[Phase], config: ClassifierConfig, label_ids: tuple[int, ...],
+         dev: Sequence[ClassifierBatch], plan: Sequence[Stage], config: ClassifierConfig, label_ids: tuple[int, ...],
          tail: int | None, contexts: Contexts | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path,
          title: str, metrics_log: MetricsLog) -> Best:
-    """All phases at one learning rate."""
+    """All stages at one learning rate."""
     frozen = () if trained.weights else backbone.theta
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
     scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
     advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
     best, exact = None, str(float(rate)).removesuffix(".0")  # all digits: two rates share no folder
-    for number, phase in enumerate(plan):
+    for number, stage in enumerate(plan):
         here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
                                            for k in range(len(seeds))]
-        tx = transform(trained, phase, config, rate)
-        pools = pool(data, phase, len(seeds))
+        tx = transform(trained, stage, config, rate)
+        pools = pool(data, stage, len(seeds))
         attach = contexts.attach if contexts else lambda batch: batch
         evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, attach=attach,
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
         best = fit(
-            compiled_step(trained, phase, config, rate, backbone.model, label_ids, placement, tail),
+            compiled_step(trained, stage, config, rate, backbone.model, label_ids, placement, tail),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
-            lambda step, phase=phase, pools=pools, attach=attach: attach(draw(
-                pools, phase, seeds, step, placement.rows(phase.batch_size), config.pad_multiple)),
-            schedule=Schedule(phase.num_steps, phase.eval_every, 1, config.checkpoint_every), placement=placement,
-            # Each phase has a folder: their optimiser states differ in kind.
+            lambda step, stage=stage, pools=pools, attach=attach: attach(draw(
+                pools, stage, seeds, step, placement.rows(stage.batch_size), config.pad_multiple)),
+            schedule=Schedule(stage.num_steps, stage.eval_every, 1, config.checkpoint_every), placement=placement,
+            # Each stage has a folder: their optimiser states differ in kind.
             folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title, advice=advice,
-            figures=functools.partial(_figures, names=["+".join(names) for names in phase.sources]), evaluate=evaluate,
+            figures=functools.partial(_figures, names=["+".join(names) for names in stage.sources]), evaluate=evaluate,
             best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"),
             model=backbone.model).best
-        offset += phase.num_steps
+        offset += stage.num_steps
     return best
 
 

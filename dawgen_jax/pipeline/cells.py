@@ -92,7 +92,7 @@ def cells_of(job: Job, given: TaskData, arm: Arm, synthetic: Sequence[SyntheticS
         made = synthetic[position] if synthetic else None
         split = (given.full if method.full else given.splits)[seed] if method.seeded else Split([], [], "none")
         written = (made.digest, made.generator_backbone, made.variants) if made else ()
-        key = digest("cell", settings, str(arm), method.phases(config.classifier, len(task.labels)), given.digest,
+        key = digest("cell", settings, str(arm), method.stages(config.classifier, len(task.labels)), given.digest,
                      backbone.digest, given.k,
                      given.split_digest(seed, full=method.full) if method.seeded else "", written,
                      source.digest if source else "", given.digests["test"], seed, *wording_key(backbone.format, task))
@@ -152,7 +152,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     seeds, backbone, trained = [cell.seed for cell in cells], encoded.backbone, method.trains or PROMPT
     log = job.metrics_log(folder, cells[0].settings, seeds)
     extras: list[dict] = [{} for _ in cells]
-    if method.stretches:
+    if method.trains:
         tuned = _tuned(job, given, encoded, arm, cells, folder, log)
         extras = [{"dev_accuracy": float(tuned.accuracy[k]), "best_step": int(tuned.step[k]),
                    "seeds_in_program": len(cells)} | ({"learning_rate": tuned.rate} if tuned.rate else {})
@@ -173,7 +173,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
     seconds = (time.monotonic() - begin) / len(cells)
     count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
     # Whole backbones are not stored, so they are not copied to the host.
-    small = jax.tree.map(np.asarray, tuned.params) if method.stretches and not trained.weights else None
+    small = jax.tree.map(np.asarray, tuned.params) if method.trains and not trained.weights else None
     for k, cell in enumerate(cells):
         lines = log.of_seed(k)
         conflicts = [line["conflict"] for line in lines if "conflict" in line]
@@ -204,7 +204,7 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
     starts = [cell.source.prompt if cell.source else start_prompt(backbone, config, method.trains, cell.seed)
               for cell in cells]  # each draws its own rows, whatever seeds are tuned with it
     return tune(method.trains, np.stack(starts), backbone, data, dev,
-                method.phases(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
+                method.stages(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, contexts=encoded.contexts, placement=job.placement,
                 seeds=[cell.seed for cell in cells], folder=folder, title=f"{given.task.name} {arm}", metrics_log=log)
 

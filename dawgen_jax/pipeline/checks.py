@@ -1,6 +1,6 @@
 """What can be checked of a task before anything is trained: its texts in the backbones' tokens, and what is wrong.
 
-A problem must be mended before a run; a warning says what a run will do that its user may not expect.
+A problem must be fixed before a run; a warning says what a run will do that its user may not expect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Examined(NamedTuple):
     """A task in the tokens of the backbones.
 
     Attributes:
-      problems: what must be mended, one sentence each.
+      problems: what must be fixed, one sentence each.
       warnings: what may surprise, one sentence each.
       word_ids: the token of each label's word; empty if there is a problem with them.
       proposed: words of one token for the labels of a custom task, if there is a problem with its label words.
@@ -164,8 +164,8 @@ def _of_generator(given: TaskData, config: Config) -> tuple[list[str], list[str]
                  if len(row) > generator.prompt_length]
     starts = [(front[-generator.prompt_length:], middle) for front, middle in zip(fronts, middles, strict=True)]
     if alike := [label for label, start in zip(task.labels, starts, strict=True) if starts.count(start) > 1]:
-        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {tokens.name}, and their "
-                        "generator's prompts start alike" + (": set own.phrases to words that it knows."
+        warnings.append(f"The phrases of {', '.join(alike)} are the same pieces to {generator.backbone.label}, and "
+                        "their generator's prompts start alike" + (": set own.phrases to words that it knows."
                                                              if is_own(task.name, config) else "."))
     if given.sentences and not given.repeats and len(given.sentences) < synthesis.samples_per_label:
         warnings.append(f"{len(given.sentences)} first sentences allow no more samples per label, and "

@@ -60,9 +60,9 @@ class Planned(NamedTuple):
 def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
     """Updates, and examples in them, of one seed."""
     tries = len(value_of(config.classifier, method.trains.rates)) if method.trains and method.trains.rates else 1
-    phases = method.phases(config.classifier, num_labels)
-    return (tries * sum(phase.num_steps for phase in phases),
-            tries * sum(phase.num_steps * phase.batch_size * len(phase.sources) for phase in phases))
+    stages = method.stages(config.classifier, num_labels)
+    return (tries * sum(stage.num_steps for stage in stages),
+            tries * sum(stage.num_steps * stage.batch_size * len(stage.sources) for stage in stages))
 
 
 def _is_of(row: Row, unit: Unit) -> bool:
@@ -155,8 +155,8 @@ def steps(config: Config, planned: Sequence[Planned], generator: Model | None = 
             flops = units * generator.operations(inputs=shapes.source, outputs=config.synthesis.max_new_tokens)
         else:
             source, tokens = SOURCES[name], config.classifier.max_tokens + config.classifier.prompt_length
-            phase = source.phase(config)
-            units, examples = phase.num_steps, phase.num_steps * phase.batch_size * (1 + source.unlabelled)
+            stage = source.stage(config)
+            units, examples = stage.num_steps, stage.num_steps * stage.batch_size * (1 + source.unlabelled)
             flops = examples * classifier.operations(inputs=tokens, trained="prompt")
         found[kind, task, name] = Step(place[kind], flops, units)
     for i, line in enumerate(planned, 1):

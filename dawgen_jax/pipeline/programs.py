@@ -185,15 +185,15 @@ def _with_context(batch: ClassifierBatch, model: Model, theta: Any, cue: int) ->
 def _step(method: Method, params: Any, frozen: Any, model: Model, shapes: Shapes, placement: Placement, seeds: int):
     config, trained = shapes.config.classifier, method.trains
     assert trained is not None  # of the two methods above
-    (phase,) = method.phases(config, shapes.labels)
+    (stage,) = method.stages(config, shapes.labels)
     rate = config.fine_tuning.learning_rates[0]
-    batch = _classifier_batch(shapes.config, placement, seeds, len(phase.sources), phase.batch_size)
+    batch = _classifier_batch(shapes.config, placement, seeds, len(stage.sources), stage.batch_size)
     if trained.fixed and shapes.cue:
         batch = _with_context(batch, model, theta=frozen, cue=shapes.cue)
-    init = functools.partial(init_state, tx=tune.transform(trained, phase, config, rate))
+    init = functools.partial(init_state, tx=tune.transform(trained, stage, config, rate))
     state = jax.eval_shape(jax.vmap(init), params)
     words = tuple(range(2, 2 + shapes.labels))
-    step = tune.compiled_step(trained, phase, config, rate, model, words, placement)
+    step = tune.compiled_step(trained, stage, config, rate, model, words, placement)
     return state, frozen, lambda: step.lower(state, frozen, batch)
 
 

@@ -50,19 +50,23 @@ class _Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table, grid = self.table, _grid(self.table)
+        if console.measure(grid, options=options.update_width(_ENDLESS)).maximum > options.max_width:
+            grid = _grid(table, tight=len(table.columns) > _NARROW)
         needed = console.measure(grid, options=options.update_width(_ENDLESS)).minimum
         yield plain(table.title, "table.title")
         yield grid if needed <= options.max_width or len(table.columns) <= _NARROW else _listed(table)
         yield from (plain(note, "table.caption") for note in (*table.notes, ""))
 
 
-def _grid(table: Table) -> RichTable:
+def _grid(table: Table, *, tight: bool = False) -> RichTable:
+    """The table for Rich; ``tight`` sets the widths of text columns, since Rich widens one below its min_width again
+    after it has shared out the terminal, and cuts the last column."""
     rich = RichTable(box=box.SIMPLE_HEAD)
     for position, column in enumerate(table.columns):
         text = position < table.text_columns
-        longest = max((len(row[position]) for row in table.rows), default=0)
+        longest = max(len(cell) for cell in (column, *(row[position] for row in table.rows)))
         rich.add_column(plain(column), justify="left" if text else "right", overflow="fold",
-                        min_width=min(longest, _READABLE) if text and len(table.columns) > _NARROW else None)
+                        width=min(longest, _READABLE) if text and tight else None)
     for row in table.rows:
         rich.add_row(*map(plain, row))
     return rich

@@ -91,9 +91,9 @@ def fit(step: Callable, state, frozen, draw: Callable[[int], Any], *, schedule: 
       figures: metrics of one update, on the host, -> what is logged of it (numbers, or arrays [K]).
       evaluate: parameters -> (score [K], more figures for the log); parameters are kept as best where their score is
         strictly above all before it.
-      best: of an earlier phase; without one the starting parameters are evaluated as well.
+      best: of an earlier stage; without one the starting parameters are evaluated as well.
       keep: whether the best parameters are kept; otherwise evaluations are only logged, and have no score.
-      offset: updates of earlier phases, added to the steps of all lines.
+      offset: updates of earlier stages, added to the steps of all lines.
       seeds: K seeds, to name the one that failed.
       show: figures that the progress bar shows, means over the seeds; norms only at the logging level DEBUG.
       model: the backbone, where the state holds its parameters: these are placed by its layout.

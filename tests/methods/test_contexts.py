@@ -16,7 +16,7 @@ from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data import batches
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods import contexts as module
-from dawgen_jax.methods.base import Phase
+from dawgen_jax.methods.base import Stage
 from dawgen_jax.methods.contexts import Contexts, encode
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS_AND_PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
@@ -140,9 +140,9 @@ def tuned(folder, trained, gib: float, devices: int = 1):
     placement, log = Placement.on(devices), MetricsLog(folder / "metrics.jsonl")
     frozen = backbone(placement)
     data = {"real": [rows(6, k) for k in range(3)], "synthetic": [rows(12, 10 + k) for k in range(3)]}
-    phase = Phase((("real",), ("synthetic",)), "surgery", 20, 4, 10)
+    stage = Stage((("real",), ("synthetic",)), "surgery", 20, 4, 10)
     contexts = Contexts(frozen, TAIL, gib=gib, size=8, multiple=12) if gib else None
-    found = tune(trained, np.stack([prompt()] * 3), frozen, data, [rows(6, 20 + k) for k in range(3)], [phase],
+    found = tune(trained, np.stack([prompt()] * 3), frozen, data, [rows(6, 20 + k) for k in range(3)], [stage],
                  config=CONFIG, label_ids=WORDS, placement=placement, seeds=(1, 2, 3), folder=folder, title="test",
                  metrics_log=log, tail=TAIL, contexts=contexts)
     lines = log.lines()

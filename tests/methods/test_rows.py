@@ -1,4 +1,4 @@
-"""Every method has the phases of its definition; arms parse; pooled and ordered data are drawn as the rows say."""
+"""Every method has the stages of its definition; arms parse; pooled and ordered data are drawn as the rows say."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests import tiny
 
 CONFIG = ClassifierConfig(num_steps=7, batch_size=5, eval_every=3, full_steps=9)
 FEW, FINE = ("real", "sum", 400, 6, 4), ("real", "sum", 500, 8, 50)
-# What is trained, what it starts from, and (data, aggregator, updates, batch, updates to the next evaluation) a phase:
+# What is trained, what it starts from, and (data, aggregator, updates, batch, updates to the next evaluation) a stage:
 # '+' pools, '|' divides sources of gradients, '>' puts data one after the other in every epoch.
 ROWS = {
     "Prompting (zero-shot)": (None, "", []),
@@ -43,10 +43,10 @@ ROWS = {
 }
 
 
-def written(phase):
-    """A phase as ROWS has it."""
-    sources = "|".join((">" if phase.in_turn else "+").join(names) for names in phase.sources)
-    return sources, phase.aggregator, phase.num_steps, phase.batch_size, phase.eval_every
+def written(stage):
+    """A stage as ROWS has it."""
+    sources = "|".join((">" if stage.in_turn else "+").join(names) for names in stage.sources)
+    return sources, stage.aggregator, stage.num_steps, stage.batch_size, stage.eval_every
 
 
 def test_every_method_is_tested_here():
@@ -54,19 +54,19 @@ def test_every_method_is_tested_here():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_phases(name):
-    method, (trains, source, phases) = METHODS[name], ROWS[name]
+def test_stages(name):
+    method, (trains, source, stages) = METHODS[name], ROWS[name]
     assert (method.trains, method.source) == (trains, source) and str(method) == name
-    assert [written(phase) for phase in method.phases(CONFIG, 3)] == phases
-    smoothing = {phase.smoothing for phase in method.phases(CONFIG, 3)}
-    assert smoothing == ({0.15} if name == "Real+Syn+LS" else {0.0} if phases else set())
+    assert [written(stage) for stage in method.stages(CONFIG, 3)] == stages
+    smoothing = {stage.smoothing for stage in method.stages(CONFIG, 3)}
+    assert smoothing == ({0.15} if name == "Real+Syn+LS" else {0.0} if stages else set())
     assert method.full == name.endswith("@full") and method.demonstrations == (name == "In-Context")
     assert method.seeded == (method.name != "Prompting (zero-shot)")
     assert method.calibrated == name.endswith("#calibrated")
 
 
 def test_few_shot_batches_grow_with_the_labels():
-    assert [METHODS["Prompt Tuning"].phases(CONFIG, labels)[0].batch_size for labels in (2, 3)] == [4, 6]
+    assert [METHODS["Prompt Tuning"].stages(CONFIG, labels)[0].batch_size for labels in (2, 3)] == [4, 6]
 
 
 def test_settings_are_the_fields_that_a_method_reads():
@@ -122,10 +122,10 @@ def marked(examples: int, first: int) -> ClassifierBatch:
 
 def drawn(name: str, sizes: dict[str, int], batch: int, steps: int) -> list[list[int]]:
     """Numbers of the examples in each batch of a method of one source; synthetic ones count from 100."""
-    (phase,) = METHODS[name].phases(ClassifierConfig(num_steps=50, batch_size=batch), 3)
+    (stage,) = METHODS[name].stages(ClassifierConfig(num_steps=50, batch_size=batch), 3)
     data = {"real": [marked(sizes["real"], 0)], "synthetic": [marked(sizes["synthetic"], 100)]}
-    pools = pool(data, phase, 1)
-    return [draw(pools, phase, [3], step, batch, 8).label[0, 0].tolist() for step in range(steps)]
+    pools = pool(data, stage, 1)
+    return [draw(pools, stage, [3], step, batch, 8).label[0, 0].tolist() for step in range(steps)]
 
 
 @pytest.mark.parametrize(("name", "order"), [("Real -> Syn", "rrsss"), ("Syn -> Real", "sssrr")])
@@ -151,17 +151,17 @@ def test_pooled_data_are_drawn_in_proportion(name):
 
 
 def test_sources_of_gradients_have_a_batch_each():
-    (phase,) = METHODS["(Real, Syn) + GS"].phases(ClassifierConfig(num_steps=50, batch_size=4), 3)
+    (stage,) = METHODS["(Real, Syn) + GS"].stages(ClassifierConfig(num_steps=50, batch_size=4), 3)
     data = {"real": [marked(4, 0)] * 2, "synthetic": [marked(9, 100)] * 2}
-    batch = draw(pool(data, phase, 2), phase, [3, 4], 0, 6, 8)
+    batch = draw(pool(data, stage, 2), stage, [3, 4], 0, 6, 8)
     assert batch.label.shape == (2, 2, 6) and batch.weight.tolist() == [[[1] * 4 + [0] * 2] * 2] * 2
     assert (batch.label[:, 0] < 100).all() and (batch.label[:, 1] >= 100).all()
 
 
 def test_seeds_and_sources_draw_apart_from_sets_of_one_size():
-    (phase,) = METHODS["(Real, Syn)"].phases(ClassifierConfig(num_steps=50, batch_size=4), 3)
-    pools = pool({"real": [marked(12, 0)] * 2, "synthetic": [marked(12, 0)] * 2}, phase, 2)
-    epoch = np.concatenate([draw(pools, phase, [3, 4], step, 4, 8).label for step in range(3)], axis=2)
+    (stage,) = METHODS["(Real, Syn)"].stages(ClassifierConfig(num_steps=50, batch_size=4), 3)
+    pools = pool({"real": [marked(12, 0)] * 2, "synthetic": [marked(12, 0)] * 2}, stage, 2)
+    epoch = np.concatenate([draw(pools, stage, [3, 4], step, 4, 8).label for step in range(3)], axis=2)
     assert (np.sort(epoch) == np.arange(12)).all(), "[seed, source]: each example once an epoch"
     orders = epoch.reshape(4, 12).tolist()
     assert len(set(map(tuple, orders))) == 4, "no two of them in one order"

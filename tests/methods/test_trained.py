@@ -17,7 +17,7 @@ from dawgen_jax.backbones.t5.seam import T5
 from dawgen_jax.config import ClassifierConfig, FineTuningConfig, LoraConfig
 from dawgen_jax.data.batches import ClassifierBatch, stack
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import Phase
+from dawgen_jax.methods.base import Stage
 from dawgen_jax.methods.trained import LOW_RANK, PROMPT, WEIGHTS, WEIGHTS_AND_HEAD, WEIGHTS_AND_PROMPT
 from dawgen_jax.methods.tune import begin, tune
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
@@ -173,7 +173,7 @@ def test_a_separable_set_is_fitted_and_the_given_weights_stay(trained, tmp_path)
     config = ClassifierConfig(fine_tuning=FineTuningConfig(learning_rates=(1e-6, 1e-2)), pad_multiple=8,
                               lora=LoraConfig(rank=4, learning_rate=3e-2, targets=("query", "key", "value", "output")))
     tuned = tune(trained, prompt()[None], backbone(theta), {"real": [train]}, [train],
-                 [Phase((("real",),), "sum", 80, 12, 40)], config=config, label_ids=tiny.LABEL_IDS,
+                 [Stage((("real",),), "sum", 80, 12, 40)], config=config, label_ids=tiny.LABEL_IDS,
                  placement=Placement.on(1), seeds=(0,), folder=tmp_path, title="test",
                  metrics_log=MetricsLog(tmp_path / "metrics.jsonl"))
     chex.assert_trees_all_equal(theta, before)

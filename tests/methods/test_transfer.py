@@ -16,7 +16,7 @@ from dawgen_jax.config import PAPER, ClassifierConfig, Config, TransferConfig
 from dawgen_jax.data.batches import take
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import Phase
+from dawgen_jax.methods.base import Stage
 from dawgen_jax.methods.rows import METHODS
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.transfer import (
@@ -100,7 +100,7 @@ def test_settings_are_what_each_kind_reads():
     assert settings["SPoT"]["classifier.full_steps"] == 6 and "transfer.ppt_steps" not in settings["SPoT"]
     assert settings["PPT"]["transfer.ppt_learning_rate"] == 0.1 and "classifier.learning_rate" not in settings["PPT"]
     assert settings["OPTIMA"]["transfer.optima_radius"] == 0.1
-    assert SOURCES["PPT"].phase(CONFIG) == Phase((("source",),), "sum", 5, 4, 3)
+    assert SOURCES["PPT"].stage(CONFIG) == Stage((("source",),), "sum", 5, 4, 3)
 
 
 def test_hold_out_divides_a_set_and_keeps_a_tenth_at_most():
@@ -127,10 +127,10 @@ def test_few_shot_tuning_starts_from_the_source_prompt(tmp_path):
     source, _ = train("SPoT", tmp_path / "source")
     log = MetricsLog(tmp_path / "metrics.jsonl")
     dev = tiny.classifier_set(12, 9)
-    (phase,) = METHODS["SPoT"].phases(dataclasses.replace(CONFIG.classifier, real_steps=1, real_eval_every=1), 3)
+    (stage,) = METHODS["SPoT"].stages(dataclasses.replace(CONFIG.classifier, real_steps=1, real_eval_every=1), 3)
     config = dataclasses.replace(CONFIG.classifier, learning_rate=1e-9)
     tuned = tune(PROMPT, source.prompt[None], Backbone(tiny.MODEL, None, tiny.theta(), "tiny", ""),
-                 {"real": [tiny.classifier_set(6, 1)]}, [dev], [phase], config=config, label_ids=tiny.LABEL_IDS,
+                 {"real": [tiny.classifier_set(6, 1)]}, [dev], [stage], config=config, label_ids=tiny.LABEL_IDS,
                  placement=Placement.on(1), seeds=(0,), folder=tmp_path / "few", title="few", metrics_log=log)
     np.testing.assert_allclose(tuned.params[0], source.prompt, atol=1e-6)
     assert METHODS["SPoT"].source == "SPoT" and METHODS["Prompt Tuning"].source == ""

@@ -1,4 +1,4 @@
-"""Which prompt is kept; what a phase starts from, draws, and is combined and optimised with."""
+"""Which prompt is kept; what a stage starts from, draws, and is combined and optimised with."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from dawgen_jax.config import ClassifierConfig, FineTuningConfig
 from dawgen_jax.data import batches
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.methods import tune as tuning
-from dawgen_jax.methods.base import Phase, Trained
+from dawgen_jax.methods.base import Stage, Trained
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import compiled_scores, tune
 from dawgen_jax.surgery import gradient_surgery
@@ -24,7 +24,7 @@ def test_the_best_dev_prompt_is_kept_and_the_start_is_a_candidate(tmp_path):
     theta, placement, log = tiny.theta(), Placement.on(1), MetricsLog(tmp_path / "metrics.jsonl")
     train, dev = [tiny.classifier_set(6, k) for k in range(2)], [tiny.classifier_set(12, 9 + k) for k in range(2)]
     config = ClassifierConfig(learning_rate=0.1, pad_multiple=8, num_steps=6)
-    plan = [Phase((("real",),), "sum", 6, 3, 2)]
+    plan = [Stage((("real",),), "sum", 6, 3, 2)]
     start = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
     tuned = tune(PROMPT, np.stack([start, start]), Backbone(tiny.MODEL, None, theta, "tiny", ""), {"real": train}, dev,
                  plan, config=config, label_ids=tiny.LABEL_IDS, placement=placement, seeds=(1, 2), folder=tmp_path,
@@ -53,7 +53,7 @@ ROW = Trained("a row", lambda backbone, config, num_labels, prompt, seed: prompt
               lambda config, num_steps, rate: optax.sgd(rate or 0.2), fields=(), rate="classifier.learning_rate")
 """A toy that needs no backbone: every update moves the scores towards the classes that were drawn."""
 CONFIG = ClassifierConfig(pad_multiple=8)
-FIRST, SECOND = Phase((("real",),), "sum", 10, 2, 2), Phase((("synthetic",),), "sum", 4, 2, 2)
+FIRST, SECOND = Stage((("real",),), "sum", 10, 2, 2), Stage((("synthetic",),), "sum", 4, 2, 2)
 
 
 def of_class(label: int) -> batches.ClassifierBatch:
@@ -72,7 +72,7 @@ def run(folder, plan, start, *, trained=ROW, config=CONFIG):
     return tuned, {line["step"]: line for line in log.lines()}
 
 
-def test_a_phase_starts_from_the_best_of_the_one_before(tmp_path):
+def test_a_stage_starts_from_the_best_of_the_one_before(tmp_path):
     tuned, lines = run(tmp_path / "two", [FIRST, SECOND], [[1.0, 0.0, 0.0]])
     accuracies = {step: line["dev_accuracy"] for step, line in lines.items() if "dev_accuracy" in line}
     assert accuracies[0] == [0.0] and accuracies[10] == [1.0] and 0 < tuned.step[0] < 10
@@ -83,9 +83,9 @@ def test_a_phase_starts_from_the_best_of_the_one_before(tmp_path):
 def test_update_i_draws_batch_i(tmp_path, monkeypatch):
     steps, draw = [], tuning.draw
 
-    def recorded(pools, phase, seeds, step, *rest):
+    def recorded(pools, stage, seeds, step, *rest):
         steps.append(step)
-        return draw(pools, phase, seeds, step, *rest)
+        return draw(pools, stage, seeds, step, *rest)
 
     monkeypatch.setattr(tuning, "draw", recorded)
     run(tmp_path / "run", [SECOND], [[1.0, 0.0, 0.0]])
@@ -113,15 +113,15 @@ def test_one_class_for_every_dev_example_is_told_of_what_is_kept_and_not_of_the_
 
 
 @pytest.mark.parametrize("scope", ["global", "row"])
-def test_a_phase_is_combined_and_optimised_as_the_configuration_says(scope):
+def test_a_stage_is_combined_and_optimised_as_the_configuration_says(scope):
     asked = []
 
     def optimiser(config, num_steps, rate):
         asked.append((num_steps, rate))
         return optax.sgd(1.0)
 
-    phase = Phase((("real",), ("synthetic",)), "surgery", 7, 2, 2)
-    tx = tuning.transform(dataclasses.replace(ROW, optimiser=optimiser), phase,
+    stage = Stage((("real",), ("synthetic",)), "surgery", 7, 2, 2)
+    tx = tuning.transform(dataclasses.replace(ROW, optimiser=optimiser), stage,
                            ClassifierConfig(epsilon=0.25, surgery_scope=scope), 0.125)
     assert asked == [(7, 0.125)]
     grads, params = jnp.array([[[-4.0, 1], [1, 2]], [[6, 1], [1, 1]]]), jnp.zeros((2, 2))  # only the first rows clash

@@ -211,7 +211,7 @@ def test_interrupted_and_started_again_ends_with_the_same_bytes(owner, name, cal
 
 
 @pytest.mark.parametrize("calls", [2, 3, 4, 5])
-def test_an_arm_of_two_phases_interrupted_anywhere_keeps_its_lines(calls, config, tmp_path, monkeypatch):
+def test_an_arm_of_two_stages_interrupted_anywhere_keeps_its_lines(calls, config, tmp_path, monkeypatch):
     two = dataclasses.replace(config, arms=("FewGen: Real -> Syn #stages",), classifier=dataclasses.replace(
         config.classifier, num_steps=8))
     main.run(Job.start(two, tmp_path / "whole"))

@@ -192,11 +192,11 @@ def config_file(own, tmp_path):
 def test_check_task_shows_examples_words_counts_and_zero_shot_accuracy(config_file, data, capsys):
     check_task.main([config_file, "--data", str(data / "single.csv")])
     shown = capsys.readouterr().out
-    for part in ("18 examples: glad 9, sad 9", "6 examples: glad 3, sad 3", "4 a class to tune on, 4 for dev",
+    for part in ("18 examples: glad 9, sad 9", "6 examples: glad 3, sad 3", "4 per class to tune on, 4 for dev",
                  "glad = 'glad' (token ", "example      sad, 7 tokens: a sad ", "<extra_id_0> </s>",
                  "zero-shot    accuracy", "on 24 examples (the largest class is 50.0 %)",
-                 "60 samples a label are tried, from the label alone",
-                 "The test set has 6 examples: at an accuracy of 75 % chance alone", "Nothing is wrong."):
+                 "60 samples per label are tried, from the label alone",
+                 "The test set has 6 examples: at an accuracy of 75 % chance alone", "No errors; "):
         assert part in shown, part
     with pytest.raises(UserError, match=r"Set own\.label_words to one word per label"):
         check_task.main([config_file, f"--data={data / 'single.csv'}", "--own.label_words", "yes", "wonderful"])

@@ -58,6 +58,16 @@ def test_a_table_of_many_columns_is_a_list_where_words_would_be_broken(width, li
         word in out.getvalue() for word in table.rows[0][0].split())
 
 
+@pytest.mark.parametrize("width", [70, 80, 84, 100, 120])
+def test_a_table_with_a_long_text_column_is_as_wide_as_the_terminal(width):
+    figure = "79.39 ± 10.29 (10)"
+    table = Table("t", ("method", "a", "b", "c", "d"), (("DawGen: (Real, Syn) + GS", *[figure] * 4),))
+    out = io.StringIO()
+    Console(file=out, width=width).print(to_rich(table))
+    assert max(map(len, out.getvalue().splitlines())) <= width
+    assert all(out.getvalue().count(part) == 4 for part in figure.split())
+
+
 def test_latex():
     assert to_latex(TEX).splitlines() == [
         r"\begin{table}", r"\centering", r"\caption{\textbackslash{}input\{x\} 100\% \#1}", r"\begin{tabular}{lr}",

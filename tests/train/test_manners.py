@@ -145,6 +145,9 @@ def test_a_shipped_config_goes_by_its_name_and_a_file_of_that_name_is_named_as_a
     assert load_config("mini").name == "mini" and load_config("mini.py").name == "mine"
     with pytest.raises(UserError, match=r"is a folder, not a configuration; name a configuration first"):
         load_config(str(tmp_path))
+    pathlib.Path("reviews.csv").write_text("text,label\n")
+    with pytest.raises(UserError, match=r"is a Python file .*own_task --data reviews\.csv"):
+        load_config("reviews.csv")
 
 
 def test_a_run_begins_with_its_plan_and_says_what_it_waits_for(small, tmp_path, caplog, capsys, loud):

@@ -28,7 +28,7 @@ pytest.importorskip("torch")
 
 
 _LIKE_OTHERS = {"Prompt Tuning #same-T", "Syn -> Real", "Syn -> Real #stages", "LoRA"}
-"""Rows that differ from others in their phases alone, which tests/methods checks."""
+"""Rows that differ from others in their stages alone, which tests/methods checks."""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,138 @@
+"""How fast are a prompt step and greedy decoding of SmolLM2 here, compared with PEFT and ``transformers``?
+
+    dawgen backbone fetch smollm2-135m-q4
+    python -m benchmarks.causal [--runs 5] [--only step generation]
+
+step: 8 + 8 rows of movie reviews (MR), 20 prompt rows, float32, gradient surgery, clipping and AdamW. PyTorch is PEFT's
+prompt tuning (prompt in front) with one backward pass per source, as in :mod:`benchmarks.twin`. Ours is measured with
+the prompt in front, and behind the text with the texts' keys and values computed once: 'behind' is a step on kept ones,
+'texts' the computation of the keys and values of its 16 texts, and 'ratio' (behind + share x texts) / PyTorch, where
+``share`` is how often a row of configs/english.py needs its text computed: (32 shots + 320 sentences) / (100 x 16).
+generation: greedy continuations of 192 review sentences up to the end of the line, at most 40 tokens; the peer is
+``transformers``' ``generate`` in batches of 64, longest texts together. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import peers, twin
+from dawgen_jax import prompts
+from dawgen_jax.backbones.base import Work
+from dawgen_jax.backbones.engine import Decoder
+from dawgen_jax.backbones.sampling import Sampling
+from dawgen_jax.config import BackboneConfig, load_config
+from dawgen_jax.data import batches
+from dawgen_jax.data.encoding import classifier_arrays
+from dawgen_jax.methods.contexts import Contexts
+from dawgen_jax.methods.verbalizer import class_scores, cross_entropy, weighted_mean
+from dawgen_jax.pipeline.inputs import backbone_folder, load_backbone, prompt_tail, read_task
+from dawgen_jax.surgery import aggregator
+from dawgen_jax.training.optimisers import adamw
+from dawgen_jax.training.placement import Placement
+from dawgen_jax.training.step import init_state, train_step
+
+ROWS, UPDATES = 8, 100
+SHARE = (32 + 320) / (UPDATES * 2 * ROWS)
+NEW_TOKENS, TEXTS = 40, 192
+
+
+@functools.lru_cache(maxsize=1)
+def given():
+    """(folder, backbone, configuration, task's data)."""
+    config = dataclasses.replace(load_config("english"), tasks=(twin.TASK,), seeds=twin.SEEDS)
+    backbone = load_backbone(BackboneConfig(twin.NAME, scan_unroll=1), Placement.on(1))
+    return backbone_folder(twin.NAME), backbone, config, read_task(twin.TASK, config, generates=False)
+
+
+def step(runs: int) -> dict:
+    """Seconds of a step, and the ratio."""
+    folder, backbone, config, data = given()
+    sources = [classifier_arrays(backbone.format, data.task, data.splits[seed].train, config.classifier.max_tokens, 8)
+               for seed in twin.SEEDS]
+    batch = batches.trim(twin.draw(sources, ROWS, 0), 8)
+    label_ids = tuple(backbone.format.label_ids(data.task).tolist())
+    start = prompts.vocabulary_prompt(backbone.theta, backbone.format.word_start_ids(), twin.LENGTH,
+                                      model=backbone.model, seed=twin.SEEDS[0])
+    tx = optax.chain(aggregator("surgery"), adamw(twin.RATE, UPDATES, weight_decay=0.0, clip_norm=twin.CLIP))
+    state = init_state(jnp.asarray(start), tx)
+
+    def compiled(tail: int | None):
+        def loss_fn(prompt, theta, rows):
+            scores = class_scores(prompt, theta, rows, model=backbone.model, label_ids=label_ids, tail=tail)
+            return weighted_mean(cross_entropy(scores, rows.label), rows.weight)
+
+        return jax.jit(functools.partial(train_step, loss_fn=loss_fn, tx=tx))
+
+    front, behind = compiled(None), compiled(tail := prompt_tail(backbone.format, data.task, config.classifier))
+    contexts = Contexts(backbone, tail, gib=4.0, size=2 * ROWS, multiple=8)
+    contexts.keep([batches.take(batch, source) for source in range(2)], "step")
+
+    def texts():
+        Contexts(backbone, tail, gib=4.0, size=2 * ROWS, multiple=8).keep(
+            [batches.take(batch, source) for source in range(2)], "step")
+
+    model = twin.peft_model(folder, start)
+    seconds = peers.alternate({
+        "front": lambda: front(state, backbone.theta, batch),
+        "behind": lambda: behind(state, backbone.theta, contexts.attach(batch)),
+        "texts": texts,
+        "PyTorch": lambda: twin.theirs("surgery", model, label_ids, [batch]) and None}, runs)
+    return {**seconds, "front / PyTorch": seconds["front"] / seconds["PyTorch"], "share": SHARE,
+            "ratio": (seconds["behind"] + SHARE * seconds["texts"]) / seconds["PyTorch"]}
+
+
+def generation(runs: int) -> dict:
+    """Sentences per second, and the ratio."""
+    import torch
+    import transformers
+    folder, backbone, _, data = given()
+    form, model = backbone.format, backbone.model
+    (end,), = form.ids(["\n"])
+    texts = [[*form.start, *ids, end] for ids in form.ids([example.text for example in data.test[:TEXTS]])]
+    width = -(-max(map(len, texts)) // 16) * 16
+
+    def embed_fn(theta, _, rows):
+        return model.embed(theta, rows.source), rows.mask
+
+    decoder = Decoder(model, embed_fn, eos_id=end, banned=(), slots=64, widths=tuple(range(16, width + 1, 16)),
+                      max_new_tokens=NEW_TOKENS, penalty=False, draw=False)
+    work = [Work(0, number, np.array(text), None, Sampling(max_new_tokens=NEW_TOKENS))
+            for number, text in enumerate(texts)]
+    peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ours: dict[int, list[int]] = {}
+    theirs: dict[int, list[int]] = {}
+
+    def here():
+        ours.update({sample.index: [int(token) for token in sample.tokens]
+                     for sample in decoder.generate(backbone.theta, None, work, jax.random.key(0))})
+
+    def there():
+        order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
+        for first in range(0, len(order), 64):
+            chosen = order[first:first + 64]
+            length = max(len(texts[number]) for number in chosen)
+            tokens = torch.tensor([[end] * (length - len(texts[number])) + texts[number] for number in chosen])
+            mask = torch.tensor([[0] * (length - len(texts[number])) + [1] * len(texts[number]) for number in chosen])
+            with torch.no_grad():
+                made = peer.generate(tokens, attention_mask=mask, do_sample=False, max_new_tokens=NEW_TOKENS,
+                                     eos_token_id=end, pad_token_id=end)
+            for number, row in zip(chosen, made[:, length:].tolist(), strict=True):
+                theirs[number] = row[:row.index(end)] if end in row else row
+
+    seconds = peers.alternate({"here": here, "transformers": there}, runs)
+    cut = {number: [*tokens, end][:[*tokens, end].index(end)] for number, tokens in ours.items()}
+    return {**{f"{name}, sentences/s": TEXTS / value for name, value in seconds.items()},
+            "times transformers": seconds["transformers"] / seconds["here"], "texts": TEXTS,
+            "mean new tokens": float(np.mean([len(tokens) for tokens in cut.values()])),
+            "equal texts": sum(cut[number] == theirs[number] for number in cut)}
+
+
+if __name__ == "__main__":
+    peers.main(__doc__, {"step": step, "generation": generation}, runs=5)
