@@ -36,7 +36,7 @@ from dawgen_jax.config import PAPER, ClassifierConfig, Config, GeneratorConfig
 from dawgen_jax.generator.variants import VARIANTS, fixed_by
 from dawgen_jax.pipeline import generators, programs
 from dawgen_jax.pipeline.inputs import find_task, resolved
-from dawgen_jax.pipeline.main import generators_of, units_of
+from dawgen_jax.pipeline.main import units_of
 from dawgen_jax.pipeline.programs import DECODING, FINE_TUNING, GENERATOR, PROGRAMS, PROMPT, Shapes, operations
 from dawgen_jax.tasks import SEVEN
 from dawgen_jax.training.placement import Placement
@@ -248,7 +248,7 @@ def units(config: Config, t5: T5Config) -> tuple[list[collections.Counter], coll
 def sets(config: Config, t5: T5Config) -> tuple[list[collections.Counter], collections.Counter]:
     """The same for each generator and task, whose sets all classifiers share: updates, and tokens of 5 seeds' sets."""
     costs, examples = [], collections.Counter()
-    tuned = [name for name in generators_of([unit.arm for unit in units_of(config)]) if name in VARIANTS]
+    tuned = [name for name in VARIANTS if any(unit.arm.generator == name for unit in units_of(config))]
     for name, task in itertools.product(tuned, (SEVEN[task] for task in config.tasks)):
         own = dataclasses.replace(config, generator=fixed_by(config.generator, name))
         shapes, updates = Shapes.of(own, task), generators.num_steps_of(config.generator, len(task.labels))

@@ -1,8 +1,11 @@
-"""The two errors that the project raises for mistakes in what it was given; it imports nothing."""
+"""The two errors that the project raises for mistakes in what it was given, and the gist of other errors.
+
+It imports nothing.
+"""
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "UserError"]
+__all__ = ["ConfigError", "UserError", "first_line"]
 
 
 class UserError(Exception):
@@ -15,3 +18,8 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """A field of a configuration, or an argument, is out of range; the message names it."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,7 +16,7 @@ import tyro
 
 from dawgen_jax.cli.process import EXITS
 from dawgen_jax.config import Config, load_config, shipped_configs
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import UserError, first_line
 from dawgen_jax.io import world
 
 __all__ = ["Common", "Configured", "Parsed", "apply", "parse", "parse_config"]
@@ -88,7 +88,7 @@ def apply(common: Common) -> None:
     try:
         found = jax.devices()[0].platform
     except (RuntimeError, AssertionError) as error:  # the plugin is missing or does not start
-        found, reason = "", (str(error).splitlines() or [type(error).__name__])[0]
+        found, reason = "", first_line(error)
         if not common.device:
             raise UserError(f"JAX_PLATFORMS: JAX cannot start the platform that the environment names ({reason}); "
                             "install its support (pip install 'dawgen-jax[cuda]' or 'dawgen-jax[tpu]'), or unset the "

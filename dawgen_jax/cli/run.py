@@ -33,10 +33,11 @@ from dawgen_jax.io.terminal import Pace, plain, printable
 from dawgen_jax.pipeline import main as pipeline
 from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
-from dawgen_jax.pipeline.plan import earlier_cells, outline, plan, prompt_lines, steps
+from dawgen_jax.pipeline.plan import Planned, earlier_cells, outline, plan, prompt_lines, steps
 from dawgen_jax.results.measures import appraisal_table
 from dawgen_jax.results.render import to_rich
-from dawgen_jax.results.rows import read_rows
+from dawgen_jax.results.report.reading import optional_rows
+from dawgen_jax.results.rows import Row
 from dawgen_jax.synthesis.files import read_counts, read_set
 
 __all__ = ["Arguments", "main"]
@@ -58,42 +59,37 @@ class Arguments(Configured):
     """Print the plan and its cost, and run nothing."""
 
 
-def show_plan(config: Config, out: pathlib.Path, units: Sequence[pipeline.Unit], console: Console) -> None:
+def _planned(config: Config, out: pathlib.Path, units: Sequence[pipeline.Unit]) -> list[Planned]:
+    return plan(config, units, optional_rows(out / "results.jsonl", Row))
+
+
+def show_plan(config: Config, planned: Sequence[Planned], console: Console) -> None:
     """Print what would run, and what it would cost."""
-    path = out / "results.jsonl"
-    planned = plan(config, units, read_rows(path) if path.exists() else [])
     table = Table("task", "arm", "cells", "finished", "updates", "PFLOP", "minutes")
     for line in planned:
         minutes = "–" if math.isnan(line.seconds) else f"{line.seconds / 60:.1f}"
         table.add_row(plain(line.unit.task), plain(line.unit.arm), str(line.cells), str(line.finished),
                       str(line.updates), f"{line.flops / 1e15:.3g}", minutes)
     console.print(table)
-    for line in prompt_lines(config, [unit.arm for unit in units]):
+    for line in prompt_lines(config, [line.unit.arm for line in planned]):
         console.print(plain(line))
-    console.print(f"{len(units)} units, {sum(line.cells for line in planned)} cells, "
+    console.print(f"{len(planned)} units, {sum(line.cells for line in planned)} cells, "
                   f"{sum(line.finished for line in planned)} finished. PFLOP counts the updates of the cells only, not "
                   "generators, synthetic sets, source prompts and evaluation. Minutes are estimated from finished "
                   f"cells of the run directory. {earlier_cells(planned)}".rstrip(), markup=False)
 
 
-def write_generators(job: Job, units: Sequence[pipeline.Unit]) -> None:
-    """Tune the generators that the units need, and print their folders."""
-    work = pipeline.Work(job, units)
-    for kind, task, generator in pipeline.shared_by(units):
-        if kind == "generators":
+def write_stage(work: pipeline.Work, units: Sequence[pipeline.Unit], stage: str, console: Console) -> None:
+    """Make the generators or the synthetic sets that the units need; print their folders, and the quality of sets."""
+    for _, task, generator in (needed for needed in pipeline.shared_by(units) if needed[0] == stage):
+        if stage == "generators":
             print(*map(printable, work.generators(task, generator)), sep="\n")
-
-
-def write_sets(job: Job, units: Sequence[pipeline.Unit], console: Console) -> None:
-    """Write the synthetic sets that the units need, and print their folders and quality."""
-    work = pipeline.Work(job, units)
-    for kind, task, generator in pipeline.shared_by(units):
-        if kind == "sets":
-            sets = work.sets(task, generator)
-            print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
-            for seed, synthetic in zip(job.config.seeds, sets, strict=True):
-                figures = _appraise(work, work.given[task], seed, synthetic.folder)
-                console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
+            continue
+        sets = work.sets(task, generator)
+        print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
+        for seed, synthetic in zip(work.job.config.seeds, sets, strict=True):
+            figures = _appraise(work, work.given[task], seed, synthetic.folder)
+            console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
 
 
 def _appraise(work: pipeline.Work, data: TaskData, seed: int, folder: pathlib.Path) -> list[Figure]:
@@ -110,20 +106,16 @@ def main(argv: Sequence[str]) -> None:
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", options.shard)
     if not match:
         raise UserError(f"--shard {options.shard[:60]}: must be i/n, for instance 0/4.")
-    units, path = pipeline.units_of(config, options.methods, (int(match[1]), int(match[2]))), out / "results.jsonl"
-    console = Console()
+    units, console = pipeline.units_of(config, options.methods, (int(match[1]), int(match[2]))), Console()
     if options.dry_run:
-        show_plan(config, out, units, console)
-        return
-    if options.stage == "generators":
-        write_generators(Job.start(config, out), units)
-        return
-    if options.stage == "sets":
-        write_sets(Job.start(config, out), units, console)
+        show_plan(config, _planned(config, out, units), console)
         return
     job = Job.start(config, out)
     work = pipeline.Work(job, units)  # what is wrong with the data comes before any estimate
-    planned = plan(config, units, read_rows(path) if path.exists() else [])
+    if options.stage != "prompts":
+        write_stage(work, units, options.stage, console)
+        return
+    planned = _planned(config, out, units)
     for line in outline(config, planned):
         log.info("%s", line)
     if any(line.finished < line.cells for line in planned):

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dawgen_jax.config import shown
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import UserError, first_line
 from dawgen_jax.io.lines import json_lines, text_lines
 from dawgen_jax.io.strict_json import parse_json
 from dawgen_jax.io.terminal import printable
@@ -148,8 +148,8 @@ def _hub(source: str, field: str, task_name: str, usual: str) -> tuple[str, Mapp
     try:
         loaded = datasets.load_dataset(name, config or None, revision=revision or None)
     except Exception as error:  # the hub's client raises many types, all caused by the name or the network
-        raise UserError(f"{field} = '{source}': the hub did not give {name} ({_reason(error)}); check the name and the "
-                        "network, or name a local file or folder there.") from None
+        raise UserError(f"{field} = '{source}': the hub did not give {name} ({first_line(error)}); check the name "
+                        "and the network, or name a local file or folder there.") from None
     return f"hub:{name}{'/' + config if config else ''}", loaded
 
 
@@ -171,12 +171,8 @@ def _folder(path: pathlib.Path, field: str) -> tuple[str, Mapping[str, Any]]:
                 loaded = datasets.load_dataset(folder, cache_dir=cache, keep_in_memory=bool(cache))
         except Exception as error:  # many types, all caused by the files
             raise UserError(f"{field} = '{path}': neither train.csv (or .tsv, .jsonl, .parquet) nor a data set that "
-                            f"can be read is there ({_reason(error)}).") from None
+                            f"can be read is there ({first_line(error)}).") from None
     return str(path), loaded if isinstance(loaded, Mapping) else {"train": loaded}
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _separated(path: pathlib.Path, quotes: bool) -> Iterator[tuple[int, dict[str, str]]]:
@@ -218,7 +214,7 @@ def _parquet(path: pathlib.Path) -> Records:
         table = pyarrow.parquet.ParquetFile(path).read()
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: text not in UTF-8
-        raise UserError(f"{path}: not a parquet file that can be read ({_reason(error)}).") from None
+        raise UserError(f"{path}: not a parquet file that can be read ({first_line(error)}).") from None
     classes = _classes(path, (table.schema.metadata or {}).get(b"huggingface"))
     return Records(str(path), ((f"{path}, row {i}", row) for i, row in enumerate(rows, 1)), classes)
 

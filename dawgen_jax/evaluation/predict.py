@@ -9,7 +9,7 @@ import numpy as np
 from dawgen_jax.data.batches import ClassifierBatch, pad_rows, take, trim
 from dawgen_jax.errors import UserError
 
-__all__ = ["class_scores", "length_batches", "predict"]
+__all__ = ["class_scores", "length_batches"]
 
 
 def length_batches(data: ClassifierBatch, size: int, multiple: int) -> Iterator[tuple[np.ndarray, ClassifierBatch]]:
@@ -52,8 +52,3 @@ def class_scores(score: Callable, params, theta, data: ClassifierBatch, *, size:
                         "backbone, or of what was tuned, are too large for its compute dtype; check the checkpoint, or "
                         "tune again at a lower rate.")
     return scores
-
-
-def predict(score: Callable, params, theta, data: ClassifierBatch, *, size: int, multiple: int) -> np.ndarray:
-    """Predicted classes, int [K, N]: those of the highest scores; arguments as in :func:`class_scores`."""
-    return class_scores(score, params, theta, data, size=size, multiple=multiple).argmax(axis=-1).astype(np.int32)

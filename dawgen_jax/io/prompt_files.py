@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dawgen_jax.config import shown
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import UserError, first_line
 from dawgen_jax.io.files import read_json, replacing, write_json
 
 __all__ = ["adapter_base", "load", "save", "save_adapter"]
@@ -123,7 +123,7 @@ def _numpy(path: pathlib.Path) -> Any:
     try:  # mapped, so that a header that promises more than the file holds allocates nothing
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of many kinds: the header of a damaged file is parsed as Python's literals
-        raise UserError(f"{path}: cannot be read as a NumPy array ({_first_line(error)}); save the prompt with "
+        raise UserError(f"{path}: cannot be read as a NumPy array ({first_line(error)}); save the prompt with "
                         "numpy.save.") from None
 
 
@@ -139,7 +139,7 @@ def _torch(path: pathlib.Path) -> dict[Any, np.ndarray]:
         return {name: (tensor.detach().float() if tensor.is_floating_point() else tensor).numpy()
                 for name, tensor in tensors.items()}
     except Exception as error:  # of many kinds, and what is not a tensor has none of these methods
-        raise UserError(f"{path}: cannot be read as a tensor by PyTorch's weights_only loader ({_first_line(error)}); "
+        raise UserError(f"{path}: cannot be read as a tensor by PyTorch's weights_only loader ({first_line(error)}); "
                         "save the prompt alone, as torch.save(prompt, path).") from None
 
 
@@ -185,7 +185,3 @@ def _finite(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, np.n
         if not np.isfinite(array).all():
             raise UserError(f"{path}: tensor {name} holds NaN or infinity; tune the prompt again.")
     return narrowed
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -201,17 +201,12 @@ def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequenc
     if cells[0].synthetic:
         data["synthetic"] = [arrays(cell.synthetic.examples, cell.synthetic.digest) for cell in cells]
     dev = [arrays(cell.split.dev, f"dev {cell.seed}") for cell in cells]
-    return tune(method.trains, _starts(config, backbone, cells, method.trains), backbone, data, dev,
+    starts = [cell.source.prompt if cell.source else start_prompt(backbone, config, method.trains, cell.seed)
+              for cell in cells]  # each draws its own rows, whatever seeds are tuned with it
+    return tune(method.trains, np.stack(starts), backbone, data, dev,
                 method.stages(config, len(given.task.labels)), config=config, label_ids=encoded.label_ids,
                 tail=encoded.tail, contexts=encoded.contexts, placement=job.placement,
                 seeds=[cell.seed for cell in cells], folder=folder, title=f"{given.task.name} {arm}", metrics_log=log)
-
-
-def _starts(config: ClassifierConfig, backbone: Backbone, cells: Sequence[Cell], trained: Trained) -> np.ndarray:
-    """The starting prompt [P, H] of each cell; each draws its own rows, whatever seeds are tuned with it."""
-    if cells[0].source:
-        return np.stack([cell.source.prompt for cell in cells])
-    return np.stack([start_prompt(backbone, config, trained, cell.seed) for cell in cells])
 
 
 def start_prompt(backbone: Backbone, config: ClassifierConfig, trained: Trained, seed: int) -> np.ndarray:
@@ -258,7 +253,7 @@ def _wrong_examples(task: Task, test: Sequence[Example], label: np.ndarray, pred
                      zip(task.fields, texts_of(task, [test[index]]), strict=True)}
             examples.append(texts | {"label": task.labels[kind[0]], "predicted": task.labels[kind[1]]})
     counts = metrics.confusion(predicted, label, len(task.labels))
-    return {"labels": list(task.labels), "confusion": counts.astype(int).tolist(), "examples": examples}
+    return {"labels": list(task.labels), "confusion": counts.tolist(), "examples": examples}
 
 
 def _fill(folder: pathlib.Path, *, rows: list[Row], lines: list[dict], predicted: np.ndarray, wrong: dict[str, Any],

@@ -188,10 +188,11 @@ def _tune(job: Job, config: GeneratorConfig, given: TaskData, backbone: Backbone
     log.close()
     seconds = (time.monotonic() - begin) / len(seeds)
     for k, seed in enumerate(seeds):
+        moved = jax.tree.map(lambda new, old, k=k: float(np.sum((new[k] - old[k]) ** 2)), tuned.prompts, tuned.start)
         meta = {"task": task.name, "labels": task.labels, "seconds": seconds,
                 "num_steps": num_steps_of(config, len(task.labels)), "selected_step": int(tuned.step[k]),
                 "generator_backbone": backbone.label, "seed": seed,
-                "prompt_distance": _distance(tuned.prompts, tuned.start, k)}
+                "prompt_distance": float(np.sqrt(sum(jax.tree.leaves(moved))))}
         examples = _shades(backbone, task, GeneratorBatch(*(leaf[k] for leaf in tuned.batch)), tuned.token_weights[k])
         yield functools.partial(_fill, lines=log.of_seed(k), meta=meta, examples=examples, base=config.backbone.path,
                                 adapter=backbone.format.adapter,
@@ -202,12 +203,6 @@ def _weights(step: Callable, state: GeneratorState, backbone: Backbone, batch: G
     """A batch and the token weights that the tuned generator gives it."""
     _, metrics = step(state, backbone.theta, batch)  # whose update is not kept
     return batch, jax.device_get(metrics["token_weights"])
-
-
-def _distance(tuned: dict, start: dict, k: int) -> float:
-    """How far the label prompts of seed k have moved."""
-    squares = jax.tree.map(lambda new, old: float(np.sum((new[k] - old[k]) ** 2)), tuned, start)
-    return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
 
 def _dev_nll(params: dict, *, total: Callable, theta, parts: Sequence[GeneratorBatch]) -> tuple[np.ndarray, dict]:

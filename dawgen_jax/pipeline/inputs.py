@@ -28,26 +28,9 @@ from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.tasks import SAMPLE_DATA, SAMPLES, SEVEN, Task
 from dawgen_jax.training.placement import Placement
 
-__all__ = [
-    "KNOWN",
-    "RELEASED_FILES",
-    "SPLIT_FILES",
-    "Encoded",
-    "TaskData",
-    "backbone_folder",
-    "content_digest",
-    "find_task",
-    "is_own",
-    "labelled_examples",
-    "load_backbone",
-    "load_pools",
-    "no_sentences",
-    "prompt_tail",
-    "read_task",
-    "resolved",
-    "warn_of_unknown",
-    "wording_key",
-]
+__all__ = ["KNOWN", "RELEASED_FILES", "SPLIT_FILES", "Encoded", "TaskData", "backbone_folder", "content_digest",
+           "find_task", "is_own", "labelled_examples", "load_backbone", "load_pools", "no_sentences", "prompt_tail",
+           "read_task", "resolved", "warn_of_unknown", "wording_key"]
 
 log = logging.getLogger(__name__)
 KNOWN = SEVEN | SAMPLES | miniworld.TASKS
@@ -247,7 +230,11 @@ def read_task(name: str, config: Config, *, generates: bool) -> TaskData:
       UserError: the task is unknown, or an input is missing or broken.
     """
     own = is_own(name, config)
-    task, found, data = _read_own(config) if own else _read(name, config)
+    if own:
+        task, found, k, _ = read_own(config.own, config.data.k)
+        data = dataclasses.replace(config.data, k=k, root=config.own.data)
+    else:
+        task, found, data = _read(name, config)
     splits = {seed: fewshot.draw_split(task, data, found.train, seed) for seed in config.seeds}
     test = found.scored(task)[:data.max_test or None]
     if shared := overlap(test, [*found.train, *(one for split in splits.values() for one in split.train + split.dev)]):
@@ -267,12 +254,6 @@ def _read(name: str, config: Config) -> tuple[Task, Pools, DataConfig]:
     if name in SAMPLES and not data.root and not data.kshot:
         data = dataclasses.replace(data, kshot=str(SAMPLE_DATA))
     return find_task(name), load_pools(name, data.root), data
-
-
-def _read_own(config: Config) -> tuple[Task, Pools, DataConfig]:
-    own = config.own
-    given = read_own(own, config.data.k)
-    return given.task, given.pools, dataclasses.replace(config.data, k=given.k, root=own.data)
 
 
 _TRIES = 10

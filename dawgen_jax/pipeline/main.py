@@ -34,11 +34,12 @@ from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
 from dawgen_jax.results.measures import label_sentences
 from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
+from dawgen_jax.results.report.reading import finished, optional_rows
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables
 from dawgen_jax.results.verdict import verdicts
 
-__all__ = ["Unit", "Work", "best_cell", "generators_of", "print_tables", "run", "shared_by", "units_of"]
+__all__ = ["Unit", "Work", "best_cell", "print_tables", "run", "shared_by", "units_of"]
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,6 @@ def units_of(config: Config, methods: Iterable[str] = (), shard: tuple[int, int]
     for name in config.tasks:
         find_task(name, config)
     return [Unit(name, arm) for name in config.tasks for arm in arms_of(config, methods)][part::count]
-
-
-def generators_of(arms: Sequence[Arm]) -> list[str]:
-    """The generators that the arms need, in their usual order."""
-    return [generator for generator in GENERATORS if any(arm.generator == generator for arm in arms)]
 
 
 def shared_by(units: Sequence[Unit]) -> list[tuple[str, str, str]]:
@@ -203,8 +199,9 @@ def run(job: Job, units: Sequence[Unit] | None = None, pace: Pace | None = None,
         else:
             world.led(functools.partial(_publish, work, *made))
             mine += made[0]
-    if mine:  # what other processes have finished meanwhile; of rows with one key this run's count
-        world.led(lambda: _publish(work, [*_by_age(job.root / "cells"), *mine], []))
+    if mine:  # what other processes have finished meanwhile, oldest first; of rows with one key this run's count
+        world.led(lambda: _publish(work, [*sorted(finished(job.root, "cells"), key=lambda folder: (
+            folder.stat().st_mtime_ns, folder)), *mine], []))
     with job.stage("write report"), claim(job.root / "report"):
         world.led(lambda: write_report(job.root) and None)
     rows = read_rows(job.root / "results.jsonl") if mine else []
@@ -238,18 +235,12 @@ def _publish(work: Work, cells: Sequence[pathlib.Path], sets: Sequence[pathlib.P
         write_json(job.root / "timings.json", {name: round(seconds, 1) for name, seconds in job.seconds.items()})
 
 
-def _by_age(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The finished artefacts of a folder, the oldest first."""
-    return sorted((entry for entry in folder.glob("[!.]*") if entry.is_dir()),
-                  key=lambda entry: (entry.stat().st_mtime_ns, entry))
-
-
 def _merged(path: pathlib.Path, kind: type, groups: list[list], data: Mapping[str, str]) -> None:
     """Add rows to a file. All are of the current revision, and of one set of data per task: that of ``data``."""
     def fits(row: Row | SyntheticRow) -> bool:
         return is_current(row.settings) and row.data in ("", data.get(row.task, row.data))
 
-    earlier = read_rows(path, kind) if path.exists() else []
+    earlier = optional_rows(path, kind)
     if dropped := sum(not fits(row) for row in earlier):
         log.warning("%s: dropped %d rows that were computed on different data or by an earlier revision; the folders "
                     "of their cells stay.", path, dropped)
@@ -283,8 +274,7 @@ def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
         console.print(plain(f"Verdict ({verdict.title}): {verdict.headline}"))
         for sentence in verdict.sentences:
             console.print(plain(sentence))
-    sets = job.root / "synthetic.jsonl"
-    for sentence in label_sentences(read_rows(sets, SyntheticRow)) if sets.is_file() else ():
+    for sentence in label_sentences(optional_rows(job.root / "synthetic.jsonl", SyntheticRow)):
         console.print(plain(sentence))
     console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())

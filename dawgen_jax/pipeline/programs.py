@@ -7,6 +7,7 @@ taken at their budgets: every example as long as the configuration lets it be, o
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,13 +119,9 @@ def lower(program: str, model: Model, theta: Any, shapes: Shapes, placement: Pla
     build = {GENERATOR: _generator, DECODING: _decoding, PROMPT: _prompt, FINE_TUNING: _fine_tuning}[program]
     state, frozen, lowered = build(model, theta, shapes, placement)
     held = {"state": state, "theta": frozen}
-    parts = jax.tree.map(lambda leaf, place: jnp.dtype(leaf.dtype).itemsize * _size(place.shard_shape(leaf.shape)),
+    parts = jax.tree.map(lambda leaf, place: jnp.dtype(leaf.dtype).itemsize * math.prod(place.shard_shape(leaf.shape)),
                          jax.tree.map(_plain, held), placement.shardings(held, model))
     return float(sum(jax.tree.leaves(parts))), lowered
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return functools.reduce(lambda a, b: a * b, shape, 1)
 
 
 def _plain(leaf: Any) -> jax.ShapeDtypeStruct:

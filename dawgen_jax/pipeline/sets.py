@@ -109,9 +109,9 @@ def read_released(config: Config, given: TaskData) -> list[SyntheticSet]:
                             f"'{RELEASED}' for this task.")
         examples = read_examples(found[0], task)
         of_label = [[example for example in examples if example.label == label][:wanted] for label in task.labels]
-        if not all(of_label):
-            empty = next(label for label, own in zip(task.labels, of_label, strict=True) if not own)
-            raise UserError(f"{found[0]}: no sample of label '{empty}'; the set must have every class of {task.name}.")
+        if [] in of_label:
+            raise UserError(f"{found[0]}: no sample of label '{task.labels[of_label.index([])]}'; the set must have "
+                            f"every class of {task.name}.")
         kept = [example for own in of_label for example in own]
         sets.append(SyntheticSet(None, kept, digest(kept), "released", ()))
     return sets

@@ -28,12 +28,9 @@ MEASURES = {
 
 def quality_table(rows: Iterable[SyntheticRow]) -> Table:
     """The measures of synthetic sets (:mod:`dawgen_jax.evaluation.quality`), by task, writer and generator."""
-    rows, groups = list(rows), {}
+    rows, lines = sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])), []
     names = arm_names(rows)
-    for row in sorted(rows, key=lambda row: (task_order(row.task), row.order[1:])):
-        groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
-    lines = []
-    for key, same in groups.items():
+    for key, same in grouped(rows, lambda row: (row.task, row.backbone, names[row.arm_key])):
         known = [row.consistency for row in same if row.consistency is not None]
         sizes = sorted({row.n for row in same})
         lines.append((*key, "–".join(map(str, sizes[:1] + sizes[1:][-1:])), mean_cell(known) if known else "–",
@@ -62,13 +59,13 @@ def label_sentences(rows: Iterable[SyntheticRow]) -> list[str]:
 
 def conflict_table(rows: Iterable[Row]) -> Table:
     """How often real and synthetic gradients conflict, and their mean cosine, for arms that record them."""
-    rows, groups = list(rows), {}
+    rows = sorted(rows, key=lambda row: row.order)
     names = arm_names(rows)
-    for row in sorted(rows, key=lambda row: row.order):
-        if row.metric == "accuracy" and all(is_number(row.extras.get(name)) for name in ("conflict_rate", "cosine")):
-            groups.setdefault((row.task, row.backbone, names[row.arm_key]), []).append(row)
+    measured = [row for row in rows if row.metric == "accuracy" and all(
+        is_number(row.extras.get(name)) for name in ("conflict_rate", "cosine"))]
+    groups = grouped(measured, lambda row: (row.task, row.backbone, names[row.arm_key]))
     lines = tuple((*key, mean_cell([row.extras["conflict_rate"] for row in same]),
-                   f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups.items())
+                   f"{statistics.fmean(row.extras['cosine'] for row in same):+.3f}") for key, same in groups)
     columns = ("task", "backbone", "method", "conflict rate", "cosine")
     return Table("Gradients of the two sources", columns, lines, (
         "Conflict rate in per cent of the updates: mean ± standard deviation (number of seeds).",), 3)

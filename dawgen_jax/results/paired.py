@@ -22,6 +22,7 @@ References:
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
@@ -72,16 +73,6 @@ class PairedTest:
         return "holds" if self.difference > 0 else "does not hold"
 
 
-def _t_test(differences: np.ndarray) -> float:
-    n = len(differences)
-    if n < 2:
-        return math.nan
-    mean, deviation = abs(differences.mean()), differences.std(ddof=1)
-    if deviation == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(mean / (deviation / math.sqrt(n)), n - 1))
-
-
 def _sign_flips(differences: np.ndarray) -> float:
     if len(differences) < 2:  # one difference and its mirror image are equally extreme
         return 1.0 if len(differences) else math.nan
@@ -89,15 +80,6 @@ def _sign_flips(differences: np.ndarray) -> float:
     found = stats.permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True,
                                    n_resamples=resamples, rng=np.random.default_rng(0))
     return float(found.pvalue)
-
-
-def _interval(differences: np.ndarray) -> tuple[float, float]:
-    n = len(differences)
-    if n < 2:
-        return math.nan, math.nan
-    mean = float(differences.mean())
-    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n))
-    return mean - half, mean + half
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,25 +114,8 @@ def pairs_for_power(effect: float) -> int | None:
     34
     """
     effect = min(abs(effect), 100.0)  # two pairs suffice from there on
-    if not effect > 0:
-        return None
-    high = 2
-    while _power(effect, high) < POWER:
-        high *= 2
-        if high > 10**8:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _power(effect, middle) < POWER else (low, middle)
-    return high
-
-
-def _effect(differences: np.ndarray) -> float:
-    if len(differences) < 2:
-        return math.nan
-    mean, deviation = differences.mean(), differences.std(ddof=1)
-    return float(mean / deviation) if deviation > 0 else math.copysign(math.inf, mean) if mean else 0.0
+    high = next((size for exponent in range(1, 27) if _power(effect, size := 2**exponent) >= POWER), 0)
+    return bisect.bisect_left(range(high), POWER, high // 2 + 1, key=lambda n: _power(effect, n)) if high else None
 
 
 def _values(rows: Iterable[Row | SyntheticRow], field: str) -> dict[tuple[str, int], float]:
@@ -178,8 +143,13 @@ def paired_test(rows_a: Iterable[Row | SyntheticRow], rows_b: Iterable[Row | Syn
     differences = np.array([a[pair] - b[pair] for pair in pairs], np.float64)
     tasks = sorted({task for task, _ in pairs})
     means = [np.mean([d for d, pair in zip(differences, pairs, strict=True) if pair[0] == task]) for task in tasks]
-    mean_a, mean_b, difference = (float(np.mean(values)) if pairs else math.nan for values in (
+    mean_a, mean_b, mean = (float(np.mean(values)) if pairs else math.nan for values in (
         [a[pair] for pair in pairs], [b[pair] for pair in pairs], differences))
-    return PairedTest(mean_a, mean_b, difference, _interval(differences), len(pairs),
-                      (sum(mean > 0 for mean in means), len(tasks)), _t_test(differences), _sign_flips(differences),
-                      pairs_for_power(_effect(differences)))
+    n, deviation = len(pairs), float(differences.std(ddof=1)) if len(pairs) > 1 else math.nan
+    error = deviation / math.sqrt(n or 1)
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * deviation / math.sqrt(n or 1))
+    with np.errstate(divide="ignore"):  # equal differences
+        statistic, effect = (np.divide(mean, scale) if mean else 0.0 for scale in (error, deviation))
+    return PairedTest(mean_a, mean_b, mean, (mean - half, mean + half), n,
+                      (sum(mean > 0 for mean in means), len(tasks)), float(2 * stats.t.sf(abs(statistic), n - 1)),
+                      _sign_flips(differences), pairs_for_power(effect))

@@ -27,19 +27,8 @@ from dawgen_jax.methods.arms import GENERATORS
 from dawgen_jax.methods.rows import METHODS as _ALL
 from dawgen_jax.tasks import SEVEN
 
-__all__ = [
-    "GENERATORS",
-    "METHODS",
-    "OURS",
-    "TABLES",
-    "ZERO_SHOT",
-    "PublishedRow",
-    "departures",
-    "published_cell",
-    "published_row",
-    "published_rows",
-    "show_settings",
-]
+__all__ = ["GENERATORS", "METHODS", "OURS", "TABLES", "ZERO_SHOT", "PublishedRow", "departures", "published_cell",
+           "published_row", "published_rows", "show_settings"]
 
 OURS = ("DawGen", "(Real, Syn) + GS")
 """Generator and method named 'Ours' in the paper's main table."""
@@ -141,35 +130,6 @@ def show_settings(settings: Mapping[str, Any]) -> str:
                      for field, value in sorted(settings.items()))
 
 
-def _why_not(row: PublishedRow | None, *, backbone, generator, method, task, metric, n_test, k_shot, variant,
-             settings, generator_backbone) -> str:
-    name, backbones = f"{generator}: {method}" if generator else method, {row.backbone for row in published_rows()}
-    if backbone not in backbones:
-        return f"backbone {backbone} is not in the paper"
-    if task not in SEVEN:
-        return f"task {task} is not in the paper"
-    if metric != "accuracy":
-        return f"the paper prints accuracy, not {metric}"
-    if variant:
-        return f"variant '{variant}' is not in the paper"
-    if k_shot != 16 and method != ZERO_SHOT:
-        return f"{k_shot} shots: the paper has 16"
-    if row is None:
-        return f"{name} has no row for {backbone} in the paper"
-    if row.not_comparable:
-        return f"{name}: {row.not_comparable}"
-    if n_test != SEVEN[task].paper_n_test:
-        return f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
-    if task not in row.accuracy:
-        return f"{name} has no number for {task} in the paper"
-    if generator_backbone and generator_backbone not in backbones:
-        return f"synthetic data by {generator_backbone}, which is not in the paper"
-    if not settings:
-        return "settings unknown"
-    different = departures(settings)
-    return f"settings that are not the paper's: {show_settings(different)}" if different else ""
-
-
 def published_cell(*, backbone: str, generator: str, method: str, task: str, metric: str, n_test: int,
                    k_shot: int | str, variant: str, settings: Mapping[str, Any], generator_backbone: str = ""
                    ) -> tuple[float | None, str]:
@@ -187,8 +147,32 @@ def published_cell(*, backbone: str, generator: str, method: str, task: str, met
     ...                metric="accuracy", n_test=277, k_shot=16, variant="", settings={"classifier.epsilon": 1.0})
     (57.4, '')
     """
-    row = published_row(backbone, generator, method)
-    reason = _why_not(row, backbone=backbone, generator=generator, method=method, task=task, metric=metric,
-                      n_test=n_test, k_shot=k_shot, variant=variant, settings=settings,
-                      generator_backbone=generator_backbone)
-    return (None, reason) if reason else (row.accuracy[task], "")
+    row, backbones = published_row(backbone, generator, method), {row.backbone for row in published_rows()}
+    name, different = f"{generator}: {method}" if generator else method, departures(settings)
+    if backbone not in backbones:
+        reason = f"backbone {backbone} is not in the paper"
+    elif task not in SEVEN:
+        reason = f"task {task} is not in the paper"
+    elif metric != "accuracy":
+        reason = f"the paper prints accuracy, not {metric}"
+    elif variant:
+        reason = f"variant '{variant}' is not in the paper"
+    elif k_shot != 16 and method != ZERO_SHOT:
+        reason = f"{k_shot} shots: the paper has 16"
+    elif row is None:
+        reason = f"{name} has no row for {backbone} in the paper"
+    elif row.not_comparable:
+        reason = f"{name}: {row.not_comparable}"
+    elif n_test != SEVEN[task].paper_n_test:
+        reason = f"{task}: n_test {n_test}, published on {SEVEN[task].paper_n_test}"
+    elif task not in row.accuracy:
+        reason = f"{name} has no number for {task} in the paper"
+    elif generator_backbone and generator_backbone not in backbones:
+        reason = f"synthetic data by {generator_backbone}, which is not in the paper"
+    elif not settings:
+        reason = "settings unknown"
+    elif different:
+        reason = f"settings that are not the paper's: {show_settings(different)}"
+    else:
+        return row.accuracy[task], ""
+    return None, reason

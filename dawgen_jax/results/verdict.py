@@ -108,13 +108,11 @@ def levels(rows: Sequence[Row], tasks: Iterable[str], metric: str = "accuracy") 
     classes = {row.task: len(row.class_counts) for row in rows if row.class_counts and row.task in tasks}
     if classes.keys() == tasks and metric == "accuracy":
         found["guessing"] = statistics.fmean(1 / count for count in classes.values())
-    for name, chosen in (
-            ("zero-shot prompting", [row for row in rows if (row.method, row.variant) == (ZERO_SHOT, "")]),
-            ("calibrated zero-shot prompting", [row for row in rows if (row.method, row.variant) == (
-                ZERO_SHOT, "calibrated")]),
-            ("prompt tuning on the whole training pool", [row for row in rows if (
-                row.method, row.variant, row.k_shot) == (REFERENCE, "", "full")])):
-        chosen = [row for row in chosen if row.task in tasks]
+    for name, method, variant in (("zero-shot prompting", ZERO_SHOT, ""),
+                                  ("calibrated zero-shot prompting", ZERO_SHOT, "calibrated"),
+                                  ("prompt tuning on the whole training pool", REFERENCE, "")):
+        chosen = [row for row in rows if row.task in tasks and (row.method, row.variant) == (method, variant)
+                  and (row.k_shot == "full" or method == ZERO_SHOT)]
         if {row.task for row in chosen} == tasks:
             found[name] = _average(chosen)
     return found

@@ -25,7 +25,7 @@ def test_predictions_do_not_depend_on_batches_or_devices():
     for devices, size in ((1, 5), (8, 8)):
         score = compiled_scores(PROMPT, ClassifierConfig(), tiny.MODEL, tiny.LABEL_IDS, Placement.on(devices),
                                 shared=True)
-        got = evaluation.predict(score, prompts, theta, data, size=size, multiple=8)
+        got = evaluation.class_scores(score, prompts, theta, data, size=size, multiple=8).argmax(axis=-1)
         np.testing.assert_array_equal(got, whole)
 
 
@@ -39,9 +39,9 @@ def test_scores_that_are_not_finite_are_refused_instead_of_taken_for_the_first_c
         return scores
 
     # The second row of the last batch is padding, and is not looked at.
-    assert evaluation.predict(score, np.zeros(2), 1.0, data, size=4, multiple=8)[0].sum() == 2
+    assert evaluation.class_scores(score, np.zeros(2), 1.0, data, size=4, multiple=8).argmax(axis=-1)[0].sum() == 2
     with pytest.raises(UserError, match="1 of 5 examples have class scores that are not finite: numbers of the back"):
-        evaluation.predict(score, np.zeros(2), odd, data, size=5, multiple=8)
+        evaluation.class_scores(score, np.zeros(2), odd, data, size=5, multiple=8)
 
 
 def test_length_batches_cover_every_row_once_and_pad_with_weight_0():

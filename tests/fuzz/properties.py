@@ -29,11 +29,11 @@ from dawgen_jax.data.pools import read_examples
 from dawgen_jax.errors import UserError
 from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.metrics_log import read_metrics
-from dawgen_jax.results.artefacts import read_mistakes, read_timings, read_token_weights
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
 from dawgen_jax.results.render import to_latex, to_markdown, to_rich
 from dawgen_jax.results.report import tables_page, write_report
+from dawgen_jax.results.report.reading import read_mistakes, read_timings, read_token_weights
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows, write_rows
 from dawgen_jax.results.tables import result_tables
 from dawgen_jax.synthesis.files import read_counts, read_set

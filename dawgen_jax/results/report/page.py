@@ -27,11 +27,10 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.evaluation.quality.flags import Rules
 from dawgen_jax.io.files import read_json, write_file
 from dawgen_jax.results.arms import arm_names
-from dawgen_jax.results.artefacts import read_timings
 from dawgen_jax.results.measures import MEASURES
 from dawgen_jax.results.published import OURS, ZERO_SHOT
 from dawgen_jax.results.render import Table
-from dawgen_jax.results.report.reading import cells, optional_rows, synthetic_sets, writers
+from dawgen_jax.results.report.reading import cells, optional_rows, read_timings, synthetic_sets, writers
 from dawgen_jax.results.report.results import mistakes, results
 from dawgen_jax.results.report.synthetic import set_counts, set_pairs, set_quality
 from dawgen_jax.results.report.tuning import generator_curves, prompt_curves, token_weights

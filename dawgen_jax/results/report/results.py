@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dawgen_jax.results.arms import arm_names, explanations, grouped
-from dawgen_jax.results.artefacts import read_mistakes
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table
 from dawgen_jax.results.plots import Image, dots, panels
 from dawgen_jax.results.render import Table
-from dawgen_jax.results.report.reading import Cell
+from dawgen_jax.results.report.reading import Cell, read_mistakes
 from dawgen_jax.results.rows import Row, SyntheticRow
 from dawgen_jax.results.tables import result_tables
 from dawgen_jax.results.verdict import METRIC_NAMES, levels

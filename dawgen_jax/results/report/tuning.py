@@ -10,9 +10,8 @@ from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.io.strict_json import is_number
 from dawgen_jax.results import plots
 from dawgen_jax.results.arms import arm_names, grouped
-from dawgen_jax.results.artefacts import WeightedSentence, read_token_weights
 from dawgen_jax.results.plots import Image
-from dawgen_jax.results.report.reading import Artefact, Cell, names_of
+from dawgen_jax.results.report.reading import Artefact, Cell, WeightedSentence, names_of, read_token_weights
 from dawgen_jax.results.rows import Row
 
 __all__ = ["Curves", "Entry", "Weights", "generator_curves", "prompt_curves", "token_weights"]

@@ -12,7 +12,7 @@ from dawgen_jax import Classifier, miniworld, prompts
 from dawgen_jax.backbones.decoder_only import convert
 from dawgen_jax.backbones.decoder_only.config import DecoderConfig
 from dawgen_jax.backbones.decoder_only.model import init
-from dawgen_jax.cli import backbone_check as check_backbone
+from dawgen_jax.cli import backbone as command
 from dawgen_jax.cli import export
 from dawgen_jax.config import (
     BackboneConfig,
@@ -148,7 +148,7 @@ def test_the_rest_of_the_project_takes_it(config, folder, capsys):
     assert all(line.flops > 0 for line in planned if line.updates)
     backbone = inputs.load_backbone(config.classifier.backbone, Placement.on(1))
     assert np.isfinite(features(["a boy runs .", "a girl sings ."], backbone, Placement.on(1))).all()
-    check_backbone.main([str(folder), "--json"])
+    command.main(["check", str(folder), "--json"])
     assert json.loads(capsys.readouterr().out)["passed"]
 
 
