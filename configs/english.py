@@ -3,7 +3,7 @@
     dawgen backbone fetch smollm2-135m-q4
     dawgen run english --seeds 13
 
-Expected: results/english has the rows of seed 13, which show no lift (one seed). Report a strong zero-shot template
+Expected: results/english has the rows of seed 13, which show no lift. Report a strong zero-shot template
 (``--tasks MR-sentiment``) with the result, since a lift over a weak template alone says little.
 
 Pair tasks run the same way with a folder of data: ``--tasks SICK --data.root DIR --synthesis.temperature 0``.
