@@ -158,7 +158,7 @@ def test_names_of_columns_may_differ_in_form(check, tmp_path):
     rows = list(zip(TEXTS, LABELS * 9, strict=True))
     data = table(tmp_path / "a.csv", (unicodedata.normalize("NFD", "Café "), " Label"), rows)
     assert "labels from ' Label'" in check(data)
-    assert "1 a class" in check(data, "--columns", unicodedata.normalize("NFC", "café"), "--data.k", 1)
+    assert "1 per class" in check(data, "--columns", unicodedata.normalize("NFC", "café"), "--data.k", 1)
 
 
 def test_predictions_print_their_columns(cell, tmp_path, capsys, caplog):
@@ -336,7 +336,7 @@ def test_advice_for_a_class_without_examples(check, tmp_path):
     assert "lower data.k" not in str(caught.value) and "leave 'calm' out of own.labels" in str(caught.value)
     with pytest.raises(UserError, match=r"lower data\.k to 3 \(0") as caught:
         check(data, "--data.k", 16)
-    assert "3 a class" in check(data, "--data.k", 3)
+    assert "3 per class" in check(data, "--data.k", 3)
 
 
 def test_advice_for_a_known_task_with_few_examples(known):
