@@ -62,7 +62,21 @@ def pytest_runtest_setup(item):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(plumbing))
 
 
+_QUICK = ("data", "io", "results", "synthesis", "evaluation/test_flags.py", "evaluation/test_measures.py",
+          "evaluation/test_metrics.py", "generator/test_losses.py", "methods/test_arms.py", "methods/test_rows.py",
+          "methods/test_verbalizer.py", "surgery/test_alone.py", "surgery/test_weightings.py", "training/test_fit.py",
+          "training/test_optimisers.py", "backbones/t5/test_config.py", "backbones/t5/test_format.py",
+          "backbones/decoder_only/test_config.py", "backbones/decoder_only/test_format.py", "test_config.py",
+          "test_layers.py", "test_tasks.py", "test_mutations.py")
+"""Tests marked quick, with the doctests: two minutes with ``-n 2`` on two cores, most of it in compiled programs."""
+
+
 def pytest_collection_modifyitems(items):
+    tests = pathlib.Path(__file__).parent
+    for item in items:
+        documented = not item.path.is_relative_to(tests) and item.path.name != "api.py"  # whose doctest is a whole run
+        if documented or any(item.path.is_relative_to(tests / part) for part in _QUICK):
+            item.add_marker("quick")
     needed = {"shared": ((SHARED / "data").is_dir(), f"needs shared data ({SHARED}); set DAWGEN_SHARED"),
               "smollm2": (SMOLLM2, "needs SmolLM2: dawgen backbone fetch smollm2-135m-q4")}
     for item in items:
