@@ -1,4 +1,4 @@
-"""DawGen in JAX and Flax: few-shot prompt tuning of T5 with synthetic data.
+"""DawGen in JAX and Flax: few-shot prompt tuning with synthetic data.
 
 Names of the Python API are imported from here; each loads its module when it is first asked for:
 

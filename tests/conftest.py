@@ -68,7 +68,7 @@ _QUICK = ("data", "io", "results", "synthesis", "evaluation/test_flags.py", "eva
           "training/test_optimisers.py", "backbones/t5/test_config.py", "backbones/t5/test_format.py",
           "backbones/decoder_only/test_config.py", "backbones/decoder_only/test_format.py", "test_config.py",
           "test_layers.py", "test_tasks.py", "test_mutations.py")
-"""Tests marked quick, with the doctests: two minutes with ``-n 2`` on two cores, most of it in compiled programs."""
+"""Tests marked quick, with the doctests: about two minutes with ``-n 2`` on two cores."""
 
 
 def pytest_collection_modifyitems(items):
