@@ -41,12 +41,14 @@ Data = dict[str, Sequence[ClassifierBatch]]
 
 class Tuned(NamedTuple):
     """What tuning K seeds gives: the best parameters, leaves [K, ...], on their devices; their dev accuracy [K]; the
-    step they are from [K]; the learning rate that was kept where several were tried, else 0."""
+    step they are from [K]; the learning rate that was kept where several were tried, else 0; and the parameters after
+    the last update, [K, ...], unless they are a whole backbone."""
 
     params: Any
     accuracy: np.ndarray
     step: np.ndarray
     rate: float = 0.0
+    last: Any = None
 
 
 @functools.lru_cache(maxsize=64)
@@ -198,10 +200,10 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
         metrics_log=metrics_log)
     tuned, offset = None, 0
     for rate in rates:
-        best = run(start, rate=rate, offset=offset)
+        best, last = run(start, rate=rate, offset=offset)
         offset += sum(stage.num_steps for stage in plan) + 1  # the start of the next rate has its own line
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
-            tuned = Tuned(best.params, best.score, best.step, rate)
+            tuned = Tuned(best.params, best.score, best.step, rate, None if trained.weights else last)
     predicted = {line["step"]: line["histogram"] for line in metrics_log.lines() if "histogram" in line}
     for k, (seed, step) in enumerate(zip(seeds, tuned.step, strict=True)):
         counts = predicted[int(step)][k] if int(step) in predicted else ()  # another process may write it late
@@ -222,8 +224,8 @@ def begin(starts: Sequence, *, tx: optax.GradientTransformation):
 def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
          dev: Sequence[ClassifierBatch], plan: Sequence[Stage], config: ClassifierConfig, label_ids: tuple[int, ...],
          tail: int | None, contexts: Contexts | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path,
-         title: str, metrics_log: MetricsLog) -> Best:
-    """All stages at one learning rate."""
+         title: str, metrics_log: MetricsLog) -> tuple[Best, Any]:
+    """All stages at one learning rate: the best parameters, and the last ones."""
     frozen = () if trained.weights else backbone.theta
     dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
     scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
@@ -238,7 +240,7 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
         evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, attach=attach,
                                      start=None if trained.weights else
                                      jax.tree.map(lambda *leaves: np.stack(leaves), *here))
-        best = fit(
+        fitted = fit(
             compiled_step(trained, stage, config, rate, backbone.model, label_ids, placement, tail),
             placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
             lambda step, stage=stage, pools=pools, attach=attach: attach(draw(
@@ -248,9 +250,9 @@ def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: B
             folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title, advice=advice,
             figures=functools.partial(_figures, names=["+".join(names) for names in stage.sources]), evaluate=evaluate,
             best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"),
-            model=backbone.model).best
-        offset += stage.num_steps
-    return best
+            model=backbone.model)
+        best, offset = fitted.best, offset + stage.num_steps
+    return best, fitted.state.params
 
 
 def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start, attach: Callable = lambda dev: dev

@@ -22,6 +22,7 @@ import numpy as np
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Adapter, Backbone
 from dawgen_jax.config import ClassifierConfig, Config, digest
+from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.data.encoding import demonstration_arrays
 from dawgen_jax.data.fewshot import Split
 from dawgen_jax.data.pools import Example, texts_of
@@ -31,7 +32,7 @@ from dawgen_jax.io.files import write_file, write_json
 from dawgen_jax.io.metrics_log import MetricsLog
 from dawgen_jax.io.store import Fill, artefact, build
 from dawgen_jax.methods.arms import RELEASED, Arm
-from dawgen_jax.methods.base import Trained, value_of
+from dawgen_jax.methods.base import Method, Trained, value_of
 from dawgen_jax.methods.stored import Stored, can_be_stored, write_classifier
 from dawgen_jax.methods.trained import PROMPT
 from dawgen_jax.methods.tune import Tuned, tune
@@ -168,7 +169,11 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         encoded.warn_of_losses(given.test)
     else:
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
-    predicted = score_arrays(encoded, data, tuned.params, config, method=method).argmax(axis=-1).astype(np.int32)
+    predict = functools.partial(_predict, encoded, data, config, method)
+    predicted = predict(tuned.params)
+    if tuned.last is not None:  # a small dev set does not select reliably: rows have the last prompt's figures as well
+        for k, last in enumerate(predict(tuned.last)):
+            extras[k] |= {f"last_{name}": value for name, value in metrics.scores(given.task, last, data.label).items()}
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
     seconds = (time.monotonic() - begin) / len(cells)
     count = sum(leaf.size for leaf in jax.tree.leaves(tuned.params)) // len(jax.tree.leaves(tuned.params)[0])
@@ -187,6 +192,11 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         yield functools.partial(_fill, rows=rows, lines=lines, predicted=predicted[k], wrong=wrong,
                                 stored=stored if can_be_stored(method) else None, adapter=backbone.format.adapter,
                                 inside=encoded.tail is not None)
+
+
+def _predict(encoded: Encoded, data: ClassifierBatch, config: ClassifierConfig, method: Method, params) -> np.ndarray:
+    """Predicted classes int32 [K, N]."""
+    return score_arrays(encoded, data, params, config, method=method).argmax(axis=-1).astype(np.int32)
 
 
 def _tuned(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[Cell], folder: pathlib.Path,

@@ -78,6 +78,8 @@ def test_a_stage_starts_from_the_best_of_the_one_before(tmp_path):
     assert accuracies[0] == [0.0] and accuracies[10] == [1.0] and 0 < tuned.step[0] < 10
     _, alone = run(tmp_path / "alone", [SECOND], tuned.params[0])
     assert lines[11]["param_norm"] == alone[1]["param_norm"]
+    assert np.linalg.norm(tuned.last) == pytest.approx(lines[14]["param_norm"][0])
+    assert np.abs(tuned.last - tuned.params).max() > 0.1
 
 
 def test_update_i_draws_batch_i(tmp_path, monkeypatch):

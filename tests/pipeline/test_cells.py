@@ -59,7 +59,7 @@ def test_what_is_tuned_selected_and_scored(job, given, arm_cells, monkeypatch):
 
     def invented(trained, starts, backbone, data, dev, plan, **options):
         seen.update(data, dev=dev, seeds=options["seeds"], starts=starts)
-        return Tuned(tuned, np.array([0.25, 0.5]), np.array([2, 4]))
+        return Tuned(tuned, np.array([0.25, 0.5]), np.array([2, 4]), last=tuned[::-1])
 
     monkeypatch.setattr(cells, "tune", invented)
     folders = cells.run_arm(job, given, encoded, ARM, arm_cells)
@@ -85,6 +85,8 @@ def test_what_is_tuned_selected_and_scored(job, given, arm_cells, monkeypatch):
         assert (accuracy.metric, f1.metric, accuracy.seed) == ("accuracy", "f1", (13, 21)[k])
         assert accuracy.value == np.mean(expected[k] == test.label) and accuracy.extras["best_step"] == (2, 4)[k]
         assert f1.value == metrics.f1(expected[k], test.label, 3)
+        assert accuracy.extras["last_accuracy"] == metrics.accuracy(expected[1 - k], test.label) != accuracy.value
+        assert accuracy.extras["last_f1"] == metrics.f1(expected[1 - k], test.label, 3)
 
 
 def test_rows_of_a_task_of_two_classes(config, given):
