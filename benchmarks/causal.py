@@ -1,13 +1,15 @@
 """How fast are a prompt step and greedy decoding of SmolLM2 here, compared with PEFT and ``transformers``?
 
     dawgen backbone fetch smollm2-135m-q4
-    python -m benchmarks.causal [--runs 5] [--only step generation]
+    python -m benchmarks.causal [--runs 5] [--only step generator generation]
 
 step: 8 + 8 rows of movie reviews (MR), 20 prompt rows, float32, gradient surgery, clipping and AdamW. PyTorch is PEFT's
 prompt tuning (prompt in front) with one backward pass per source, as in :mod:`benchmarks.twin`. Ours is measured with
 the prompt in front, and behind the text with the texts' keys and values computed once: 'behind' is a step on kept ones,
 'texts' the computation of the keys and values of its 16 texts, and 'ratio' (behind + share x texts) / PyTorch, where
 ``share`` is how often a row of configs/english.py needs its text computed: (32 shots + 320 sentences) / (100 x 16).
+generator: DawGen's update at lambda 0.1, 2 labels x 3 review sentences, 12 prompt rows; the peer is a transcription of
+the paper's update in PyTorch with autograd through the virtual step (:mod:`benchmarks.generator_step`) and no padding.
 generation: greedy continuations of 192 review sentences up to the end of the line, at most 40 tokens; the peer is
 ``transformers``' ``generate`` in batches of 64, longest texts together. The last line is JSON.
 """
@@ -23,15 +25,20 @@ import numpy as np
 import optax
 
 from benchmarks import peers, twin
+from benchmarks.generator_step import torch_update
 from dawgen_jax import prompts
 from dawgen_jax.backbones.base import Work
 from dawgen_jax.backbones.engine import Decoder
 from dawgen_jax.backbones.sampling import Sampling
 from dawgen_jax.config import BackboneConfig, load_config
 from dawgen_jax.data import batches
-from dawgen_jax.data.encoding import classifier_arrays
+from dawgen_jax.data.batches import GeneratorBatch
+from dawgen_jax.data.encoding import classifier_arrays, generator_arrays
+from dawgen_jax.generator.step import generator_step
+from dawgen_jax.generator.step import init_state as init_state_of_generator
 from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.methods.verbalizer import class_scores, cross_entropy, weighted_mean
+from dawgen_jax.pipeline.generators import start_prompts
 from dawgen_jax.pipeline.inputs import backbone_folder, load_backbone, prompt_tail, read_task
 from dawgen_jax.surgery import aggregator
 from dawgen_jax.training.optimisers import adamw
@@ -88,6 +95,48 @@ def step(runs: int) -> dict:
             "ratio": (seconds["behind"] + SHARE * seconds["texts"]) / seconds["PyTorch"]}
 
 
+def generator(runs: int) -> dict:
+    """Seconds of a generator's update, and the ratio."""
+    import torch
+    import transformers
+    folder, backbone, config, data = given()
+    config, model = config.generator, backbone.model
+    start = start_prompts(data.task, backbone, config.prompt_length, twin.SEEDS[0])
+    shots = generator_arrays(backbone.format, data.task, data.splits[twin.SEEDS[0]].train, start["infix"].shape[1],
+                             config)
+    index = np.concatenate([np.flatnonzero(shots.label == label)[:3] for label in range(2)])
+    batch = GeneratorBatch(*(leaf[index] for leaf in shots))
+    state = init_state_of_generator(start, jax.random.key(0), config=config, num_steps=UPDATES)
+    ours = jax.jit(functools.partial(generator_step, config=config, model=model, num_steps=UPDATES))
+
+    peer = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager").eval().requires_grad_(False)
+    columns = batch.source_mask.any(axis=0)
+    assert batch.source_mask[:, columns].all()  # single texts have no first sentence: all inputs are equally long
+    source, slots, target = (torch.tensor(np.asarray(leaf, np.int64)).repeat(2, 1) for leaf in
+                             (batch.source[:, columns], batch.slots[:, columns], batch.target))
+    size, head, rows = len(index), model.head, torch.arange(2).repeat_interleave(len(index))
+    seen = torch.tensor(batch.target_mask).repeat(2, 1)
+    embedded, written = peer.model.embed_tokens(source), peer.model.embed_tokens(target[:, :-1])
+    numbers = torch.arange(len(rows))[:, None]
+
+    def score(Q):
+        text = torch.where((slots >= 0)[..., None], Q["infix"][rows][numbers, slots.clamp(min=0)], embedded)
+        inputs = torch.cat([text[:, :head], Q["prompt"][rows], text[:, head:], written], 1)
+        first = inputs.shape[1] - target.shape[1]
+        mask = torch.cat([torch.ones(len(rows), first + 1, dtype=torch.bool), seen[:, :-1]], 1)
+        states = peer.model(inputs_embeds=inputs, attention_mask=mask.long(), use_cache=False).last_hidden_state[
+            :, first:]
+        log_prob = torch.log_softmax(peer.lm_head(states), -1).gather(-1, target[..., None])[..., 0]
+        return log_prob.reshape(2, size, -1), states.reshape(2, size, -1, states.shape[-1])
+
+    reference = torch_update(score, state, batch, config)
+    np.testing.assert_allclose(ours(state, backbone.theta, batch)[1]["loss"], reference(), rtol=1e-3)
+    seconds = peers.alternate({"here": lambda: ours(state, backbone.theta, batch), "PyTorch": reference}, runs)
+    return {**seconds, "tokens of a sentence": int(batch.target_mask.shape[1]),
+            "ratio": seconds["here"] / seconds["PyTorch"]}
+
+
 def generation(runs: int) -> dict:
     """Sentences per second, and the ratio."""
     import torch
@@ -135,4 +184,4 @@ def generation(runs: int) -> dict:
 
 
 if __name__ == "__main__":
-    peers.main(__doc__, {"step": step, "generation": generation}, runs=5)
+    peers.main(__doc__, {"step": step, "generator": generator, "generation": generation}, runs=5)

@@ -96,16 +96,9 @@ def torch_step(t5, theta, state, batch, config):
     """A closure that does one PyTorch step (autograd through the virtual step) and returns its loss."""
     import torch
     peer = peers.torch_peer(t5, theta, attn_implementation="eager")  # the fused kernel has no second derivative
-    tensors = functools.partial(jax.tree.map, lambda leaf: torch.tensor(np.array(leaf)))
-    Q, omega = ({n: t.requires_grad_() for n, t in tensors(tree).items()}
-                for tree in (state.label_prompts, state.weight_net))
-    tx = torch.optim.AdamW(Q.values(), lr=config.learning_rate, weight_decay=0.0)
-    rate = config.score_learning_rate / t5.d_model if "w" in omega else config.weight_learning_rate
-    weight_tx = torch.optim.Adam(omega.values(), lr=rate, weight_decay=config.weight_decay)
-    source, target, slots, label = (torch.tensor(np.asarray(leaf, np.int64)).repeat(LABELS, 1) if leaf.ndim == 2 else
-                                    torch.tensor(np.asarray(leaf, np.int64)) for leaf in
-                                    (batch.source, batch.target, batch.slots, batch.label))
-    mask, size = torch.tensor(batch.target_mask), len(label)
+    source, target, slots = (torch.tensor(np.asarray(leaf, np.int64)).repeat(LABELS, 1)
+                             for leaf in (batch.source, batch.target, batch.slots))
+    size = len(batch.label)
     rows = torch.arange(LABELS).repeat_interleave(size)
     seen = torch.tensor(batch.source_mask).repeat(LABELS, 1)
     front = torch.ones(len(rows), state.label_prompts["prompt"].shape[1], dtype=torch.bool)
@@ -119,6 +112,29 @@ def torch_step(t5, theta, state, batch, config):
                    use_cache=False, output_hidden_states=True)
         log_prob = torch.log_softmax(out.logits, -1).gather(-1, target[..., None])[..., 0]
         return log_prob.reshape(LABELS, size, -1), out.decoder_hidden_states[-1].reshape(LABELS, size, -1, t5.d_model)
+
+    return torch_update(score, state, batch, config)
+
+
+def torch_update(score, state, batch, config):
+    """A closure that does one update of the paper in PyTorch and returns its loss.
+
+    Args:
+      score: Q -> log-probabilities [L, B, U] of the gold tokens under every label's prompt, and states [L, B, U, H].
+      state: before the update.
+      batch: of the update.
+      config: rates and weights of the losses.
+    """
+    import torch
+    tensors = functools.partial(jax.tree.map, lambda leaf: torch.tensor(np.array(leaf)))
+    Q, omega = ({n: t.requires_grad_() for n, t in tensors(tree).items()}
+                for tree in (state.label_prompts, state.weight_net))
+    labels, _, width = state.label_prompts["prompt"].shape
+    tx = torch.optim.AdamW(Q.values(), lr=config.learning_rate, weight_decay=0.0)
+    rate = config.score_learning_rate / width if "w" in omega else config.weight_learning_rate
+    weight_tx = torch.optim.Adam(omega.values(), lr=rate, weight_decay=config.weight_decay)
+    label, mask, size = torch.tensor(np.asarray(batch.label, np.int64)), torch.tensor(batch.target_mask), len(
+        batch.label)
 
     def disc(log_prob):
         return torch.logsumexp(log_prob, 0) - log_prob[label, torch.arange(size)]
@@ -137,7 +153,7 @@ def torch_step(t5, theta, state, batch, config):
         pooled = torch.nn.functional.normalize(torch.einsum("bu,lbuh->lbh", w, hidden), dim=-1)
         own = pooled[label, torch.arange(size)]
         near, far = own @ own.T, torch.einsum("ih,ljh->lij", own, pooled)
-        wrong = (torch.arange(LABELS)[:, None] != label)[:, None, :]
+        wrong = (torch.arange(labels)[:, None] != label)[:, None, :]
         pairs = wrong & ((label[:, None] == label) & ~torch.eye(size, dtype=torch.bool))[None]
         return torch.relu(config.dist_margin - near + far)[pairs].mean()
 

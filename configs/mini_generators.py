@@ -1,4 +1,4 @@
-"""Ablation of the generator in miniature: nine generators on mini-snli, 5 seeds.
+"""Ablation of the generator in miniature: nine generators on mini-snli and mini-mrpc, 10 seeds.
 
     dawgen run mini_generators
     dawgen tables runs/mini_generators --claims --markdown results/generators/tables.md
@@ -18,10 +18,10 @@ GENERATORS = ("L_gen", "L_gen + L_dist", "FewGen", "DawGen without L_dist", "Daw
 
 
 def get_config() -> Config:
-    """Nine arms on one task."""
+    """Nine arms on two tasks."""
     base = load_config("mini")
     return dataclasses.replace(
-        base, name="mini_generators", tasks=("mini-snli",), seeds=(13, 21, 42, 87, 100),
+        base, name="mini_generators", tasks=("mini-snli", "mini-mrpc"), seeds=(13, 21, 42, 87, 100, 1, 2, 3, 4, 5),
         arms=tuple(f"{generator}: Syn only" for generator in GENERATORS), data=DataConfig(max_test=1000),
         synthesis=dataclasses.replace(base.synthesis, samples_per_label=1000),
         classifier=dataclasses.replace(base.classifier, num_steps=1200, batch_size=16, eval_every=50))

@@ -8,6 +8,7 @@ rewrites the file from the cells.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -187,16 +188,30 @@ def _rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages on which a result depends, for :class:`Row`.
+    """Versions of Python and of the packages on which a result depends, and the device, for :class:`Row`.
 
-    If ``jax_default_matmul_precision`` is set, it is included: on GPUs and TPUs the backbone's products depend on it.
+    The device is the accelerator's kind, or the model of the CPU and the number of its threads that may be used: sums
+    are rounded in another order on another one. ``jax_default_matmul_precision``, on which the backbone's products
+    depend on GPUs and TPUs, is included if it is set.
     """
     import jax  # tables and reports of stored rows do not need it
 
     packages = ("dawgen-jax", "jax", "jaxlib", "flax", "optax", "numpy", "transformers")
-    precision = jax.config.jax_default_matmul_precision
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages} | (
-        {"matmul precision": str(precision)} if precision else {})
+    precision, device = jax.config.jax_default_matmul_precision, jax.devices()[0]
+    # Not all systems know which threads a process may use.
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kind = f"{_cpu_model()}, {threads} threads" if device.platform == "cpu" else device.device_kind
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages} | {
+        "device": kind} | ({"matmul precision": str(precision)} if precision else {})
+
+
+def _cpu_model() -> str:
+    """The name in /proc/cpuinfo, or what the platform knows."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def merge(*groups: Iterable[AnyRow]) -> list[AnyRow]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import pytest
@@ -130,8 +131,11 @@ def test_synthetic_rows(tmp_path):
         dataclasses.replace(row, consistency=1.5)
 
 
-def test_versions_name_python_and_jax():
-    assert {"python", "jax", "dawgen-jax"} <= versions().keys()
+def test_versions_name_python_jax_and_the_processor():
+    found = versions()
+    assert {"python", "jax", "dawgen-jax"} <= found.keys()
+    model, _, threads = found["device"].rpartition(", ")
+    assert model and threads == f"{len(os.sched_getaffinity(0))} threads"
 
 
 def test_settings_are_json_and_part_of_the_key(tmp_path):
