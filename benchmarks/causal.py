@@ -10,7 +10,7 @@ the prompt in front, and behind the text with the texts' keys and values compute
 ``share`` is how often a row of configs/english.py needs its text computed: (32 shots + 320 sentences) / (100 x 16).
 generator: DawGen's update at lambda 0.1, 2 labels x 3 review sentences, 12 prompt rows; the peer is a transcription of
 the paper's update in PyTorch with autograd through the virtual step (:mod:`benchmarks.generator_step`) and no padding.
-generation: greedy continuations of the first halves of 192 review sentences up to the end of the line, at most 40
+generation: greedy continuations of the first halves of 400 review sentences up to the end of the line, at most 40
 tokens; the peer is ``transformers``' ``generate`` in batches of 64, longest texts together. The last line is JSON.
 """
 
@@ -47,7 +47,7 @@ from dawgen_jax.training.step import init_state, train_step
 
 ROWS, UPDATES = 8, 100
 SHARE = (32 + 320) / (UPDATES * 2 * ROWS)
-NEW_TOKENS, TEXTS = 40, 192
+NEW_TOKENS, TEXTS = 40, 400
 
 
 @functools.lru_cache(maxsize=1)

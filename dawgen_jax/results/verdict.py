@@ -205,7 +205,7 @@ def caveats(rows: Iterable[Row], metric: str = "accuracy") -> list[str]:
     names, sentences = arm_names(rows), []
     fewest = min(len(same) for _, same in grouped(rows, lambda row: (row.task, row.arm_key)))
     size = min(row.n_test for row in rows)
-    if fewest < 10:
+    if fewest < 6:  # with 6 seeds or more the test of the verdict can reach p = .05, and says what is due to chance
         seeds = f"{fewest} seeds" if fewest > 1 else "one seed"
         sentences.append(f"With {seeds} the order of arms may be due to chance; ± is the deviation of single runs.")
     sentences.append(f"With {size:,} test examples an accuracy near 50% is uncertain by ±{100 / math.sqrt(size):.1f} "
