@@ -357,7 +357,14 @@ def test_advice_on_a_known_task_names_no_field_of_custom_tasks(monkeypatch, caps
     monkeypatch.setattr(check_task, "zero_shot", lambda *_: "")
     check_task.main(["configs/mini.py", "--tasks", "mini-rte", "--data.max_test", "30", "--arms", "Prompt Tuning"])
     said = capsys.readouterr().out
-    assert "The test set has 30 examples" in said and "own." not in said
+    assert "The test set has 30 examples" in said and "own." not in said and "No errors; 1 warning." in said
+
+
+def test_check_says_that_nothing_is_wrong_only_without_a_warning(monkeypatch, capsys):
+    monkeypatch.setattr(check_task, "zero_shot", lambda *_: "")
+    check_task.main(["configs/mini.py", "--tasks", "mini-mrpc", "--arms", "Prompt Tuning"])
+    said = capsys.readouterr().out
+    assert said.endswith("Nothing is wrong.\n") and "warning" not in said
 
 
 def test_advice_on_small_classes_is_possible():
