@@ -6,9 +6,9 @@ One task of the mini world (mini-mrpc), the embedded mini-t5, 8 seeds, three arm
 the paper's method against prompt tuning on the shots alone with as many updates (#same-T). mini-mrpc is one of the two
 tasks on which settings were chosen; results/mini has a task that no setting was chosen on, with four times the batch.
 
-Expected: EXPECTED. Sums are rounded in another order on other
-machines and thread counts, so that single seeds differ by up to 23 points; docs/reproduction.md lists every run, among
-them the one on mini-qqp that was undecided.
+Expected: +19.2 points [8.0, 30.5], p = .016, ahead on 7 of 8 seeds, in 5.4 minutes on two cores of an Intel Xeon with
+AVX-512. Sums are rounded in another order on other machines, so that single seeds differ by up to 23 points;
+docs/reproduction.md lists every run, among them the one on mini-qqp that was undecided.
 
 ``Departure:`` 20 prompt rows from sampled words at rate 0.2 (the paper's code: 100, from the first words, which in this
 world are words like 'a', 'no', 'who', at 0.3); 1,000 updates of 4 + 4 examples (3,000 of 16 + 16) evaluated every 200
