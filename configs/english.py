@@ -3,8 +3,9 @@
     dawgen backbone fetch smollm2-135m-q4
     dawgen run english --seeds 13
 
-Expected: results/english has the rows of seed 13, which show no lift. Report a strong zero-shot template
-(``--tasks MR-sentiment``) with the result, since a lift over a weak template alone says little.
+Expected: with 4 seeds (Real, Syn) + GS is 2.3 points [-2.0, 6.6] above prompt tuning with as many updates, and equal to
+the zero-shot accuracy of a better template (``--tasks MR-sentiment``), which to report with the result: a lift over a
+weak template alone says little. 22 minutes per seed on one core with AVX-512, without LoRA. See results/english.
 
 Pair tasks run the same way with a folder of data: ``--tasks SICK --data.root DIR --synthesis.temperature 0``.
 
