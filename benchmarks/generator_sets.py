@@ -1,6 +1,7 @@
 """Label consistency of the sets of several generators, compared with those of one of them.
 
     python -m benchmarks.generator_sets results/generators/synthetic.jsonl [--against L_gen] [--markdown]
+    python -m benchmarks.generator_sets runs/mini_generators/synthetic/*/quality.jsonl
 
 A table per task: mean consistency of each generator's sets with the deviation over seeds, its mean paired difference
 from ``--against`` with a 95% interval, on how many seeds it is ahead, and p of the permutation of signs, also with
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from dawgen_jax.results.paired import holm, paired_test
 from dawgen_jax.results.render import Table, to_markdown, to_rich
-from dawgen_jax.results.rows import SyntheticRow, read_rows
+from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
 
 
 def compared(task: str, rows: list[SyntheticRow], against: str) -> Table:
@@ -47,11 +48,11 @@ def compared(task: str, rows: list[SyntheticRow], against: str) -> Table:
 def main() -> None:
     """Read, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=pathlib.Path, help="a synthetic.jsonl")
+    parser.add_argument("rows", type=pathlib.Path, nargs="+", help="synthetic.jsonl, or quality.jsonl of sets")
     parser.add_argument("--against", default="L_gen", help="the generator that the others are compared with")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
-    rows = read_rows(arguments.rows, SyntheticRow)
+    rows = merge(*(read_rows(path, SyntheticRow) for path in arguments.rows))
     for task in sorted({row.task for row in rows}):
         table = compared(task, rows, arguments.against)
         if arguments.markdown:

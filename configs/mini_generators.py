@@ -1,7 +1,8 @@
 """Ablation of the generator in miniature: nine generators on mini-snli and mini-mrpc, 10 seeds.
 
     dawgen run mini_generators
-    dawgen tables runs/mini_generators --claims --markdown results/generators/tables.md
+    dawgen run mini_generators --stage sets    # label consistency alone
+    python -m benchmarks.generator_sets runs/mini_generators/synthetic/*/quality.jsonl
 
 For each generator: consistency, diversity and copies of its sets (1,000 samples per label), the entropy of its token
 weights, and the accuracy of a prompt tuned on its sets alone, 1,200 updates of 16.
