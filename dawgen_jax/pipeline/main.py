@@ -276,9 +276,10 @@ def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
             console.print(plain(sentence))
     for sentence in label_sentences(optional_rows(job.root / "synthetic.jsonl", SyntheticRow)):
         console.print(plain(sentence))
-    console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"))
+    # Paths are not broken at the width of the terminal: people copy them.
+    console.print(plain(f"results: {job.root / 'results.jsonl'}, report: {job.root / 'report.html'}"), soft_wrap=True)
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in job.seconds.items())
     console.print(plain(f"total {sum(job.seconds.values()) / 60:.1f} minutes: {spent}"))
     if best := world.led(lambda: str(best_cell(job.root, rows) or "")):
         world.led(lambda: write_file(job.root / "best", best + "\n") and None)
-        console.print(plain(f"best by dev accuracy: dawgen predict {shlex.quote(best)} FILE"))
+        console.print(plain(f"best by dev accuracy: dawgen predict {shlex.quote(best)} FILE"), soft_wrap=True)

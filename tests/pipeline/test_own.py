@@ -57,8 +57,11 @@ def test_single_texts_go_through_all_stages(finished, own, capsys):
     assert {row.variant for row in rows} == {"", "cut"}  # no first sentence is anybody's
     for row in read_rows(finished / "synthetic.jsonl", SyntheticRow):
         assert row.n == 12 and row.copies == 0
-    main.print_tables(Job.start(own, finished), rows, Console())
-    assert "main results, f1" in capsys.readouterr().out
+    main.print_tables(Job.start(own, finished), rows, Console(width=60))
+    printed, best = capsys.readouterr().out, (finished / "best").read_text().strip()
+    assert "main results, f1" in printed and len(best) > 60
+    assert f"dawgen predict {best} FILE\n" in printed  # to copy: not broken at the terminal's width
+    assert f"results: {finished / 'results.jsonl'}, report: {finished / 'report.html'}\n" in printed
     report = (finished / "report.html").read_text()
     assert report.index("main results, f1") < report.index("main results, accuracy") and "% F1 on own" in report
 
