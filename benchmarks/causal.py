@@ -59,7 +59,7 @@ def given():
 
 
 def step(runs: int) -> dict:
-    """Seconds of a step, and the ratio."""
+    """Seconds of the prompt step, and the ratio."""
     folder, backbone, config, data = given()
     sources = [classifier_arrays(backbone.format, data.task, data.splits[seed].train, config.classifier.max_tokens, 8)
                for seed in twin.SEEDS]

@@ -171,7 +171,7 @@ def _run(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequence[
         data = encoded.arrays(given.test, given.digests["test"], bare=trained.bare)
     predict = functools.partial(_predict, encoded, data, config, method)
     predicted = predict(tuned.params)
-    if tuned.last is not None:  # a small dev set does not select reliably: rows have the last prompt's figures as well
+    if tuned.last is not None:  # a small dev set does not select reliably: rows also have the last prompt's figures
         for k, last in enumerate(predict(tuned.last)):
             extras[k] |= {f"last_{name}": value for name, value in metrics.scores(given.task, last, data.label).items()}
     log.close(test_accuracy=[metrics.accuracy(one, data.label) for one in predicted])
