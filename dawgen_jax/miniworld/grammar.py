@@ -176,6 +176,8 @@ def parse(words: list[str] | str) -> Sentence | None:
     found.pop("article", None)
     if rest or "verb" not in found or (kind != "who" and "agent" not in found):
         return None
+    if passive and kind == "who":
+        return None  # A passive question without an agent: render has no such form.
     verb = SLOTS["verb"][found["verb"]]
     if (found.get("object") and not verb.participle) or (kind == "what" and not verb.participle):
         return None
