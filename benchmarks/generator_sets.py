@@ -18,7 +18,7 @@ import statistics
 from rich.console import Console
 
 from dawgen_jax.results.paired import holm, paired_test
-from dawgen_jax.results.render import Table, to_markdown, to_rich
+from dawgen_jax.results.render import Table, to_markdown
 from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         if arguments.markdown:
             print(to_markdown(table))
         else:
-            Console().print(to_rich(table))
+            Console().print(table)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,6 @@ def export(arguments: Arguments) -> None:
                                                         inside=_inside(classifier)))
     else:
         facts = read_json(home / "meta.json", missing_ok=True) if ours else None
-        facts = {name: value for name, value in (facts or {}).items() if name != "seconds"}
         finish(out, lambda fresh: adapters.write_label_prompts(fresh, arrays, base, adapter, meta.labels, facts))
     print(printable(f"{out}: {' x '.join(map(str, prompt.shape))} for {base}"))
 

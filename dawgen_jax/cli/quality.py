@@ -34,7 +34,7 @@ from dawgen_jax.io.terminal import plain, printable
 from dawgen_jax.pipeline.inputs import KNOWN, Encoded, find_task, labelled_examples, load_backbone
 from dawgen_jax.pipeline.predictions import score_examples
 from dawgen_jax.results.measures import appraisal_table
-from dawgen_jax.results.render import Table, to_rich
+from dawgen_jax.results.render import Table
 from dawgen_jax.results.rows import versions
 from dawgen_jax.synthesis import files
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
@@ -171,9 +171,8 @@ def _write_filtered(folder: Path, given: GivenSet, left: Selection, real: Real, 
     meta = {"task": given.task.name, **known, "filtered_from": given.path.name, "rules": dataclasses.asdict(rules)}
     figures = appraise(left.samples, given.task.labels, real, test, rules).figures
     folder.mkdir()
-    files.write_set(folder, given.task, left, {name: value for name, value in meta.items() if name != "seconds"},
-                    quality={figure.name: figure.value for figure in figures if figure.value is not None},
-                    languages=read_meta(given.path).languages)
+    quality = {figure.name: figure.value for figure in figures if figure.value is not None}
+    files.write_set(folder, given.task, left, meta, quality=quality, languages=read_meta(given.path).languages)
     write_json(folder / "meta.json", meta)
 
 
@@ -216,15 +215,17 @@ def judge(arguments: Arguments, console: Console) -> None:
     real = Real(shots, heldout)
     found = appraise(given.samples, given.task.labels, real, test, arguments.rules, seed=arguments.seed, encode=encode,
                      predict=predict)
-    console.print(to_rich(appraisal_table(
+    console.print(appraisal_table(
         f"{given.path}: {len(given.samples)} samples against {len(real.reference)} real pairs", found.figures,
-        found.skipped)))
+        found.skipped))
     leaks = leak_rows(given.samples, found.flags, test)
     if leaks:
-        console.print(to_rich(Table(f"Leaks (the first {_SHOWN})" if len(leaks) > _SHOWN else "Leaks",
-                                    ("row", "sample", "test row", "test pair"), tuple(
-            (str(leak["row"]), f"{leak['sentence1']}\n{leak['sentence2']}", str(leak["test_row"]),
-             f"{leak['test']['sentence1']}\n{leak['test']['sentence2']}") for leak in leaks[:_SHOWN]), (), 4)))
+        console.print(Table(
+            f"Leaks (the first {_SHOWN})" if len(leaks) > _SHOWN else "Leaks",
+            ("row", "sample", "test row", "test pair"),
+            tuple((str(leak["row"]), f"{leak['sentence1']}\n{leak['sentence2']}", str(leak["test_row"]),
+                   f"{leak['test']['sentence1']}\n{leak['test']['sentence2']}") for leak in leaks[:_SHOWN]),
+            text_columns=4))
     if arguments.out:
         dropped = _write(arguments, given, found, real, test)
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "none"

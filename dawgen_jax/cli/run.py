@@ -35,7 +35,6 @@ from dawgen_jax.pipeline.inputs import TaskData
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.plan import Planned, earlier_cells, outline, plan, prompt_lines, steps
 from dawgen_jax.results.measures import appraisal_table
-from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report.reading import optional_rows
 from dawgen_jax.results.rows import Row
 from dawgen_jax.synthesis.files import read_counts, read_set
@@ -89,7 +88,7 @@ def write_stage(work: pipeline.Work, units: Sequence[pipeline.Unit], stage: str,
         print(*(printable(synthetic.folder) for synthetic in sets), sep="\n")
         for seed, synthetic in zip(work.job.config.seeds, sets, strict=True):
             figures = _appraise(work, work.given[task], seed, synthetic.folder)
-            console.print(to_rich(appraisal_table(f"Quality of {synthetic.folder.name}", figures)))
+            console.print(appraisal_table(f"Quality of {synthetic.folder.name}", figures))
 
 
 def _appraise(work: pipeline.Work, data: TaskData, seed: int, folder: pathlib.Path) -> list[Figure]:

@@ -20,7 +20,7 @@ from dawgen_jax.io.files import write_file
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
 from dawgen_jax.results.plots import draw_results
-from dawgen_jax.results.render import to_latex, to_markdown, to_rich
+from dawgen_jax.results.render import to_latex, to_markdown
 from dawgen_jax.results.report import tables_page
 from dawgen_jax.results.rows import SyntheticRow, merge, read_rows
 from dawgen_jax.results.tables import result_tables
@@ -78,7 +78,7 @@ def show(arguments: Arguments, console: Console) -> None:
         tables += claims(rows, sets)
         tables += [table for table in (quality_table(sets), conflict_table(rows)) if table.rows]
     for table in tables:
-        console.print(to_rich(table))
+        console.print(table)
     _write("markdown", arguments.markdown, lambda path: write_file(path, "\n".join(map(to_markdown, tables))))
     _write("latex", arguments.latex, lambda path: write_file(path, "\n".join(map(to_latex, tables))))
     _write("html", arguments.html, lambda path: write_file(path, tables_page("Results", tables)))

@@ -47,5 +47,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def facts_block(facts: Mapping[str, Any]) -> str:
-    """Facts as a block of JSON; a JSON string is on one line, so it cannot end the block."""
-    return f"```json\n{json.dumps(dict(facts), indent=1, default=str)}\n```\n"
+    """Facts as a block of JSON, without the seconds that they took, so that the same artefact has the same card.
+
+    A JSON string is on one line, so it cannot end the block.
+    """
+    facts = {name: value for name, value in facts.items() if name != "seconds"}
+    return f"```json\n{json.dumps(facts, indent=1, default=str)}\n```\n"

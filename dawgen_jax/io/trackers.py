@@ -6,35 +6,25 @@ directly (``log``, ``finish``); TensorBoard's writer is wrapped in the same inte
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import numbers
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from dawgen_jax.config import digest
-from dawgen_jax.errors import UserError
+from dawgen_jax.errors import UserError, first_line
 
 __all__ = ["TrackedRun", "Trackers"]
 
 log = logging.getLogger(__name__)
 
 
-class Run(Protocol):
-    """A run in a tracker."""
-
-    def log(self, data: dict[str, float], step: int) -> None:
-        """Record figures at a step."""
-
-    def finish(self) -> None:
-        """Flush and close."""
-
-
 class _TensorBoard:
     def __init__(self, module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int):
-        del settings
         # Steps after the last checkpoint of an interrupted run are written again: TensorBoard drops the older copy.
         self._writer = module.SummaryWriter(str(root / "tensorboard" / name), purge_step=first, flush_secs=10)
 
@@ -46,14 +36,13 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _wandb(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Run:
-    del first  # steps that it already has are ignored, since they have the same figures
+def _wandb(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Any:
+    # ``first`` is not needed: steps that it already has are ignored, since they have the same figures.
     return module.init(project=_project(root), name=name, id=digest(str(root.resolve()), name), resume="allow",
                        dir=str(root), config=dict(settings), reinit="finish_previous")
 
 
-def _trackio(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Run:
-    del first
+def _trackio(module: Any, root: pathlib.Path, name: str, settings: Mapping[str, Any], first: int) -> Any:
     return module.init(project=_project(root), name=name, resume="allow", config=dict(settings))
 
 
@@ -78,7 +67,7 @@ class Trackers:
         Raises:
           UserError: a tracker is not installed.
         """
-        self._root, self._modules = root, {}
+        self.root, self._modules = root, {}
         for name in names:
             package, attribute, _ = _TRACKERS[name]
             try:
@@ -89,31 +78,15 @@ class Trackers:
                                 f"'dawgen-jax[{name}]', or leave it out.") from None
             self._modules[name] = module
 
-    def run(self, name: str, settings: Mapping[str, Any], seeds: Sequence[int] = ()) -> TrackedRun:
-        """A run, opened at its first line.
-
-        Args:
-          name: name of the run.
-          settings: recorded with the run.
-          seeds: suffixes of figures in lines that hold one value per seed.
-        """
-        return TrackedRun(self, name, settings, seeds)
-
-    def open(self, name: str, settings: Mapping[str, Any], first: int) -> dict[str, Run]:
-        """Open or resume the run ``name`` at step ``first`` in every tracker."""
-        opened: dict[str, Run] = {}
+    def each(self, act: Callable[[str, Any], None]) -> None:
+        """Call ``act(tracker, module)`` for every tracker; one that fails is dropped."""
         for tracker, module in list(self._modules.items()):
             try:
-                opened[tracker] = _TRACKERS[tracker][2](module, self._root, name, settings, first)
+                act(tracker, module)
             except Exception as error:  # any type: other people's programs, and the network
-                self.leave(tracker, error)
-        return opened
-
-    def leave(self, tracker: str, error: Exception) -> None:
-        """Drop a tracker after an error."""
-        if self._modules.pop(tracker, None):
-            log.warning("%s failed (%s: %s) and is no longer used; metrics.jsonl has all figures.", tracker,
-                        type(error).__name__, (str(error).splitlines() or [""])[0])
+                del self._modules[tracker]
+                log.warning("%s failed (%s: %s) and is no longer used; metrics.jsonl has all figures.", tracker,
+                            type(error).__name__, first_line(error))
 
 
 class TrackedRun:
@@ -121,28 +94,22 @@ class TrackedRun:
 
     def __init__(self, trackers: Trackers, name: str, settings: Mapping[str, Any], seeds: Sequence[int]):
         self._trackers, self._name, self._settings, self._seeds = trackers, name, settings, seeds
-        self._runs: dict[str, Run] | None = None
+        self._runs: dict[str, Any] = {}
 
     def record(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Record lines of metrics, ignoring values that are not numbers."""
+        """Record lines of metrics, ignoring values that are not numbers; the first one opens the run."""
         for line in lines:
-            if self._runs is None:
-                self._runs = self._trackers.open(self._name, self._settings, line["step"])
-            self._each("log", dict(self._figures(line)), step=line["step"])
+            self._trackers.each(functools.partial(self._log, line))
 
     def close(self) -> None:
         """Finish the run."""
-        self._each("finish")
-        self._runs = {}
+        self._trackers.each(lambda tracker, module: self._runs[tracker].finish() if tracker in self._runs else None)
 
-    def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
-        runs = self._runs or {}
-        for tracker, run in list(runs.items()):
-            try:
-                getattr(run, method)(*args, **kwargs)
-            except Exception as error:
-                del runs[tracker]
-                self._trackers.leave(tracker, error)
+    def _log(self, line: Mapping[str, Any], tracker: str, module: Any) -> None:
+        if tracker not in self._runs:
+            opened = _TRACKERS[tracker][2]
+            self._runs[tracker] = opened(module, self._trackers.root, self._name, self._settings, line["step"])
+        self._runs[tracker].log(dict(self._figures(line)), step=line["step"])
 
     def _figures(self, line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name, value in line.items():

@@ -97,10 +97,9 @@ class Trained:
       optimiser: ``(config, num_steps, rate) -> transform`` of one gradient, after aggregation.
       fields: of ``ClassifierConfig``, that these read.
       rate: the config field that a user lowers where a loss is not finite.
-      rates: name of the field with learning rates to try (the best on dev is kept); empty for a single rate.
       bare: the input is the text alone, without the task's template.
-      together: several seeds fit in one program.
-      weights: all weights are trained, so that no frozen copy is passed to the step.
+      weights: all weights are trained: no frozen copy is passed to the step, seeds are trained one by one, and each of
+        ``fine_tuning.learning_rates`` is tried (the best on dev is kept).
       fixed: what the backbone makes of a text in front of the prompt does not depend on what is trained.
     """
 
@@ -110,9 +109,7 @@ class Trained:
     optimiser: Callable[..., Any]
     fields: tuple[str, ...]
     rate: str
-    rates: str = ""
     bare: bool = False
-    together: bool = True
     weights: bool = False
     fixed: bool = False
 

@@ -8,21 +8,20 @@ References:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dawgen_jax.errors import ConfigError
 
 __all__ = ["init", "merge"]
 
-Path = tuple[str, ...]
 
 
-def init(theta, paths: Sequence[Path], rank: int, seed: int) -> dict:
+def init(theta, paths: Sequence[tuple[str, ...]], rank: int, seed: int) -> dict:
     """Factors of the kernels at ``paths``, each of shape [N, in, out] (layers stacked on axis 0).
 
     Args:
@@ -39,9 +38,9 @@ def init(theta, paths: Sequence[Path], rank: int, seed: int) -> dict:
     """
     if not paths:
         raise ConfigError("classifier.lora.targets: this backbone has no attention projection of these names.")
-    random, factors = np.random.default_rng(seed), {}
+    kernels, random, factors = flatten_dict(theta), np.random.default_rng(seed), {}
     for path in paths:
-        layers, fan_in, fan_out = functools.reduce(lambda tree, name: tree[name], path, theta).shape
+        layers, fan_in, fan_out = kernels[path].shape
         bound = fan_in**-0.5
         factors["/".join(path)] = {
             "a": random.uniform(-bound, bound, (layers, fan_in, rank)).astype(np.float32),
@@ -61,14 +60,8 @@ def merge(theta, factors: dict, scale: float):
     Returns:
       A tree like ``theta``; updated kernels keep their dtype.
     """
+    kernels = flatten_dict(theta, sep="/")
     for name, factor in factors.items():
         update = scale * jnp.matmul(factor["a"], factor["b"], precision=jax.lax.Precision.HIGHEST)
-        theta = _replaced(theta, tuple(name.split("/")), update)
-    return theta
-
-
-def _replaced(tree: dict, path: Path, update: jax.Array) -> dict:
-    name, *rest = path
-    if rest:
-        return {**tree, name: _replaced(tree[name], tuple(rest), update)}
-    return {**tree, name: (tree[name] + update).astype(tree[name].dtype)}
+        kernels[name] = (kernels[name] + update).astype(kernels[name].dtype)
+    return unflatten_dict(kernels, sep="/")

@@ -5,6 +5,8 @@ Each is a value with four functions: how it starts, how it scores a batch, its o
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -67,23 +69,6 @@ def _weights_adamw(config: ClassifierConfig, num_steps: int, rate: float) -> opt
     return adamw(rate, num_steps, weight_decay=tuning.weight_decay, clip_norm=tuning.clip_norm)
 
 
-WEIGHTS_AND_HEAD = Trained(
-    "all weights and a new head",
-    init=lambda backbone, config, num_labels, prompt, seed: {
-        "theta": backbone.theta, "head": np.zeros((backbone.model.width, num_labels), np.float32)},
-    scores=head_scores,
-    optimiser=_weights_adamw,
-    fields=_WEIGHT_FIELDS,
-    rate="classifier.fine_tuning.learning_rates",
-    rates="fine_tuning.learning_rates",
-    bare=True,
-    together=False,
-    weights=True,
-)
-"""FT. ``Departure:`` the paper does not say what FT's format is; this is the analogue of LM-BFF's 'finetune'. Dropout
-is off (the frozen backbone has none here), and each of the learning rates is tried, the best on dev kept."""
-
-
 def _template_scores(params: dict, theta, batch: ClassifierBatch, *, model: Model, label_ids, config, tail=None):
     del theta, config
     prompt = params.get("prompt", jnp.zeros((0, model.width)))
@@ -97,11 +82,21 @@ WEIGHTS = Trained(
     optimiser=_weights_adamw,
     fields=_WEIGHT_FIELDS,
     rate="classifier.fine_tuning.learning_rates",
-    rates="fine_tuning.learning_rates",
-    together=False,
     weights=True,
 )
 """Prompt-based FT: the task's template and label words, no soft tokens."""
+
+
+WEIGHTS_AND_HEAD = dataclasses.replace(
+    WEIGHTS,
+    name="all weights and a new head",
+    init=lambda backbone, config, num_labels, prompt, seed: {
+        "theta": backbone.theta, "head": np.zeros((backbone.model.width, num_labels), np.float32)},
+    scores=head_scores,
+    bare=True,
+)
+"""FT. ``Departure:`` the paper does not say what FT's format is; this is the analogue of LM-BFF's 'finetune'. Dropout
+is off (the frozen backbone has none here), and each of the learning rates is tried, the best on dev kept."""
 
 
 def _two_optimisers(config: ClassifierConfig, num_steps: int, rate: float) -> optax.GradientTransformation:
@@ -109,16 +104,12 @@ def _two_optimisers(config: ClassifierConfig, num_steps: int, rate: float) -> op
     return optax.partition(each, {"prompt": "prompt", "theta": "theta"})
 
 
-WEIGHTS_AND_PROMPT = Trained(
-    "all weights and a prompt",
+WEIGHTS_AND_PROMPT = dataclasses.replace(
+    WEIGHTS,
+    name="all weights and a prompt",
     init=lambda backbone, config, num_labels, prompt, seed: {"theta": backbone.theta, "prompt": prompt},
-    scores=_template_scores,
     optimiser=_two_optimisers,
     fields=(*_PROMPT_FIELDS, *_WEIGHT_FIELDS),
-    rate="classifier.fine_tuning.learning_rates",
-    rates="fine_tuning.learning_rates",
-    together=False,
-    weights=True,
 )
 """PFT + soft prompt: both trained jointly, the prompt with its own optimiser and the weights with AdamW."""
 

@@ -22,7 +22,7 @@ from dawgen_jax.config import ClassifierConfig
 from dawgen_jax.data import batches
 from dawgen_jax.data.batches import ClassifierBatch
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.methods.base import Stage, Trained, value_of
+from dawgen_jax.methods.base import Stage, Trained
 from dawgen_jax.methods.contexts import Contexts
 from dawgen_jax.methods.verbalizer import cross_entropy, weighted_mean
 from dawgen_jax.surgery import aggregator
@@ -186,21 +186,46 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     Raises:
       UserError: a loss or gradient is not finite.
     """
-    num_labels = len(label_ids)
     contexts = contexts if trained.fixed else None
     if contexts:  # a set of more examples than are drawn is not worth computing beforehand
         drawn = sum(stage.num_steps * stage.batch_size for stage in plan)
         contexts.keep([*dev, *(one for sets in data.values() for one in sets if len(one.label) <= drawn)], title)
-    start = [trained.init(backbone, config, num_labels, prompt, seed)
+    attach = contexts.attach if contexts else lambda batch: batch
+    start = [trained.init(backbone, config, len(label_ids), prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
-    rates = value_of(config, trained.rates) if trained.rates else (0.0,)
-    run = functools.partial(
-        _run, trained, backbone=backbone, data=data, dev=dev, plan=plan, config=config, label_ids=label_ids,
-        tail=tail, contexts=contexts, placement=placement, seeds=seeds, folder=folder, title=title,
-        metrics_log=metrics_log)
+    frozen = () if trained.weights else backbone.theta
+    dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
+    scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
+
+    def run(rate: float, offset: int) -> tuple[Best, Any]:
+        """All stages at one learning rate: the best parameters, and the last ones."""
+        best, exact = None, str(float(rate)).removesuffix(".0")  # all digits: two rates share no folder
+        for number, stage in enumerate(plan):
+            here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
+                                               for k in range(len(seeds))]
+            tx = transform(trained, stage, config, rate)
+            pools = pool(data, stage, len(seeds))
+            evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, attach=attach,
+                                         start=None if trained.weights else
+                                         jax.tree.map(lambda *leaves: np.stack(leaves), *here))
+            fitted = fit(
+                compiled_step(trained, stage, config, rate, backbone.model, label_ids, placement, tail),
+                placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
+                lambda step, stage=stage, pools=pools: attach(draw(
+                    pools, stage, seeds, step, placement.rows(stage.batch_size), config.pad_multiple)),
+                schedule=Schedule(stage.num_steps, stage.eval_every, 1, config.checkpoint_every), placement=placement,
+                # Each stage has a folder: their optimiser states differ in kind.
+                folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title,
+                advice=f"lower {trained.rate}, or set classifier.backbone.dtype to float32.",
+                figures=functools.partial(_figures, names=["+".join(names) for names in stage.sources]),
+                evaluate=evaluate, best=best, offset=offset, seeds=seeds,
+                show=("dev_accuracy", "conflict", "param_norm", "distance"), model=backbone.model)
+            best, offset = fitted.best, offset + stage.num_steps
+        return best, fitted.state.params
+
     tuned, offset = None, 0
-    for rate in rates:
-        best, last = run(start, rate=rate, offset=offset)
+    for rate in config.fine_tuning.learning_rates if trained.weights else (0.0,):
+        best, last = run(rate, offset)
         offset += sum(stage.num_steps for stage in plan) + 1  # the start of the next rate has its own line
         if tuned is None or best.score[0] > tuned.accuracy[0]:  # several rates are tried for one seed at a time
             tuned = Tuned(best.params, best.score, best.step, rate, None if trained.weights else last)
@@ -221,41 +246,7 @@ def begin(starts: Sequence, *, tx: optax.GradientTransformation):
     return jax.vmap(functools.partial(init_state, tx=tx))(params)
 
 
-def _run(trained: Trained, start: list, *, rate: float, offset: int, backbone: Backbone, data: Data,
-         dev: Sequence[ClassifierBatch], plan: Sequence[Stage], config: ClassifierConfig, label_ids: tuple[int, ...],
-         tail: int | None, contexts: Contexts | None, placement: Placement, seeds: Sequence[int], folder: pathlib.Path,
-         title: str, metrics_log: MetricsLog) -> tuple[Best, Any]:
-    """All stages at one learning rate: the best parameters, and the last ones."""
-    frozen = () if trained.weights else backbone.theta
-    dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
-    scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
-    advice = f"lower {trained.rate}, or set classifier.backbone.dtype to float32."
-    best, exact = None, str(float(rate)).removesuffix(".0")  # all digits: two rates share no folder
-    for number, stage in enumerate(plan):
-        here = start if best is None else [jax.tree.map(lambda leaf, k=k: leaf[k], best.params)
-                                           for k in range(len(seeds))]
-        tx = transform(trained, stage, config, rate)
-        pools = pool(data, stage, len(seeds))
-        attach = contexts.attach if contexts else lambda batch: batch
-        evaluate = functools.partial(_evaluate, scores=scores, frozen=frozen, dev=dev_batch, attach=attach,
-                                     start=None if trained.weights else
-                                     jax.tree.map(lambda *leaves: np.stack(leaves), *here))
-        fitted = fit(
-            compiled_step(trained, stage, config, rate, backbone.model, label_ids, placement, tail),
-            placement.create(functools.partial(begin, tx=tx), here, backbone.model), frozen,
-            lambda step, stage=stage, pools=pools, attach=attach: attach(draw(
-                pools, stage, seeds, step, placement.rows(stage.batch_size), config.pad_multiple)),
-            schedule=Schedule(stage.num_steps, stage.eval_every, 1, config.checkpoint_every), placement=placement,
-            # Each stage has a folder: their optimiser states differ in kind.
-            folder=folder / f"rate{exact}-phase{number}", log=metrics_log, title=title, advice=advice,
-            figures=functools.partial(_figures, names=["+".join(names) for names in stage.sources]), evaluate=evaluate,
-            best=best, offset=offset, seeds=seeds, show=("dev_accuracy", "conflict", "param_norm", "distance"),
-            model=backbone.model)
-        best, offset = fitted.best, offset + stage.num_steps
-    return best, fitted.state.params
-
-
-def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start, attach: Callable = lambda dev: dev
+def _evaluate(params, *, scores: Callable, frozen, dev: ClassifierBatch, start, attach: Callable
               ) -> tuple[np.ndarray, dict]:
     """Dev accuracy [K], and the figures of an evaluation: predicted classes, and how far the parameters have moved."""
     scored = np.asarray(scores(params, frozen, attach(dev)))  # not attached for good: memory for all of dev at once

@@ -60,7 +60,7 @@ def write_prompt(folder: pathlib.Path, prompt: np.ndarray, base: str, adapter: A
                      "put it: with PEFT predictions differ from those that were measured.\n")
     if row:
         facts = {"task": row.task, "method": row.arm, "tuned on": row.backbone, "seed": row.seed,
-                 "examples a class": row.k_shot, row.metric: f"{row.value:.4f} on {row.n_test} test examples",
+                 "examples per class": row.k_shot, row.metric: f"{row.value:.4f} on {row.n_test} test examples",
                  **{name: row.extras[name] for name in ("dev_accuracy", "best_step") if name in row.extras}}
         parts.append(cards.table(("", ""), facts.items()))
     if task:

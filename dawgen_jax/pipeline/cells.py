@@ -119,7 +119,7 @@ def run_arm(job: Job, given: TaskData, encoded: Encoded, arm: Arm, cells: Sequen
     Raises:
       UserError: a loss is not finite, or an input cannot be used.
     """
-    together = job.config.classifier.vmap_seeds and (arm.method.trains is None or arm.method.trains.together)
+    together = job.config.classifier.vmap_seeds and not (arm.method.trains and arm.method.trains.weights)
     together = together and not arm.method.demonstrations
     name = f"{given.task.name}-{job.config.classifier.backbone.label}-{arm}"
     for wanted in [cells] if together else [[cell] for cell in cells]:

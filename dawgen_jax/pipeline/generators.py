@@ -253,8 +253,7 @@ def _shades(backbone: Backbone, task: Task, batch: GeneratorBatch, weights: np.n
 def _fill(folder: pathlib.Path, *, prompts_: dict, lines: list[dict], meta: dict, examples: list[dict],
           base: str, adapter: Adapter) -> None:
     prompts.save(folder / "prompts.safetensors", prompts_)
-    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same prompts, the same card
-    adapters.write_label_prompts(folder / "peft", prompts_, base, adapter, meta["labels"], facts)
+    adapters.write_label_prompts(folder / "peft", prompts_, base, adapter, meta["labels"], meta)
     write_file(folder / "metrics.jsonl", metrics_log.text(lines))
     write_json(folder / "token_weights.json", examples)
     write_json(folder / "meta.json", meta)

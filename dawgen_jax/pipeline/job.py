@@ -17,7 +17,7 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.io import world
 from dawgen_jax.io.files import write_json
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.trackers import Trackers
+from dawgen_jax.io.trackers import TrackedRun, Trackers
 from dawgen_jax.pipeline.inputs import load_backbone, resolved
 from dawgen_jax.training.placement import Placement
 
@@ -74,7 +74,8 @@ class Job:
           seeds: that are trained together.
         """
         name = f"{folder.parent.name}/{folder.name.removeprefix('.').removesuffix('.partial')}"
-        shown = self.trackers.run(name, settings, seeds) if self.config.track and self.placement.writes else None
+        tracked = self.config.track and self.placement.writes
+        shown = TrackedRun(self.trackers, name, settings, seeds) if tracked else None
         return MetricsLog(folder / "metrics.jsonl", shown)
 
     @contextlib.contextmanager

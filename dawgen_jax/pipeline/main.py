@@ -32,7 +32,6 @@ from dawgen_jax.pipeline.job import Job
 from dawgen_jax.pipeline.sets import SyntheticSet, read_released, synthesize
 from dawgen_jax.pipeline.source_prompts import SourcePrompt, train_source
 from dawgen_jax.results.measures import label_sentences
-from dawgen_jax.results.render import to_rich
 from dawgen_jax.results.report import write_report
 from dawgen_jax.results.report.reading import finished, optional_rows
 from dawgen_jax.results.rows import Row, SyntheticRow, merge, read_cell, read_rows, write_rows
@@ -269,7 +268,7 @@ def print_tables(job: Job, rows: Sequence[Row], console: Console) -> None:
     """Print the tables of a run, the verdict, where its files are, the time, and how to predict with the best cell."""
     metric = job.config.own.metric if job.config.own.name in job.config.tasks else "accuracy"
     for table in result_tables(rows, metric):
-        console.print(to_rich(table))
+        console.print(table)
     for verdict in verdicts(rows, metric):
         console.print(plain(f"Verdict ({verdict.title}): {verdict.headline}"))
         for sentence in verdict.sentences:

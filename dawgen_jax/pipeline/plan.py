@@ -19,7 +19,7 @@ from dawgen_jax.config import Config
 from dawgen_jax.generator.variants import fixed_by
 from dawgen_jax.io.terminal import Step, number
 from dawgen_jax.methods.arms import Arm
-from dawgen_jax.methods.base import Method, value_of
+from dawgen_jax.methods.base import Method
 from dawgen_jax.methods.transfer import SOURCES
 from dawgen_jax.pipeline.cells import cell_settings, is_current
 from dawgen_jax.pipeline.generators import num_steps_of
@@ -59,7 +59,7 @@ class Planned(NamedTuple):
 
 def _cost(method: Method, config: Config, num_labels: int) -> tuple[int, int]:
     """Updates, and examples in them, of one seed."""
-    tries = len(value_of(config.classifier, method.trains.rates)) if method.trains and method.trains.rates else 1
+    tries = len(config.classifier.fine_tuning.learning_rates) if method.trains and method.trains.weights else 1
     stages = method.stages(config.classifier, num_labels)
     return (tries * sum(stage.num_steps for stage in stages),
             tries * sum(stage.num_steps * stage.batch_size * len(stage.sources) for stage in stages))
@@ -161,7 +161,7 @@ def steps(config: Config, planned: Sequence[Planned], generator: Model | None = 
         found[kind, task, name] = Step(place[kind], flops, units)
     for i, line in enumerate(planned, 1):
         trains = line.unit.arm.method.trains
-        together = config.classifier.vmap_seeds and (trains is None or trains.together)
+        together = config.classifier.vmap_seeds and not (trains and trains.weights)
         left = line.cells - line.finished
         found["cells", line.unit.task, str(line.unit.arm)] = Step(
             f"{place['cells']}, arm {i}/{len(planned)}", line.flops * left / line.cells,

@@ -273,8 +273,7 @@ def _quality(config: Config, given: TaskData, generator: str, seed: int, backbon
 
 
 def _fill(folder: pathlib.Path, *, task: Task, selection: Selection, meta: dict[str, Any], row: SyntheticRow) -> None:
-    facts = {name: value for name, value in meta.items() if name != "seconds"}  # the same samples, the same card
-    files.write_set(folder, task, selection, facts, quality=_figures(row), languages=meta["languages"])
+    files.write_set(folder, task, selection, meta, quality=_figures(row), languages=meta["languages"])
     write_rows(folder / "quality.jsonl", [row])
     write_json(folder / "meta.json", meta)
 

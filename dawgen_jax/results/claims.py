@@ -23,7 +23,6 @@ __all__ = ["claims"]
 _SURGERY, _PAIRED = "(Real, Syn) + GS", "(Real, Syn)"
 _BASELINES = dict.fromkeys(method.name for method in METHODS.values() if method.baseline and method.name != REFERENCE)
 _Arm = tuple[str, str, str]  # generator, method, variant
-_Test = tuple[str, str, PairedTest]  # claim, compared arms, test
 
 _COMPARISONS: tuple[tuple[str, _Arm, _Arm], ...] = (
     *((f"DawGen > {other} in accuracy", ("DawGen", method, ""), (other, method, ""))
@@ -63,21 +62,6 @@ def _arms(rows: Sequence[Row], arm: _Arm, writer: str) -> list[list[Row]]:
                         and row.generator_backbone == (writer if row.generator else ""))
 
 
-def _compare(rows: Sequence[Row], writer: str, names: Mapping[tuple, str]) -> tuple[list[_Test], list[str]]:
-    """The tests of one setting, and notes on arms that are not compared."""
-    tests, left_out = [], []
-    for claim, a, b in _COMPARISONS:
-        pairs = list(itertools.product(_arms(rows, a, writer), _arms(rows, b, writer)))
-        agreeing = [(one, other) for one, other in pairs if not disagreements(one[0], other[0])]
-        tests += [(claim, f"{names[one[0].arm_key]} vs. {names[other[0].arm_key]}", paired_test(one, other))
-                  for one, other in agreeing]
-        if pairs and not agreeing:
-            one, other = pairs[0]
-            left_out.append("Not compared, because their settings differ "
-                            f"({', '.join(disagreements(one[0], other[0]))}): {one[0].arm} vs. {other[0].arm}.")
-    return tests, left_out
-
-
 def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[Table]:
     """A table of verdicts for each classifier backbone, generator backbone and number of shots, and one for the label
     consistency of synthetic sets.
@@ -93,25 +77,34 @@ def claims(rows: Iterable[Row], synthetic: Iterable[SyntheticRow] = ()) -> list[
     for backbone, writer, shots in cases:
         same = [row for row in rows if (row.backbone, row.k_shot) == (backbone, shots)]
         title = f"Claims in accuracy: {backbone}, {shots} shots, synthetic data by {writer or 'unknown'}"
-        tables.append(_table(title, *_compare(same, writer, names)))
+        compared = [(claim, _arms(same, a, writer), _arms(same, b, writer)) for claim, a, b in _COMPARISONS]
+        tables.append(_table(title, compared, names))
     synthetic = [row for row in synthetic if row.consistency is not None]
     names = arm_names(synthetic)
     for writer in sorted({row.backbone for row in synthetic}):
         of = {generator: _by_settings(row for row in synthetic if (row.backbone, row.generator) == (writer, generator))
               for generator in GENERATORS}
-        pairs = [(other, a[0], b[0], paired_test(a, b, field="consistency"))
-                 for other in GENERATORS if other != "DawGen" for a, b in itertools.product(of["DawGen"], of[other])]
-        tables.append(_table(
-            f"Claims in label consistency: sets written by {writer}",
-            [(f"DawGen > {other} in label consistency", f"{names[a.arm_key]} vs. {names[b.arm_key]}", test)
-             for other, a, b, test in pairs if not disagreements(a, b)],
-            [f"Not compared, because their settings differ ({', '.join(disagreements(a, b))}): {names[a.arm_key]} vs. "
-             f"{names[b.arm_key]}." for _, a, b, _ in pairs if disagreements(a, b)]))
+        compared = [(f"DawGen > {other} in label consistency", of["DawGen"], of[other])
+                    for other in GENERATORS if other != "DawGen"]
+        title = f"Claims in label consistency: sets written by {writer}"
+        tables.append(_table(title, compared, names, "consistency"))
     return [table for table in tables if table.rows or len(table.notes) > 1]
 
 
-def _table(title: str, tests: Iterable[_Test], left_out: Sequence[str] = ()) -> Table:
-    tests = [test for test in tests if test[2].n]
+def _table(title: str, comparisons: Iterable[tuple[str, list, list]], names: Mapping[tuple, str], field: str = "value"
+           ) -> Table:
+    """The tests of (claim, rows of arm a by setting, those of arm b), and notes on arms that are not compared."""
+    tests, left_out = [], []
+    for claim, a, b in comparisons:
+        pairs = list(itertools.product(a, b))
+        agreeing = [(one, other) for one, other in pairs if not disagreements(one[0], other[0])]
+        tests += [(claim, f"{names[one[0].arm_key]} vs. {names[other[0].arm_key]}", test) for one, other in agreeing
+                  if (test := paired_test(one, other, field)).n]
+        if pairs and not agreeing:
+            one, other = pairs[0]
+            left_out.append("Not compared, because their settings differ "
+                            f"({', '.join(disagreements(one[0], other[0]))}): {names[one[0].arm_key]} vs. "
+                            f"{names[other[0].arm_key]}.")
     corrected = holm([test.p_permutation for _, _, test in tests])
     lines = tuple(_line(*test, p) for test, p in zip(tests, corrected, strict=True))
     columns = ("claim", "compared (a vs. b)", "verdict", "a", "b", "a - b", "95% CI", "pairs", "tasks ahead", "p (t)",

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from dawgen_jax.io.terminal import plain, printable
 
-__all__ = ["Table", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["Table", "to_latex", "to_markdown"]
 
 _NARROW = 3
 """Number of columns that fit on a phone."""
@@ -41,21 +41,18 @@ class Table:
     notes: tuple[str, ...] = ()
     text_columns: int = 1
 
-
-@dataclasses.dataclass(frozen=True)
-class _Fitting:
-    """A table for a terminal of any width."""
-
-    table: Table
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table, grid = self.table, _grid(self.table)
+        """The table and its notes, for a terminal of any width.
+
+        If a table with many columns does not fit without breaking words, its rows are listed instead; no text is cut.
+        """
+        grid = _grid(self)
         if console.measure(grid, options=options.update_width(_ENDLESS)).maximum > options.max_width:
-            grid = _grid(table, tight=len(table.columns) > _NARROW)
+            grid = _grid(self, tight=len(self.columns) > _NARROW)
         needed = console.measure(grid, options=options.update_width(_ENDLESS)).minimum
-        yield plain(table.title, "table.title")
-        yield grid if needed <= options.max_width or len(table.columns) <= _NARROW else _listed(table)
-        yield from (plain(note, "table.caption") for note in (*table.notes, ""))
+        yield plain(self.title, "table.title")
+        yield grid if needed <= options.max_width or len(self.columns) <= _NARROW else _listed(self)
+        yield from (plain(note, "table.caption") for note in (*self.notes, ""))
 
 
 def _grid(table: Table, *, tight: bool = False) -> RichTable:
@@ -82,14 +79,6 @@ def _listed(table: Table) -> Group:
         parts += [Padding(plain(" | ".join(filter(None, cells[:table.text_columns])), "bold"), (0, 0, 0, 2)),
                   Padding(plain("; ".join(figures[table.text_columns:])), (0, 0, 1, 4))]
     return Group(*parts)
-
-
-def to_rich(table: Table) -> RenderableType:
-    """The table for the terminal, with its notes.
-
-    If a table with many columns does not fit without breaking words, its rows are listed instead; no text is cut.
-    """
-    return _Fitting(table)
 
 
 def _plain_markdown(text: str) -> str:

@@ -31,7 +31,7 @@ from dawgen_jax.io.metadata import read_meta
 from dawgen_jax.io.metrics_log import read_metrics
 from dawgen_jax.results.claims import claims
 from dawgen_jax.results.measures import conflict_table, quality_table
-from dawgen_jax.results.render import to_latex, to_markdown, to_rich
+from dawgen_jax.results.render import to_latex, to_markdown
 from dawgen_jax.results.report import tables_page, write_report
 from dawgen_jax.results.report.reading import read_mistakes, read_timings, read_token_weights
 from dawgen_jax.results.rows import Row, SyntheticRow, read_cell, read_rows, write_rows
@@ -105,7 +105,7 @@ def _show(rows: list[Row], sets: list[SyntheticRow]) -> None:
     console = Console(file=io.StringIO(), width=200)
     for table in (*result_tables(rows), *result_tables(rows, "f1"), *claims(rows, sets), quality_table(sets),
                   conflict_table(rows)):
-        console.print(to_rich(table))
+        console.print(table)
         assert tables_page("t", [table])
         for write in (to_latex, to_markdown):
             assert not {"\r", "\x1b"} & set(write(table))

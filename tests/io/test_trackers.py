@@ -10,7 +10,7 @@ import pytest
 from dawgen_jax.config import Config
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io.metrics_log import MetricsLog
-from dawgen_jax.io.trackers import Trackers
+from dawgen_jax.io.trackers import TrackedRun, Trackers
 from dawgen_jax.pipeline.job import Job
 from dawgen_jax.training.placement import Placement
 
@@ -40,7 +40,7 @@ def test_tensorboard_shows_each_seeds_figures_and_after_a_restart_each_once(tmp_
     pytest.importorskip("tensorboardX")
     folder = tmp_path / "tensorboard" / "cells" / "one"
     for number, lines in enumerate((LINES, LINES[1:])):
-        run = Trackers(["tensorboard"], tmp_path).run("cells/one", {"rate": 0.3}, (13, 21))
+        run = TrackedRun(Trackers(["tensorboard"], tmp_path), "cells/one", {"rate": 0.3}, (13, 21))
         run.record(lines[:1])
         run.record(lines[1:])
         run.close()
@@ -74,7 +74,7 @@ class Fake:
 def test_the_others_get_a_run_with_its_settings(name, tmp_path, monkeypatch):
     fake = Fake()
     monkeypatch.setitem(sys.modules, name, fake)
-    run = Trackers([name], tmp_path / "my run").run("cells/one", {"a": 1}, (13,))
+    run = TrackedRun(Trackers([name], tmp_path / "my run"), "cells/one", {"a": 1}, (13,))
     log = MetricsLog(tmp_path / "metrics.jsonl", run)
     log.record([{"step": 1, "loss": [0.5]}])
     log.record([{"step": 2, "loss": [0.25]}])
@@ -92,7 +92,7 @@ def test_a_tracker_that_fails_is_left_with_one_warning(broken, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "wandb", fake)
     trackers = Trackers(["wandb"], tmp_path)
     for name in ("one", "two"):
-        log = MetricsLog(tmp_path / f"{name}.jsonl", trackers.run(name, {}))
+        log = MetricsLog(tmp_path / f"{name}.jsonl", TrackedRun(trackers, name, {}, ()))
         log.record([{"step": 1, "loss": 0.5}])
         log.record([{"step": 2, "loss": 0.5}])
         log.close()

@@ -95,7 +95,7 @@ def test_update_i_draws_batch_i(tmp_path, monkeypatch):
 
 
 def test_every_rate_is_tried_and_the_best_kept(tmp_path):
-    several = dataclasses.replace(ROW, rates="fine_tuning.learning_rates")
+    several = dataclasses.replace(ROW, weights=True)
     config = dataclasses.replace(CONFIG, fine_tuning=FineTuningConfig(learning_rates=(1e-6, 0.5, 0.5000001)))
     tuned, lines = run(tmp_path / "run", [FIRST], [[1.0, 0.0, 0.0]], trained=several, config=config)
     assert tuned.rate == 0.5 and tuned.accuracy == [1.0] and max(lines) == 3 * 10 + 2
@@ -136,6 +136,6 @@ def test_padding_rows_of_a_dev_set_are_not_scored():
     dev = batches.pad_examples(batches.stack([tiny.classifier_set(3, 0)]), 8)  # classes 0, 1, 2; then padding, class 0
     accuracy, figures = tuning._evaluate(
         np.zeros((1, 2)), scores=lambda params, frozen, dev: np.broadcast_to([1.0, 0.0, 0.0], (1, 8, 3)), frozen=(),
-        dev=dev, start=np.ones((1, 2)))
+        dev=dev, start=np.ones((1, 2)), attach=lambda dev: dev)
     np.testing.assert_allclose(accuracy, [1 / 3])
     assert figures["histogram"] == [[3, 0, 0]] and figures["distance"] == [np.sqrt(2)]

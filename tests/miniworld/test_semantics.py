@@ -172,7 +172,8 @@ def test_every_sentence_parses_back_and_others_do_not():
     for wrong in ("", ".", "a boy run .", "a boys run .", "two boy run .", "a boy runs", "a boy runs ?", "boy runs .",
                   "a boy holds .", "a boy runs a ball .", "a animal runs .", "an boy runs .", "a boy runs . .",
                   "does a boy runs ?", "no two boys run .", "in the park a boy runs in the park .", "a boy a boy .",
-                  "a ball is run by a boy .", "who holds by", "where does a boy run in the park ?", "what does a boy run ?"):
+                  "a ball is run by a boy .", "who holds by", "where does a boy run in the park ?",
+                  "what does a boy run ?"):
         assert parse(wrong) is None, wrong
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dawgen_jax.results.render import Table, to_latex, to_markdown, to_rich
+from dawgen_jax.results.render import Table, to_latex, to_markdown
 from dawgen_jax.results.report import tables_page
 
 HOSTILE = Table("[bold]t[/bold] | <b>", ("[red]a", "b|c"), (("[/nothing]", "*x*\ny <i>&"),), ("_note_ [link]",),
@@ -19,7 +19,7 @@ TEX = Table(r"\input{x} 100% #1", ("a_b", "$x^2$"), ((r"[1ex] ~", "*\n{&}"), ("*
 
 def test_terminal_and_markdown():
     out = io.StringIO()
-    Console(file=out, width=200).print(to_rich(HOSTILE))
+    Console(file=out, width=200).print(HOSTILE)
     for text in ("[bold]t[/bold] | <b>", "[red]a", "[/nothing]", "*x*", "_note_ [link]"):
         assert text in out.getvalue()
     assert to_markdown(HOSTILE).splitlines() == [
@@ -30,7 +30,7 @@ def test_terminal_and_markdown():
 def test_control_characters_and_emoji_codes_are_shown_and_line_breaks_kept():
     table = Table("\x1b]0;t\x07", ("\x1b[31ma", ":bug:"), (("\x9b2J\rb", "one\ntwo\ud800"),), ("\u202enote",), 2)
     out = io.StringIO()
-    Console(file=out, width=200).print(to_rich(table))
+    Console(file=out, width=200).print(table)
     shown = out.getvalue()
     for text in (r"\x1b]0;t\x07", r"\x1b[31ma", ":bug:", r"\x9b2J\rb", r"two\ud800", r"\u202enote"):
         assert text in shown
@@ -41,7 +41,7 @@ def test_control_characters_and_emoji_codes_are_shown_and_line_breaks_kept():
 
 def test_a_table_that_is_too_wide_for_the_terminal_loses_no_letter():
     out = io.StringIO()
-    Console(file=out, width=16).print(to_rich(Table("t", ("method", "accuracy"), (("Prompting", "-16.00"),))))
+    Console(file=out, width=16).print(Table("t", ("method", "accuracy"), (("Prompting", "-16.00"),)))
     assert "…" not in out.getvalue()
     assert sorted("".join(out.getvalue().split()).replace("─", "")) == sorted("tmethodaccuracyPrompting-16.00")
 
@@ -51,7 +51,7 @@ def test_a_table_of_many_columns_is_a_list_where_words_would_be_broken(width, li
     table = Table("t", ("claim", "verdict", *(f"figure\n{i}" for i in range(10))),
                   (("synthetic data lifts prompt tuning", "", *("-16.00" for _ in range(10))),), ("note",), 2)
     out = io.StringIO()
-    Console(file=out, width=width).print(to_rich(table))
+    Console(file=out, width=width).print(table)
     shown = " ".join(out.getvalue().split())
     assert ("synthetic data lifts prompt tuning figure 0: -16.00; figure 1: -16.00;" in shown) is listed
     assert shown.endswith("note") and shown.count("-16.00") == 10 and all(
@@ -63,7 +63,7 @@ def test_a_table_with_a_long_text_column_is_as_wide_as_the_terminal(width):
     figure = "79.39 ± 10.29 (10)"
     table = Table("t", ("method", "a", "b", "c", "d"), (("DawGen: (Real, Syn) + GS", *[figure] * 4),))
     out = io.StringIO()
-    Console(file=out, width=width).print(to_rich(table))
+    Console(file=out, width=width).print(table)
     assert max(map(len, out.getvalue().splitlines())) <= width
     assert all(out.getvalue().count(part) == 4 for part in figure.split())
 
