@@ -41,7 +41,7 @@ from dawgen_jax import prng
 from dawgen_jax.backbones.base import Backbone, Model
 from dawgen_jax.config import Config, GeneratorConfig
 from dawgen_jax.config.files import load_config
-from dawgen_jax.data.batches import GeneratorBatch, class_balanced, stack_generator
+from dawgen_jax.data.batches import GeneratorBatch, class_balanced, stack
 from dawgen_jax.data.encoding import generator_arrays
 from dawgen_jax.generator import losses, meta, weight_net
 from dawgen_jax.generator.step import disc_and_meta_gradient, generator_step, init_state, score_batch
@@ -133,7 +133,7 @@ def lines_of_seed(config: Config, given: TaskData, backbone: Backbone, seed: int
     start = start_prompts(task, backbone, generator.prompt_length, seed)
     shots, dev = (generator_arrays(backbone.format, task, part, start["infix"].shape[1], generator)
                   for part in given.splits[seed][:2])
-    both = stack_generator([shots, dev])  # pads them to equal widths
+    both = stack([shots, dev])  # pads them to equal widths
     shots, dev = (GeneratorBatch(*(leaf[k] for leaf in both)) for k in range(2))
     num_steps = num_steps_of(generator, len(task.labels))
     state = init_state(start, prng.key(seed), config=generator, num_steps=num_steps)

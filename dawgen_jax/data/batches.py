@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -18,8 +18,8 @@ import numpy as np
 from dawgen_jax.errors import UserError
 
 __all__ = [
-    "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches",
-    "pad_examples", "pad_rows", "stack", "stack_generator", "take", "trim",
+    "ClassifierBatch", "GeneratorBatch", "SourceBatch", "class_balanced", "concatenate", "epoch_batches", "pad_rows",
+    "stack", "take", "trim",
 ]
 
 
@@ -131,7 +131,10 @@ def class_balanced(labels: np.ndarray, per_label: int, seed: int, step: int) -> 
     return np.concatenate(drawn)
 
 
-def take(batch: ClassifierBatch, index) -> ClassifierBatch:
+Batch = TypeVar("Batch", ClassifierBatch, GeneratorBatch)
+
+
+def take(batch: Batch, index) -> Batch:
     """The examples ``index`` of a batch [N, ...]."""
     return jax.tree.map(lambda leaf: leaf[index], batch)
 
@@ -151,43 +154,25 @@ def pad_rows(batch: ClassifierBatch, rows: int) -> ClassifierBatch:
     return padded._replace(weight=padded.weight * (np.arange(rows) < len(batch.label)).astype(np.float32))
 
 
-def stack(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
+def stack(parts: Sequence[Batch]) -> Batch:
     """Stack batches on a new leading axis, padding their token axes to the widest."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *_same_width(parts))
 
 
-def concatenate(parts: Sequence[ClassifierBatch]) -> ClassifierBatch:
+def concatenate(parts: Sequence[Batch]) -> Batch:
     """Concatenate sets into one [N_1 + N_2 + ..., ...], padding their token axes to the widest."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *_same_width(parts))
 
 
-def pad_examples(data: ClassifierBatch, rows: int) -> ClassifierBatch:
-    """Pad sets [K, N, ...] to ``rows`` examples with weight 0."""
-    extra = rows - data.label.shape[1]
-    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, 0), (0, extra)] + [(0, 0)] * (leaf.ndim - 2)), data)
-
-
-def _same_width(parts: Sequence[ClassifierBatch]) -> list[ClassifierBatch]:
-    width = max(part.mask.shape[-1] for part in parts)
-
-    def widen(leaf: np.ndarray) -> np.ndarray:
-        return np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, width - leaf.shape[-1])])
-
-    return [part._replace(tokens=widen(part.tokens), mask=widen(part.mask)) for part in parts]
-
-
-def stack_generator(parts: Sequence[GeneratorBatch]) -> GeneratorBatch:
-    """Stack generator batches on a new leading axis, padding their token axes to the widest."""
-    widths = {field: max(getattr(part, field).shape[-1] for part in parts) for field in ("source", "target")}
+def _same_width(parts: Sequence[Batch]) -> list[Batch]:
+    columns = [field for field in parts[0]._fields if field not in ("label", "weight", "context")]
+    width = {field: max(getattr(part, field).shape[-1] for part in parts) for field in columns}
 
     def widen(field: str, leaf: np.ndarray) -> np.ndarray:
-        if leaf.ndim == 1:
-            return leaf
-        width = widths["target" if field.startswith("target") else "source"]
-        return np.pad(leaf, [(0, 0), (0, width - leaf.shape[-1])], constant_values=-1 if field == "slots" else 0)
+        padding = [(0, 0)] * (leaf.ndim - 1) + [(0, width[field] - leaf.shape[-1])]
+        return np.pad(leaf, padding, constant_values=-1 if field == "slots" else 0)
 
-    return GeneratorBatch(*(np.stack([widen(field, getattr(part, field)) for part in parts])
-                            for field in GeneratorBatch._fields))
+    return [part._replace(**{field: widen(field, getattr(part, field)) for field in columns}) for part in parts]
 
 
 @functools.lru_cache(maxsize=64)

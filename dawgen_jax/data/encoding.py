@@ -18,8 +18,11 @@ from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.errors import UserError
 from dawgen_jax.tasks import Task
 
-__all__ = ["classifier_arrays", "demonstration_arrays", "demonstration_rows", "generator_arrays", "rectangle",
+__all__ = ["classifier_arrays", "demonstration_arrays", "generator_arrays", "rectangle",
            "source_arrays", "template_rows"]
+
+_MULTIPLE = 8
+"""The widths of a generator's arrays are multiples of this."""
 
 
 def classifier_arrays(tokens: Format, task: Task, examples: Sequence[Example], max_tokens: int, pad_multiple: int, *,
@@ -41,8 +44,7 @@ def classifier_arrays(tokens: Format, task: Task, examples: Sequence[Example], m
       UserError: the template alone exceeds the budget.
     """
     rows = template_rows(tokens, task, examples, max_tokens, bare=bare)
-    longest = max(map(len, rows), default=1)
-    padded, mask = rectangle(rows, pad_multiple, min(-(-longest // pad_multiple) * pad_multiple, max_tokens))
+    padded, mask = rectangle(rows, pad_multiple, max_tokens)
     return ClassifierBatch(padded, mask, _positions(task, examples), np.ones(len(rows), np.float32))
 
 
@@ -56,9 +58,10 @@ def template_rows(tokens: Format, task: Task, examples: Sequence[Example], max_t
     return tokens.answer_rows(task, texts_of(task, examples), max_tokens, bare=bare).rows
 
 
-def demonstration_rows(tokens: Format, task: Task, shots: Sequence[Example], examples: Sequence[Example],
-                       max_tokens: int, seed: int, *, pair_tokens: int | None = None) -> tuple[list[list[int]], int]:
-    """Token ids of each example after labelled demonstrations, for in-context learning.
+def demonstration_arrays(tokens: Format, task: Task, shots: Sequence[Example], examples: Sequence[Example],
+                         max_tokens: int, pad_multiple: int, seed: int, *, pair_tokens: int
+                         ) -> tuple[ClassifierBatch, int]:
+    """Rows of all ``examples`` after labelled demonstrations, for in-context learning.
 
     ``[demonstration 1 ; ... ; demonstration n ; query]``: a demonstration is a shot in the task's template with the
     label word instead of the mask. All queries have the same demonstrations: the first m shots per class after
@@ -71,16 +74,17 @@ def demonstration_rows(tokens: Format, task: Task, shots: Sequence[Example], exa
       shots: labelled examples of every class.
       examples: N queries.
       max_tokens: budget per row.
+      pad_multiple: the width T is the smallest multiple of this that holds the longest row.
       seed: seed for shuffling.
-      pair_tokens: budget of a single query or shot, as in :func:`template_rows`; None for no limit.
+      pair_tokens: budget of a single query or shot, as in :func:`template_rows`.
 
     Returns:
-      (N rows, number of demonstrations m L).
+      (a batch [N, T] with weights of 1, number of demonstrations m L).
 
     Raises:
       UserError: one demonstration per class does not fit, or a class has no shot.
     """
-    pair_tokens = max_tokens if pair_tokens is None else min(pair_tokens, max_tokens)
+    pair_tokens = min(pair_tokens, max_tokens)
     order = np.random.default_rng(seed).permutation(len(shots))
     shuffled = [shots[i] for i in order]
     labels = _positions(task, shuffled)
@@ -98,26 +102,13 @@ def demonstration_rows(tokens: Format, task: Task, shots: Sequence[Example], exa
                         "classifier.max_tokens.")
     front = [token for row, place in zip(filled, rank, strict=True) if place < number for token in row]
     start = list(tokens.start)
-    return [start + front + query[len(start):] for query in queries], number * len(task.labels)
-
-
-def demonstration_arrays(tokens: Format, task: Task, shots: Sequence[Example], examples: Sequence[Example],
-                         max_tokens: int, pad_multiple: int, seed: int, *, pair_tokens: int | None = None
-                         ) -> tuple[ClassifierBatch, int]:
-    """The rows of :func:`demonstration_rows` as a batch [N, T] with weights of 1, and the number of demonstrations.
-
-    T is the smallest multiple of ``pad_multiple`` that holds the longest row.
-
-    Raises:
-      UserError: see :func:`demonstration_rows`.
-    """
-    rows, count = demonstration_rows(tokens, task, shots, examples, max_tokens, seed, pair_tokens=pair_tokens)
-    padded, mask = rectangle(rows, pad_multiple)
-    return ClassifierBatch(padded, mask, _positions(task, examples), np.ones(len(rows), np.float32)), count
+    padded, mask = rectangle([start + front + query[len(start):] for query in queries], pad_multiple)
+    batch = ClassifierBatch(padded, mask, _positions(task, examples), np.ones(len(queries), np.float32))
+    return batch, number * len(task.labels)
 
 
 def generator_arrays(tokens: Format, task: Task, examples: Sequence[Example], infix_length: int,
-                     config: GeneratorConfig, *, pad_multiple: int = 8) -> GeneratorBatch:
+                     config: GeneratorConfig) -> GeneratorBatch:
     """Rows of all ``examples`` for tuning the generator.
 
     Args:
@@ -126,21 +117,17 @@ def generator_arrays(tokens: Format, task: Task, examples: Sequence[Example], in
       examples: N examples.
       infix_length: I, number of infix positions after sentence 1.
       config: the budgets ``max_source_tokens`` (sentence 1) and ``max_target_tokens`` (sentence 2 and its end).
-      pad_multiple: widths T and U are the smallest multiples of this that hold the longest row.
 
     Returns:
       A batch [N, T] and [N, U]; a truncated sentence 2 keeps its end of sequence.
     """
-    source = source_arrays(tokens, [example.sentence1 for example in examples], infix_length, config,
-                           pad_multiple=pad_multiple)
+    source = source_arrays(tokens, [example.sentence1 for example in examples], infix_length, config)
     rows = tokens.target_rows([example.sentence2 for example in examples], config.max_target_tokens)
-    target, target_mask = rectangle(rows, pad_multiple)
-    return GeneratorBatch(source.source, source.source_mask, source.slots, target, target_mask,
-                          _positions(task, examples))
+    target, target_mask = rectangle(rows, _MULTIPLE)
+    return GeneratorBatch(*source[:3], target, target_mask, _positions(task, examples))
 
 
-def source_arrays(tokens: Format, sentences: Sequence[str], infix_length: int, config: GeneratorConfig, *,
-                  pad_multiple: int = 8) -> SourceBatch:
+def source_arrays(tokens: Format, sentences: Sequence[str], infix_length: int, config: GeneratorConfig) -> SourceBatch:
     """Inputs of first sentences for synthesis, equal to the inputs of :func:`generator_arrays`.
 
     Args:
@@ -148,37 +135,31 @@ def source_arrays(tokens: Format, sentences: Sequence[str], infix_length: int, c
       sentences: N first sentences.
       infix_length: I, number of infix positions after sentence 1.
       config: the budget ``max_source_tokens``.
-      pad_multiple: the width T is the smallest multiple of this that holds the longest row.
 
     Returns:
       A batch [N, T]; ``cut`` marks sentences that exceeded the budget.
     """
     found = tokens.source_rows(sentences, infix_length, config.max_source_tokens)
-    source, mask = rectangle(found.rows, pad_multiple)
-    slots, _ = rectangle(found.slots, pad_multiple, source.shape[1])
+    source, mask = rectangle(found.rows, _MULTIPLE)
+    slots, _ = rectangle(found.slots, _MULTIPLE)
     return SourceBatch(source, mask, np.where(mask, slots, np.int32(-1)), np.array(found.cut, bool))
 
 
-def rectangle(rows: Sequence[Sequence[int]], multiple: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def rectangle(rows: Sequence[Sequence[int]], multiple: int, widest: int | None = None
+              ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of ids padded with 0 on the right.
 
     Args:
       rows: N rows of ids.
       multiple: the width is the smallest positive multiple of this that holds the longest row.
-      width: a fixed width instead.
+      widest: the width at most; no row is longer.
 
     Returns:
       (int32 [N, width], bool [N, width], True at ids).
-
-    Raises:
-      ValueError: a row is longer than the fixed width.
     """
     lengths = np.array([len(row) for row in rows], np.int32)
-    longest = int(lengths.max(initial=1))
-    if width is None:
-        width = -(-longest // multiple) * multiple
-    if longest > width:
-        raise ValueError(f"a row of {longest} tokens does not fit a width of {width}")
+    width = -(-int(lengths.max(initial=1)) // multiple) * multiple
+    width = min(width, widest or width)
     mask = np.arange(width)[None, :] < lengths[:, None]
     padded = np.zeros(mask.shape, np.int32)
     padded[mask] = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
@@ -186,5 +167,4 @@ def rectangle(rows: Sequence[Sequence[int]], multiple: int, width: int | None = 
 
 
 def _positions(task: Task, examples: Sequence[Example]) -> np.ndarray:
-    position = {label: i for i, label in enumerate(task.labels)}
-    return np.array([position[example.label] for example in examples], np.int32)
+    return np.array([task.labels.index(example.label) for example in examples], np.int32)

@@ -194,7 +194,7 @@ def tune(trained: Trained, prompts: np.ndarray, backbone: Backbone, data: Data, 
     start = [trained.init(backbone, config, len(label_ids), prompt, seed)
              for prompt, seed in zip(prompts, seeds, strict=True)]
     frozen = () if trained.weights else backbone.theta
-    dev_batch = batches.pad_examples(batches.stack(dev), placement.rows(dev[0].label.shape[0]))
+    dev_batch = batches.stack([batches.pad_rows(one, placement.rows(len(one.label))) for one in dev])
     scores = compiled_scores(trained, config, backbone.model, label_ids, placement, shared=False, tail=tail)
 
     def run(rate: float, offset: int) -> tuple[Best, Any]:

@@ -31,7 +31,7 @@ def _synonyms(slot: str, one_atom: bool = False) -> list[tuple[str, ...]]:
     """Lemmas of a slot (in statements without object) by denotation; ``one_atom``: only denotations of one atom."""
     table: dict[tuple[int, int], list[str]] = {}
     for lemma, word in SLOTS[slot].items():
-        if (slot != "verb" or word.intransitive) and not (one_atom and word.mask & (word.mask - 1)):
+        if not word.participle and not (one_atom and word.mask & (word.mask - 1)):
             table.setdefault((word.attribute, word.mask), []).append(lemma)
     return [tuple(lemmas) for lemmas in table.values()]
 

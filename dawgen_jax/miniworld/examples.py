@@ -64,12 +64,11 @@ def _wanted(rng: Random, task: str) -> dict[str, str]:
 
 
 _GENERAL = frozenset(word.lemma for table in SLOTS.values() for word in table.values() if word.mask & (word.mask - 1))
-_SLOT_NAMES = tuple(SLOTS)
 
 
 def _profile(sentence: Sentence) -> tuple[int, int]:
     """Informativeness of a sentence: (filled slots, words with more than one atom)."""
-    lemmas = [lemma for slot in _SLOT_NAMES if (lemma := getattr(sentence.clause, slot))]
+    lemmas = [lemma for slot in SLOTS if (lemma := getattr(sentence.clause, slot))]
     return len(lemmas), sum(lemma in _GENERAL for lemma in lemmas)
 
 
@@ -92,7 +91,7 @@ def _draw(rng: Random, task: str) -> tuple[dict[str, str], str] | None:
         wanted = _wanted(rng, task)
 
         def candidate(label: str) -> Sentence | None:
-            first = pairs.premise(rng, clause, wanted[label], level, style.negation)
+            first = pairs.premise(rng, clause, wanted[label], level)
             return None if first is None else Sentence("statement", first)
     found: dict[tuple[int, int], dict[str, Sentence]] = {}
     for _ in range(_ROUNDS):
@@ -127,7 +126,7 @@ def _collect(rng: Random, task: str, size: int, seen: set[Collection[str]], shar
             continue
         firsts, second = drawn
         wanted = [label for label in labels if left[label]]
-        for label in wanted if shared else [wanted[_weighted(rng, [left[label] for label in wanted])]]:
+        for label in wanted if shared else rng.choices(wanted, [left[label] for label in wanted]):
             pair = firsts[label], second
             known = frozenset(pair) if task in _SYMMETRIC else pair
             if known not in seen:
@@ -135,11 +134,6 @@ def _collect(rng: Random, task: str, size: int, seen: set[Collection[str]], shar
                 left[label] -= 1
                 examples.append(Example(*pair, consistency(task, *pair)))
     return [example for _, example in sorted((rng.random(), example) for example in examples)]
-
-
-def _weighted(rng: Random, weights: list[int]) -> int:
-    u = rng.random() * sum(weights)
-    return next(i for i in range(len(weights)) if u < sum(weights[: i + 1]))
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 from dawgen_jax.miniworld.lexicon import SLOTS
 
-__all__ = ["ASKED", "FUNCTION_WORDS", "KINDS", "Clause", "Sentence", "parse", "part", "render", "text"]
+__all__ = ["ASKED", "Clause", "Sentence", "parse", "part", "render", "text"]
 
-KINDS = ("statement", "polar", "who", "what", "where")
 ASKED = {"who": ("count", "agent_adjective", "agent"), "what": ("object_adjective", "object"), "where": ("place",)}
 """Slots for which a question asks, and which it leaves open."""
-FUNCTION_WORDS = ("a", "an", "no", "the", "in", "is", "by", "does", "do", "who", "what", "where", ".", "?")
 
 
 class Clause(NamedTuple):
@@ -44,13 +42,7 @@ class Sentence(NamedTuple):
     clause: Clause
 
 
-def _forms(slot: str) -> dict[str, tuple[str, ...]]:
-    return {lemma: word.forms for lemma, word in SLOTS[slot].items()}
-
-
-_AGENT, _VERB = _forms("agent"), _forms("verb")
-_PARTICIPLE = {lemma: word.participle for lemma, word in SLOTS["verb"].items()}
-_AGENT_FORMS = {form: lemma for lemma, forms in _AGENT.items() for form in forms}
+_AGENT_FORMS = {form: lemma for lemma, word in SLOTS["agent"].items() for form in word.forms}
 _VERB_FORMS = {form: lemma for lemma, word in SLOTS["verb"].items() for form in (*word.forms, word.participle) if form}
 _BARE_PLACES = frozenset(("outside", "outdoors", "inside", "indoors"))
 
@@ -62,7 +54,7 @@ def _article(negated: bool, word: str) -> str:
 def _agent_phrase(clause: Clause, negated: bool) -> list[str]:
     plural = clause.count not in ("", "one")
     words = [clause.agent_adjective] if clause.agent_adjective else []
-    words.append(_AGENT[clause.agent][plural])
+    words.append(SLOTS["agent"][clause.agent].forms[plural])
     return [clause.count or _article(negated, words[0]), *words]
 
 
@@ -85,18 +77,18 @@ def render(sentence: Sentence) -> list[str]:
     """
     kind, c = sentence
     plural = c.count not in ("", "one") and kind != "who"
-    third, base = _VERB[c.verb]
+    verb = SLOTS["verb"][c.verb]
+    third, base = verb.forms
     helper = ["do" if plural else "does"]
     thing = _object_phrase(c, c.negated and c.passive) if c.object and kind != "what" else []
     by = ["by", *_agent_phrase(c, False)] if c.passive else []
     if kind == "who":
         core = ["who", third, *thing]
     elif c.passive:
-        participle = _PARTICIPLE[c.verb]
         if kind == "statement":
-            core = [*thing, "is", participle, *by]
+            core = [*thing, "is", verb.participle, *by]
         else:
-            core = [*([] if kind == "polar" else [kind]), "is", *thing, participle, *by]
+            core = [*([] if kind == "polar" else [kind]), "is", *thing, verb.participle, *by]
     elif kind == "statement":
         core = [*_agent_phrase(c, c.negated), base if plural else third, *thing]
     else:
@@ -179,9 +171,7 @@ def parse(words: list[str] | str) -> Sentence | None:
     if passive and kind == "who":
         return None  # A passive question without an agent: render has no such form.
     verb = SLOTS["verb"][found["verb"]]
-    if (found.get("object") and not verb.participle) or (kind == "what" and not verb.participle):
-        return None
-    if not found.get("object") and kind != "what" and not verb.intransitive:
+    if bool(verb.participle) != ("object" in found or kind == "what"):
         return None
     found.setdefault("agent", "")
     sentence = Sentence(kind, Clause(**found, negated=negated, passive=passive, fronted=fronted))

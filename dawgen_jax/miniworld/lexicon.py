@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ATOMS", "ATTRIBUTES", "FULL", "SLOTS", "WORDS", "Word"]
+__all__ = ["ATOMS", "ATTRIBUTES", "FULL", "SLOTS", "Word"]
 
 ATOMS: dict[str, tuple[str, ...]] = {
     "count": ("1", "2", "3", "4"),
@@ -37,8 +37,7 @@ class Word(NamedTuple):
       attribute: position in ``ATTRIBUTES``.
       mask: bit i is set if the word denotes atom i of the attribute.
       forms: surface forms: (singular, plural) of nouns, (third person, base) of verbs, (word,) of others.
-      participle: form of transitive verbs; empty for other words.
-      intransitive: whether a verb can have no object.
+      participle: form of transitive verbs, which always have an object; empty for other words.
     """
 
     lemma: str
@@ -46,10 +45,9 @@ class Word(NamedTuple):
     mask: int
     forms: tuple[str, ...]
     participle: str = ""
-    intransitive: bool = False
 
 
-def _words(attribute: str, *entries: tuple[str, str], **options) -> dict[str, Word]:
+def _words(attribute: str, *entries: tuple[str, str]) -> dict[str, Word]:
     """Words from (names separated by '=', atoms separated by spaces; no atoms means the atom of the first name)."""
     index, table = ATTRIBUTES.index(attribute), {}
     for names, atoms in entries:
@@ -58,7 +56,7 @@ def _words(attribute: str, *entries: tuple[str, str], **options) -> dict[str, Wo
             mask |= 1 << ATOMS[attribute].index(atom)
         for name in names.split("="):
             forms = name.split("/")
-            table[forms[0]] = Word(forms[0], index, mask, tuple(forms), **options)
+            table[forms[0]] = Word(forms[0], index, mask, tuple(forms))
     return table
 
 
@@ -67,13 +65,12 @@ def _nouns(attribute: str, *entries: tuple[str, str], irregular: dict[str, str])
             for lemma, word in _words(attribute, *entries).items()}
 
 
-def _verbs(*entries: tuple[str, str], transitive: bool, intransitive: bool) -> dict[str, Word]:
-    """Verbs in the form base/third[/participle]."""
+def _verbs(*entries: tuple[str, str]) -> dict[str, Word]:
+    """Verbs in the form base/third, or base/third/participle if they are transitive."""
     table = {}
     for lemma, word in _words("verb", *entries).items():
         base, third, *rest = word.forms
-        table[lemma] = word._replace(forms=(third, base), participle=rest[0] if transitive else "",
-                                     intransitive=intransitive)
+        table[lemma] = word._replace(forms=(third, base), participle=rest[0] if rest else "")
     return table
 
 
@@ -87,17 +84,12 @@ SLOTS: dict[str, dict[str, Word]] = {
         ("child=kid", "boy girl"), ("person", "boy girl man woman"), ("animal=beast", "dog cat"),
         irregular={"man": "men", "woman": "women", "child": "children", "person": "people"},
     ),
-    "verb": {
-        **_verbs(
-            ("run/runs=sprint/sprints", ""), ("walk/walks", ""), ("move/moves", "run walk"),
-            ("sleep/sleeps=doze/dozes", ""), ("sit/sits", ""), ("rest/rests", "sleep sit"),
-            ("work/works", "push pull hold"), transitive=False, intransitive=True,
-        ),
-        **_verbs(
-            ("push/pushes/pushed=shove/shoves/shoved", ""), ("pull/pulls/pulled", ""), ("hold/holds/held", ""),
-            ("handle/handles/handled", "push pull hold"), transitive=True, intransitive=False,
-        ),
-    },
+    "verb": _verbs(
+        ("run/runs=sprint/sprints", ""), ("walk/walks", ""), ("move/moves", "run walk"),
+        ("sleep/sleeps=doze/dozes", ""), ("sit/sits", ""), ("rest/rests", "sleep sit"),
+        ("work/works", "push pull hold"), ("push/pushes/pushed=shove/shoves/shoved", ""), ("pull/pulls/pulled", ""),
+        ("hold/holds/held", ""), ("handle/handles/handled", "push pull hold"),
+    ),
     "object_adjective": {**_words("colour", ("red=scarlet", ""), ("blue", "")), **_words("object_size", *_SIZES)},
     "object": _words(
         "object", ("ball", ""), ("doll", ""), ("cake", ""), ("pear", ""), ("toy", "ball doll"), ("snack", "cake pear"),
@@ -109,7 +101,3 @@ SLOTS: dict[str, dict[str, Word]] = {
     ),
 }
 """Content words by slot of a clause, then by lemma."""
-
-WORDS = tuple(dict.fromkeys(form for slot in SLOTS.values() for word in slot.values()
-                            for form in (*word.forms, word.participle) if form))
-"""Every surface form of a content word, without repeats."""

@@ -16,9 +16,8 @@ from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, render
 from dawgen_jax.miniworld.lexicon import FULL, SLOTS
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 
-__all__ = ["LEVELS", "RELATIONS", "ask", "pick", "premise", "question_about", "question_like", "random_clause"]
+__all__ = ["RELATIONS", "ask", "pick", "premise", "question_about", "question_like", "random_clause"]
 
-LEVELS = (0, 1, 2)
 RELATIONS = ("equivalent", "entailment", "neutral", "contradiction")
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ def _table(slot: str, optional: bool) -> dict[str, dict[str, tuple[str, ...]]]:
 
 _STANDING = {slot: _table(slot, slot not in ("agent", "verb")) for slot in SLOTS}
 _ALL = {slot: tuple(SLOTS[slot]) for slot in SLOTS}
-_INTRANSITIVE = tuple(lemma for lemma, word in SLOTS["verb"].items() if word.intransitive)
+_INTRANSITIVE = tuple(lemma for lemma, word in SLOTS["verb"].items() if not word.participle)
 _TRANSITIVE = tuple(lemma for lemma, word in SLOTS["verb"].items() if word.participle)
 _ANY_OBJECT = _STANDING["object"][""]["same"][1:]
 
@@ -94,10 +93,8 @@ def random_clause(rng: Random, level: int, negation: float = 0.1) -> Clause:
 
 def _edit(rng: Random, clause: Clause, goal: str, level: int) -> Clause | None:
     """A clause whose box should lie within, around, outside or across the box of ``clause``, or equal it."""
-    slots = ["agent", "verb", *_OPTIONAL[level]]
-    if clause.object:
-        slots += ["object", "object_adjective"]
-    deciding = pick(rng, slots)
+    slots, objects = ("agent", "verb", *_OPTIONAL[level]), ("object", "object_adjective") if clause.object else ()
+    deciding = pick(rng, slots + objects)
 
     def change(slot: str, allowed: Sequence[str] | None = None) -> str | None:
         lemma = getattr(clause, slot)
@@ -117,31 +114,20 @@ def _edit(rng: Random, clause: Clause, goal: str, level: int) -> Clause | None:
 
     found = {}
     for slot in slots:
-        if slot.startswith("object"):
-            continue
         found[slot] = change(slot, _INTRANSITIVE if slot == "verb" and level < 2 else None)
         if found[slot] is None:
             return None
-    verb = SLOTS["verb"][found["verb"]]
-    if level == 2 and verb.participle and (clause.object or not verb.intransitive or rng.random() < 0.5):
-        if clause.object:
-            for slot in ("object", "object_adjective"):
-                found[slot] = change(slot)
-                if found[slot] is None:
-                    return None
-            if not found["object"]:
-                if not verb.intransitive:
-                    found["object"] = pick(rng, _ANY_OBJECT)
-                else:
-                    found["object_adjective"] = ""
-        else:
-            found["object"] = pick(rng, _ANY_OBJECT if goal in ("equal", "around") else _ALL["object"])
-    elif not verb.intransitive:
-        return None
+    if SLOTS["verb"][found["verb"]].participle:
+        for slot in objects:
+            found[slot] = change(slot)
+            if found[slot] is None:
+                return None
+        if not found.get("object"):
+            found["object"] = pick(rng, _ANY_OBJECT if objects or goal in ("equal", "around") else _ALL["object"])
     return Clause(**found)
 
 
-def _goal(rng: Random, wanted: str, negated: bool, negation: float) -> tuple[str, bool]:
+def _goal(rng: Random, wanted: str, negated: bool) -> tuple[str, bool]:
     """Goal of the edit, and whether the edited clause is negated, given whether the second clause is negated."""
     if not negated:
         return {"equivalent": "equal", "entailment": "within", "neutral": "across",
@@ -150,17 +136,17 @@ def _goal(rng: Random, wanted: str, negated: bool, negation: float) -> tuple[str
         return "equal", True
     if wanted == "contradiction":
         return "within", False
-    first_negated = rng.random() < 0.4 and negation > 0
+    first_negated = rng.random() < 0.4
     if wanted == "entailment":
         return ("around", True) if first_negated else ("disjoint", False)
     return ("across", first_negated)
 
 
-def premise(rng: Random, clause: Clause, wanted: str, level: int, negation: float = 0.1) -> Clause | None:
+def premise(rng: Random, clause: Clause, wanted: str, level: int) -> Clause | None:
     """A clause with relation ``wanted`` to ``clause``, in other words; None if none was found."""
     target, second = meaning(Sentence("statement", clause)), render(Sentence("statement", clause))
     for _ in range(_TRIES):
-        goal, negated = _goal(rng, wanted, clause.negated, negation)
+        goal, negated = _goal(rng, wanted, clause.negated)
         edited = _edit(rng, clause, goal, level)
         if edited is None:
             continue

@@ -23,10 +23,7 @@ class Meaning(NamedTuple):
     negated: bool
 
 
-_CONSTRAINTS = {(slot, lemma): (word.attribute, word.mask) for slot, table in SLOTS.items()
-                for lemma, word in table.items()}
 _FOCUS = {"who": ATTRIBUTES.index("agent"), "what": ATTRIBUTES.index("object"), "where": ATTRIBUTES.index("place")}
-_SLOT_NAMES = tuple(SLOTS)
 
 
 def meaning(sentence: Sentence) -> Meaning:
@@ -34,11 +31,10 @@ def meaning(sentence: Sentence) -> Meaning:
     kind, clause = sentence
     masks = list(FULL)
     skipped = ASKED.get(kind, ())
-    for slot in _SLOT_NAMES:
+    for slot, words in SLOTS.items():
         lemma = getattr(clause, slot)
         if lemma and slot not in skipped:
-            attribute, mask = _CONSTRAINTS[slot, lemma]
-            masks[attribute] &= mask
+            masks[words[lemma].attribute] &= words[lemma].mask
     return Meaning(tuple(masks), clause.negated)
 
 

@@ -214,21 +214,21 @@ def _dev_nll(params: dict, *, total: Callable, theta, parts: Sequence[GeneratorB
 
 def _parts(data: Sequence[GeneratorBatch], rows: int) -> list[GeneratorBatch]:
     """All examples of K sets in batches [K, rows, ...], so that an evaluation needs no more memory than an update."""
-    return [batches.stack_generator([_take(arrays, np.arange(len(arrays.label))[start:start + rows], rows)
+    return [batches.stack([_take(arrays, np.arange(len(arrays.label))[start:start + rows], rows)
                                      for arrays in data])
             for start in range(0, max(len(arrays.label) for arrays in data), rows)]
 
 
 def _take(arrays: GeneratorBatch, index: np.ndarray, rows: int) -> GeneratorBatch:
     """The examples ``index`` of a set, then rows without supervised tokens."""
-    chosen = GeneratorBatch(*(leaf[np.concatenate([index, np.zeros(rows - len(index), int)])] for leaf in arrays))
+    chosen = batches.take(arrays, np.concatenate([index, np.zeros(rows - len(index), int)]))
     return chosen._replace(target_mask=chosen.target_mask & (np.arange(rows) < len(index))[:, None])
 
 
 def _draw(data: Sequence[GeneratorBatch], seeds: Sequence[int], step: int, config: GeneratorConfig,
           rows: int) -> GeneratorBatch:
     """The batch [K, rows, ...] of one update: the same number of each class, then rows without supervised tokens."""
-    return batches.stack_generator([
+    return batches.stack([
         _take(arrays, batches.class_balanced(arrays.label, config.examples_per_label, seed, step), rows)
         for arrays, seed in zip(data, seeds, strict=True)])
 

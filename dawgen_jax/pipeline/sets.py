@@ -206,7 +206,7 @@ def generate_set(task: Task, corpus: Sequence[str], backbone: Backbone, label_pr
                 world.gathered(functools.partial(_write_shard, folder, number, team, make))
                 if team.count > 1:
                     world.led(functools.partial(files.join_parts, folder, number, team.count, task))
-            made = files.read_shard(folder, number)
+            made = files.read_samples(files.shard_path(folder, number))
             if not made:
                 raise UserError(f"{files.shard_path(folder, number)}: is empty; remove the file, and it is made again.")
             selector.add(made)
@@ -290,10 +290,9 @@ def _figures(row: SyntheticRow) -> dict[str, object]:
 def _write_shard(folder: pathlib.Path, number: int, team: Team, make: Callable[[], list[Sample]]) -> None:
     """Make a shard, or this team's part of it; one process of the team writes it."""
     made = make()
-    if team.placement.writes and team.count > 1:
-        files.write_part(folder, number, team.number, made)
-    elif team.placement.writes:
-        files.write_shard(folder, number, made)
+    if team.placement.writes:
+        path = files.shard_path(folder, number) if team.count == 1 else files.part_path(folder, number, team.number)
+        files.write_samples(path, made)
 
 
 def _samples(task: Task, backbone: Backbone, label_prompts: dict, labels: Sequence[str], sentences: Sequence[str], rows,

@@ -20,15 +20,15 @@ from dawgen_jax.config.validation import Count, Items, shown, validated
 from dawgen_jax.data.pools import Example, texts_of
 from dawgen_jax.errors import ConfigError, UserError
 from dawgen_jax.io import cards
-from dawgen_jax.io.files import read_json, write_file
+from dawgen_jax.io.files import read_json, write_file, write_json
 from dawgen_jax.io.lines import json_lines
 from dawgen_jax.io.terminal import printable
 from dawgen_jax.synthesis.filtering import LabelCount, Sample, Selection
 from dawgen_jax.tasks import Task
 from dawgen_jax.tasks.schema import PAIR, TEXT
 
-__all__ = ["content_digest", "join_parts", "part_path", "read_counts", "read_set", "read_shard", "shard_path",
-           "write_part", "write_set", "write_shard"]
+__all__ = ["content_digest", "join_parts", "part_path", "read_counts", "read_samples", "read_set", "shard_path",
+           "write_samples", "write_set"]
 
 
 def shard_path(folder: str | os.PathLike, number: int) -> pathlib.Path:
@@ -41,33 +41,19 @@ def part_path(folder: str | os.PathLike, number: int, team: int) -> pathlib.Path
     return shard_path(folder, number).with_suffix(f".part{team}.jsonl")
 
 
-def write_shard(folder: str | os.PathLike, number: int, samples: Iterable[Sample]) -> None:
-    """Write a finished shard."""
-    write_file(shard_path(folder, number), _json_text(samples))
-
-
-def write_part(folder: str | os.PathLike, number: int, team: int, samples: Iterable[Sample]) -> None:
-    """Write a team's part of a shard; a part from an interrupted run is overwritten."""
-    write_file(part_path(folder, number, team), _json_text(samples))
+def write_samples(path: pathlib.Path, samples: Iterable[Sample]) -> None:
+    """Write a shard, or a team's part of one; a part from an interrupted run is overwritten."""
+    write_file(path, _json_text(samples))
 
 
 def join_parts(folder: str | os.PathLike, number: int, teams: int, task: Task) -> None:
     """Join the parts of all teams into a finished shard, sorted by (index, label), and remove them."""
     parts = [part_path(folder, number, team) for team in range(teams)]
-    position = {label: i for i, label in enumerate(task.labels)}
-    samples = [sample for part in parts for sample in _read(part)]
-    write_shard(folder, number, sorted(samples, key=lambda one: (one.index, position[one.example.label])))
+    samples = [sample for part in parts for sample in read_samples(part)]
+    samples.sort(key=lambda one: (one.index, task.labels.index(one.example.label)))
+    write_samples(shard_path(folder, number), samples)
     for part in parts:
         part.unlink()
-
-
-def read_shard(folder: str | os.PathLike, number: int) -> list[Sample]:
-    """The samples of a finished shard, in file order.
-
-    Raises:
-      UserError: the shard is missing or broken.
-    """
-    return _read(shard_path(folder, number))
 
 
 def write_set(
@@ -91,8 +77,8 @@ def write_set(
     write_file(folder / "train.jsonl", _json_text(selection.samples))
     write_file(folder / "train.parquet", _parquet(task, selection.samples))
     counts = {label: count._asdict() for label, count in selection.counts.items()}
-    write_file(folder / "counts.json", _bytes(json.dumps(counts, indent=1, ensure_ascii=False) + "\n"))
-    write_file(folder / "README.md", _bytes(_card(task, selection, facts or {}, quality or {}, languages)))
+    write_json(folder / "counts.json", counts)
+    write_file(folder / "README.md", _card(task, selection, facts or {}, quality or {}, languages))
     return content_digest(selection.samples)
 
 
@@ -102,7 +88,7 @@ def read_set(folder: str | os.PathLike) -> list[Sample]:
     Raises:
       UserError: train.jsonl is missing or broken.
     """
-    return _read(pathlib.Path(folder) / "train.jsonl")
+    return read_samples(pathlib.Path(folder) / "train.jsonl")
 
 
 def read_counts(folder: str | os.PathLike) -> dict[str, LabelCount]:
@@ -130,7 +116,7 @@ def _json_text(samples: Iterable[Sample]) -> bytes:
                                 "train.check_backbone) and the soft prompts, or set synthesis.score to False.")
             row["scores"] = sample.scores
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return _bytes("".join(lines))
+    return "".join(lines).encode("utf-8", errors="replace")  # UTF-8 cannot encode a lone surrogate
 
 
 def _texts(example: Example) -> dict[str, str]:
@@ -138,10 +124,6 @@ def _texts(example: Example) -> dict[str, str]:
     if example.sentence1:
         return {"sentence1": example.sentence1, "sentence2": example.sentence2}
     return {"text": example.sentence2}
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")  # UTF-8 cannot encode a lone surrogate
 
 
 @validated
@@ -162,39 +144,35 @@ class SampleLine:
             raise ConfigError("SampleLine: must have sentence1 and sentence2, or text.")
 
 
-def _read(path: pathlib.Path) -> list[Sample]:
+def read_samples(path: pathlib.Path) -> list[Sample]:
+    """The samples of a file, in its order.
+
+    Raises:
+      UserError: the file is missing or broken.
+    """
     lines = json_lines(path, SampleLine, advice="remove the file, and it is made again")
     return [Sample(Example(line.sentence1 or "", line.text if line.sentence2 is None else line.sentence2, line.label),
                    line.index, line.cut, line.scores) for _, line in lines]
 
 
 def _parquet(task: Task, samples: Sequence[Sample]) -> bytes:
-    import pyarrow
     import pyarrow.parquet
+    from datasets import ClassLabel, Features, List, Value
 
-    position = {label: i for i, label in enumerate(task.labels)}
-    columns: dict[str, tuple[pyarrow.DataType, dict, list]] = {
-        **{field: (pyarrow.string(), _value("string"), texts) for field, texts in
-           zip(task.fields, texts_of(task, [sample.example for sample in samples]), strict=True)},
-        "label": (pyarrow.int64(), {"names": list(task.labels), "_type": "ClassLabel"},
-                  [position[sample.example.label] for sample in samples]),
-        "index": (pyarrow.int64(), _value("int64"), [sample.index for sample in samples]),
-        "cut": (pyarrow.bool_(), _value("bool"), [sample.cut for sample in samples]),
+    columns = {
+        **dict(zip(task.fields, texts_of(task, [sample.example for sample in samples]), strict=True)),
+        "label": [task.labels.index(sample.example.label) for sample in samples],
+        "index": [sample.index for sample in samples],
+        "cut": [sample.cut for sample in samples],
     }
+    features = {**dict.fromkeys(task.fields, Value("string")), "label": ClassLabel(names=list(task.labels)),
+                "index": Value("int64"), "cut": Value("bool")}
     if any(sample.scores for sample in samples):
-        columns["scores"] = (pyarrow.list_(pyarrow.float32()), {"feature": _value("float32"), "_type": "List"},
-                             [list(sample.scores) for sample in samples])
-    features = {name: feature for name, (_, feature, _) in columns.items()}
-    schema = pyarrow.schema([(name, kind) for name, (kind, _, _) in columns.items()],
-                            metadata={"huggingface": json.dumps({"info": {"features": features}})})
-    table = pyarrow.table({name: values for name, (_, _, values) in columns.items()}, schema=schema)
+        columns["scores"], features["scores"] = [list(sample.scores) for sample in samples], List(Value("float32"))
+    table = pyarrow.table(columns, schema=Features(features).arrow_schema)
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     return sink.getvalue().to_pybytes()
-
-
-def _value(dtype: str) -> dict:
-    return {"dtype": dtype, "_type": "Value"}
 
 
 _HOW = {

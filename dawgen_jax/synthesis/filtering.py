@@ -130,15 +130,11 @@ class Selector:
                                        sum(sample.cut for sample in chosen), self._surplus[label],
                                        dict(self._rejected[label].most_common()))
             if len(samples) < wanted:
+                ended = "no more are tried" if self._repeats else "the first sentences are used up"
                 warnings.append(f"{self._task.name}: label '{label}' has {len(samples)} accepted samples of {wanted} "
-                                f"wanted ({self._reasons(label)}); {self._used_up}.")
-        position = {label: i for i, label in enumerate(self._task.labels)}
-        kept.sort(key=lambda sample: (sample.index, position[sample.example.label]))
+                                f"wanted ({self._reasons(label)}); {ended}.")
+        kept.sort(key=lambda sample: (sample.index, self._task.labels.index(sample.example.label)))
         return Selection(kept, counts, warnings)
-
-    @property
-    def _used_up(self) -> str:
-        return "no more are tried" if self._repeats else "the first sentences are used up"
 
     def _reasons(self, label: str) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self._rejected[label].most_common())

@@ -10,14 +10,13 @@ Templates for causal models, which the paper does not have, are ours.
 
 from __future__ import annotations
 
+import functools
+
 from dawgen_jax.tasks.schema import Task
 
 __all__ = ["SEVEN"]
 
-_INFERENCE = ("entailment", "neutral", "contradiction")
 _TWO_WAY = ("entailment", "not_entailment")
-_INFERENCE_WORDS = ("yes", "neutral", "no")
-_INFERENCE_PENALTY = (1.1, 1.5, 1.1)
 _INFERENCE_TEMPLATE = "hypothesis: {sentence2} premise: {sentence1} answer: <mask>"
 _PARAPHRASE_TEMPLATE = "{sentence1} and {sentence2} are equivalent? <mask>"
 
@@ -26,10 +25,12 @@ def _phrases(noun: str, *relations: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{noun} 1 {relation} {noun} 2. {noun} 1:", f"{noun} 2:") for relation in relations)
 
 
-_INFERENCE_PHRASES = _phrases("Sentence", "implies", "supplements", "contradicts")
 _PARAPHRASE_RELATIONS = ("is different from", "is equivalent to")
 _CAUSAL_INFERENCE = "Premise: {sentence1}\nHypothesis: {sentence2}\n<prompt>Answer:<mask>"
-_CAUSAL_WORDS = ("Yes", "Maybe", "No")
+_inference = functools.partial(
+    Task, labels=("entailment", "neutral", "contradiction"), template=_INFERENCE_TEMPLATE,
+    label_words=("yes", "neutral", "no"), phrases=_phrases("Sentence", "implies", "supplements", "contradicts"),
+    repetition_penalty=(1.1, 1.5, 1.1), corpus=("MNLI",), causal=(_CAUSAL_INFERENCE, ("Yes", "Maybe", "No")))
 
 SEVEN: dict[str, Task] = {
     task.name: task
@@ -42,12 +43,8 @@ SEVEN: dict[str, Task] = {
              _phrases("Sentence", *_PARAPHRASE_RELATIONS), (1.5, 1.0), ("MRPC", "RTE"), source_words=(20, 70),
              positive="equivalent", test_split="test", paper_n_test=1725, source="QQP", causal=(
                  "Sentence 1: {sentence1}\nSentence 2: {sentence2}\n<prompt>Same meaning:<mask>", ("No", "Yes"))),
-        Task("MNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9815, source="SNLI",
-             causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
-        Task("SNLI", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 30), paper_n_test=9842, source="MNLI",
-             causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
+        _inference("MNLI", source_words=(5, 30), paper_n_test=9815, source="SNLI"),
+        _inference("SNLI", source_words=(5, 30), paper_n_test=9842, source="MNLI"),
         Task("QNLI", _TWO_WAY, "question: {sentence1} sentence: {sentence2} answer: <mask>", ("yes", "no"),
              tuple((f"Paragraph is {relation} to Question. Question:", "Paragraph:")
                    for relation in ("relevant", "irrelevant")),
@@ -56,9 +53,7 @@ SEVEN: dict[str, Task] = {
         Task("RTE", _TWO_WAY, _INFERENCE_TEMPLATE, ("yes", "no"),
              _phrases("Sentence", "implies", "supplements"), (1.0, 1.5), ("RTE", "MRPC"), source_words=(20, 70),
              paper_n_test=277, causal=(_CAUSAL_INFERENCE, ("Yes", "No"))),
-        Task("SICK", _INFERENCE, _INFERENCE_TEMPLATE, _INFERENCE_WORDS, _INFERENCE_PHRASES,
-             _INFERENCE_PENALTY, ("MNLI",), source_words=(5, 15), test_split="test", paper_n_test=4906,
-             draw="classes", source="SNLI", causal=(_CAUSAL_INFERENCE, _CAUSAL_WORDS)),
+        _inference("SICK", source_words=(5, 15), test_split="test", paper_n_test=4906, draw="classes", source="SNLI"),
     )
 }
 """The paper's seven tasks by name."""

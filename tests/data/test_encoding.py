@@ -9,7 +9,6 @@ from dawgen_jax.config import GeneratorConfig
 from dawgen_jax.data.encoding import (
     classifier_arrays,
     demonstration_arrays,
-    demonstration_rows,
     generator_arrays,
     rectangle,
     source_arrays,
@@ -75,16 +74,13 @@ def test_template_without_a_mask(words):
 
 def test_generator_rows(words):
     config = GeneratorConfig(max_source_tokens=2, max_target_tokens=3)
-    batch = generator_arrays(words, SNLI, PAIRS, 2, config, pad_multiple=1)
-    assert batch.source.tolist() == [[3, 4, 0, 0, 1], [5, 0, 0, 1, 0]]
-    assert batch.source_mask.tolist() == [[True] * 5, [True] * 4 + [False]]
-    assert batch.slots.tolist() == [[-1, -1, 0, 1, -1], [-1, 0, 1, -1, -1]]
-    assert batch.target.tolist() == [[3, 5, 1], [1, 0, 0]], "end of sequence stays where a target is cut"
-    assert batch.target_mask.tolist() == [[True] * 3, [True, False, False]]
+    batch = generator_arrays(words, SNLI, PAIRS, 2, config)
+    assert batch.source.tolist() == [[3, 4, 0, 0, 1, 0, 0, 0], [5, 0, 0, 1, 0, 0, 0, 0]]
+    assert batch.source_mask.tolist() == [[True] * 5 + [False] * 3, [True] * 4 + [False] * 4]
+    assert batch.slots.tolist() == [[-1, -1, 0, 1, -1, -1, -1, -1], [-1, 0, 1, -1, -1, -1, -1, -1]]
+    assert batch.target.tolist() == [[3, 5, 1, 0, 0, 0, 0, 0], [1] + [0] * 7], "a target that is cut keeps its end"
+    assert batch.target_mask.sum(1).tolist() == [3, 1] and batch.target_mask[:, 0].all()
     assert batch.label.tolist() == [2, 0]
-    wide = generator_arrays(words, SNLI, PAIRS, 2, config, pad_multiple=9)
-    assert (wide.source.shape, wide.target.shape) == ((2, 9), (2, 9))
-    assert (wide.slots[:, 5:] == -1).all() and not wide.source_mask[:, 5:].any()
 
 
 def test_source_rows_are_the_generators(words):
@@ -101,8 +97,7 @@ def test_rectangle():
     padded, mask = rectangle([[5], [], [6, 7, 8]], 2)
     assert padded.tolist() == [[5, 0, 0, 0], [0] * 4, [6, 7, 8, 0]] and mask.sum(1).tolist() == [1, 0, 3]
     assert rectangle([], 4)[0].shape == (0, 4)
-    with pytest.raises(ValueError, match="a row of 3 tokens does not fit a width of 2"):
-        rectangle([[1, 2, 3]], 2, 2)
+    assert rectangle([[1, 2, 3]], 2, 3)[0].shape == (1, 3)
 
 
 @pytest.mark.shared
@@ -114,6 +109,11 @@ def test_real_rows_are_the_whole_text_tokenised(shared, t5, name):
     assert template_rows(t5, task, examples, 10_000) == whole
     for row, full in zip(template_rows(t5, task, examples, 40), whole, strict=True):
         assert row == full if len(full) <= 40 else len(row) == 40 and row[-2:] == [32099, 1]
+
+
+def demonstration_rows(tokens, task, shots, examples, budget, seed):
+    batch, count = demonstration_arrays(tokens, task, shots, examples, budget, 8, seed, pair_tokens=budget)
+    return [row[mask].tolist() for row, mask in zip(batch.tokens, batch.mask, strict=True)], count
 
 
 SHOTS = [Example("the dog runs", "the dog sleeps", "contradiction"), Example("the cat", "cat", "entailment"),

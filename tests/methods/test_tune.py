@@ -133,7 +133,7 @@ def test_a_stage_is_combined_and_optimised_as_the_configuration_says(scope):
 
 
 def test_padding_rows_of_a_dev_set_are_not_scored():
-    dev = batches.pad_examples(batches.stack([tiny.classifier_set(3, 0)]), 8)  # classes 0, 1, 2; then padding, class 0
+    dev = batches.stack([batches.pad_rows(tiny.classifier_set(3, 0), 8)])  # classes 0, 1, 2; then padding, class 2
     accuracy, figures = tuning._evaluate(
         np.zeros((1, 2)), scores=lambda params, frozen, dev: np.broadcast_to([1.0, 0.0, 0.0], (1, 8, 3)), frozen=(),
         dev=dev, start=np.ones((1, 2)), attach=lambda dev: dev)

@@ -10,6 +10,8 @@ from dawgen_jax.miniworld.grammar import ASKED, Sentence, parse, render, text
 from dawgen_jax.miniworld.lexicon import ATOMS, ATTRIBUTES, FULL, SLOTS
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 
+LEVELS = (0, 1, 2)
+
 
 def extension(slot, lemma):
     """Attribute and names of the atoms of a word, read off its mask."""
@@ -20,7 +22,7 @@ def extension(slot, lemma):
 
 def random_sentence(rng):
     """A statement, or a question about it if it is not negated."""
-    clause = pairs.random_clause(rng, pairs.pick(rng, pairs.LEVELS))
+    clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS))
     if clause.negated or rng.random() < 0.5:
         return Sentence("statement", clause)
     return pairs.ask(clause, pairs.pick(rng, pairs.askable(clause)))
@@ -65,7 +67,7 @@ def checked_relation(first, second, rng):
 
 
 def random_statement(rng):
-    clause = pairs.random_clause(rng, pairs.pick(rng, pairs.LEVELS), negation=0.3)
+    clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS), negation=0.3)
     return Sentence("statement", clause)
 
 
@@ -74,7 +76,7 @@ def test_relation_agrees_with_the_model_checker_on_10000_random_pairs():
     for i in range(10_400):
         second = random_statement(rng)
         if i % 3:
-            clause = pairs.premise(rng, second.clause, pairs.pick(rng, pairs.RELATIONS), 2, negation=0.3)
+            clause = pairs.premise(rng, second.clause, pairs.pick(rng, pairs.RELATIONS), 2)
             first = Sentence("statement", clause) if clause else random_statement(rng)
         else:
             first = random_statement(rng)
@@ -131,7 +133,7 @@ def test_answers_by_hand(statement, question, wanted):
 def test_answers_agree_with_the_model_checker():
     rng, seen = Random(2), set()
     for _ in range(1500):
-        clause = pairs.random_clause(rng, pairs.pick(rng, pairs.LEVELS), negation=0)
+        clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS), negation=0)
         kind = pairs.pick(rng, pairs.askable(clause))
         question = pairs.question_about(rng, clause, kind, rng.random() < 0.5, 2)
         if question is None:
@@ -161,7 +163,7 @@ def test_same_question_is_same_scenes_and_same_part():
 def test_every_sentence_parses_back_and_others_do_not():
     rng = Random(3)
     for _ in range(3000):
-        level = pairs.pick(rng, pairs.LEVELS)
+        level = pairs.pick(rng, LEVELS)
         clause = pairs.random_clause(rng, level)
         sentence = Sentence("statement", clause)
         assert parse(render(sentence)) == sentence

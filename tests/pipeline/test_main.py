@@ -192,7 +192,7 @@ def killing(function, calls: int):
 @pytest.mark.parametrize(("owner", "name", "calls"), [
     pytest.param(MetricsLog, "record", 2, id="generator"),
     pytest.param(store, "finish", 1, id="generator published"),
-    pytest.param(sets.files, "write_shard", 2, id="synthesis"),
+    pytest.param(sets.files, "write_samples", 2, id="synthesis"),
     pytest.param(MetricsLog, "record", 4, id="prompt"),  # two lines of the generator, then step 0 and update 2
     pytest.param(store, "finish", 6, id="cell published"),  # after two generators and two sets
 ])

@@ -64,14 +64,14 @@ def test_a_set_that_does_not_say_who_wrote_it_is_named(settings, tmp_path):
 
 
 def test_a_restart_with_another_shard_size_keeps_what_is_finished(settings, tmp_path, monkeypatch):
-    whole, write_shard = write(settings, tmp_path, "whole"), files.write_shard
+    whole, write_samples = write(settings, tmp_path, "whole"), files.write_samples
 
     def killed(*arguments):
-        write_shard(*arguments)
+        write_samples(*arguments)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_shard", killed)
+        patch.setattr(files, "write_samples", killed)
         with pytest.raises(Killed):
             write(settings, tmp_path, "again")
 

@@ -13,11 +13,11 @@ from dawgen_jax.errors import UserError
 from dawgen_jax.synthesis.files import (
     content_digest,
     read_counts,
+    read_samples,
     read_set,
-    read_shard,
     shard_path,
+    write_samples,
     write_set,
-    write_shard,
 )
 from dawgen_jax.synthesis.filtering import Sample, Selector
 from dawgen_jax.tasks import SEVEN
@@ -34,12 +34,12 @@ def selection(samples=SAMPLES):
 
 
 def test_shards_come_back_as_written(tmp_path):
-    write_shard(tmp_path, 3, SAMPLES)
+    write_samples(shard_path(tmp_path, 3), SAMPLES)
     assert shard_path(tmp_path, 3).is_file() and not shard_path(tmp_path, 2).exists()
-    assert read_shard(tmp_path, 3) == SAMPLES
+    assert read_samples(shard_path(tmp_path, 3)) == SAMPLES
     assert [path.name for path in tmp_path.iterdir()] == ["shard-00003.jsonl"]
-    write_shard(tmp_path, 0, [])
-    assert read_shard(tmp_path, 0) == []
+    write_samples(shard_path(tmp_path, 0), [])
+    assert read_samples(shard_path(tmp_path, 0)) == []
 
 
 def test_a_shard_is_whole_or_not_there(tmp_path, monkeypatch):
@@ -48,16 +48,16 @@ def test_a_shard_is_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_shard(tmp_path, 0, SAMPLES)
+        write_samples(shard_path(tmp_path, 0), SAMPLES)
     assert not shard_path(tmp_path, 0).exists()
 
 
 def test_broken_shards_are_named(tmp_path):
     shard_path(tmp_path, 0).write_text('{"sentence1": "a"}\n')
     with pytest.raises(UserError, match=r"shard-00000.jsonl:1: SampleLine.label: is missing; remove the file"):
-        read_shard(tmp_path, 0)
+        read_samples(shard_path(tmp_path, 0))
     with pytest.raises(UserError, match=r"shard-00001.jsonl: no such file"):
-        read_shard(tmp_path, 1)
+        read_samples(shard_path(tmp_path, 1))
 
 
 def test_set_comes_back_and_restarts_give_the_same_bytes(tmp_path):
@@ -159,24 +159,24 @@ def test_broken_counts_are_named(tmp_path):
     {"sentence1": 3}, {"sentence2": None}, {"label": ["a"]}, {"index": "1"}, {"index": True}, {"index": -1},
     {"cut": "false"}, {"cut": 0}, {"scores": 3}, {"scores": ["a"]}, {"scores": [None]}, {"other": 1}])
 def test_samples_of_the_wrong_type_are_named(tmp_path, wrong):
-    write_shard(tmp_path, 0, SAMPLES[:1])
+    write_samples(shard_path(tmp_path, 0), SAMPLES[:1])
     row = json.loads(shard_path(tmp_path, 0).read_text())
     shard_path(tmp_path, 0).write_text(json.dumps(row | wrong) + "\n")
     field = next(iter(wrong))
     with pytest.raises(UserError, match=rf"jsonl:1: SampleLine(\.{field}|: must have).*; remove the file, and it"):
-        read_shard(tmp_path, 0)
+        read_samples(shard_path(tmp_path, 0))
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_neither_written_nor_read(tmp_path, wrong):
     sample = SAMPLES[0]._replace(scores=(-1.5, -2.5))
     with pytest.raises(UserError, match=rf"sample 0 of label '.*': its scores .*{wrong}\) are not all finite"):
-        write_shard(tmp_path, 0, [sample._replace(scores=(-1.5, wrong))])
-    write_shard(tmp_path, 0, [sample])
+        write_samples(shard_path(tmp_path, 0), [sample._replace(scores=(-1.5, wrong))])
+    write_samples(shard_path(tmp_path, 0), [sample])
     path = shard_path(tmp_path, 0)
     path.write_text(path.read_text().replace("-2.5", json.dumps(wrong)))
     with pytest.raises(UserError, match=r"jsonl:1: SampleLine.scores\[1\] = -?(nan|inf): must be a finite number"):
-        read_shard(tmp_path, 0)
+        read_samples(shard_path(tmp_path, 0))
 
 
 def test_counts_of_the_wrong_type_are_named(tmp_path):

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, parse, render
-from dawgen_jax.miniworld.lexicon import SLOTS, WORDS
-from dawgen_jax.miniworld.pairs import LEVELS, RELATIONS, premise, random_clause
+from dawgen_jax.miniworld.lexicon import SLOTS
+from dawgen_jax.miniworld.pairs import RELATIONS, premise, random_clause
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 from dawgen_jax.miniworld.tasks import TASKS
 from tools.pretrain import instructions
@@ -26,6 +26,7 @@ from tools.pretrain.vocabulary import (
     QUESTION_PAIRS,
     SENTINELS,
     TOKENS,
+    WORDS,
     save_tokenizer,
 )
 
@@ -77,7 +78,7 @@ def test_joining_words_follow_from_the_meanings():
     assert {kind for kind, _ in seen} == {"statements", "questions", "question_first", "polar", "part", "glossed"}
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", (0, 1, 2))
 def test_every_relation_is_found_at_every_level(level):
     rng = Random(level)
     for wanted in RELATIONS:

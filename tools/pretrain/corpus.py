@@ -32,7 +32,6 @@ from dawgen_jax.config.validation import AsTuple, Seed, Share, validated
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
-from dawgen_jax.miniworld.lexicon import WORDS
 from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
 from tools.pretrain.vocabulary import (
@@ -44,6 +43,7 @@ from tools.pretrain.vocabulary import (
     NUM_SENTINELS,
     QUESTION_PAIRS,
     TOKENS,
+    WORDS,
 )
 
 __all__ = ["Block", "CorpusConfig", "Document", "block", "document", "documents", "encode",

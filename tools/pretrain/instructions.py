@@ -16,12 +16,11 @@ from random import Random
 
 from dawgen_jax.miniworld import pairs
 from dawgen_jax.miniworld.grammar import Sentence, part, render
-from dawgen_jax.miniworld.lexicon import WORDS
 from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
 from tools.pretrain import corpus
 from tools.pretrain.corpus import Block, CorpusConfig, document, encode, pad_block
-from tools.pretrain.vocabulary import EOS, IDS
+from tools.pretrain.vocabulary import EOS, IDS, WORDS
 
 __all__ = ["block", "instruction"]
 

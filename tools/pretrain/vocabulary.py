@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import pathlib
 
-from dawgen_jax.miniworld.grammar import FUNCTION_WORDS
-from dawgen_jax.miniworld.lexicon import WORDS
+from dawgen_jax.miniworld.lexicon import SLOTS
 
 __all__ = ["ANSWERING", "ANSWERS", "CONNECTIVES", "EOS", "IDS", "META_WORDS", "NUM_SENTINELS", "PAD", "QUESTION_PAIRS",
-           "SENTINELS", "TOKENS", "save_tokenizer"]
+           "SENTINELS", "TOKENS", "WORDS", "save_tokenizer"]
 
 PAD, EOS, UNK = 0, 1, 2
 
+WORDS = tuple(dict.fromkeys(form for slot in SLOTS.values() for word in slot.values()
+                            for form in (*word.forms, word.participle) if form))
+"""Every surface form of a content word, without repeats."""
+FUNCTION_WORDS = ("a", "an", "no", "the", "in", "is", "by", "does", "do", "who", "what", "where", ".", "?")
 CONNECTIVES = {"equivalent": ("likewise", "indeed"), "entailment": ("so", "therefore"),
                "neutral": ("maybe", "perhaps"), "contradiction": ("never", "rather")}
 """Words that join two statements, by the relation of the first to the second."""
