@@ -9,22 +9,30 @@ are adjacent, from one document or from two.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from random import Random
+from typing import TypeVar
 
 from dawgen_jax.data.documents import NEXT_SENTENCE as PLAIN
 from dawgen_jax.data.documents import Documents
 from dawgen_jax.miniworld.grammar import Clause, Sentence, text
 from dawgen_jax.miniworld.lexicon import SLOTS
-from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.tasks import Task
 
-__all__ = ["NEXT_SENTENCE", "documents"]
+__all__ = ["NEXT_SENTENCE", "documents", "pick"]
+
+T = TypeVar("T")
 
 NEXT_SENTENCE = Task("mini-next-sentence", PLAIN.labels, PLAIN.template, ("red", "big", "two"), PLAIN.phrases,
                      PLAIN.repetition_penalty)
 """PPT's pre-training task with label words from the mini world, as in its other tasks."""
 
 _SHORTEST, _LONGEST = 5, 7
+
+
+def pick(rng: Random, items: Sequence[T]) -> T:
+    """One of ``items``, uniformly, and the same on every Python version, unlike ``Random.choice``."""
+    return items[int(rng.random() * len(items))]
 
 
 def _synonyms(slot: str, one_atom: bool = False) -> list[tuple[str, ...]]:

@@ -5,10 +5,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from dawgen_jax.miniworld import pairs
+from dawgen_jax.miniworld.documents import pick
 from dawgen_jax.miniworld.grammar import ASKED, Sentence, parse, render, text
 from dawgen_jax.miniworld.lexicon import ATOMS, ATTRIBUTES, FULL, SLOTS
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
+from tools.mini_world import pairs
 
 LEVELS = (0, 1, 2)
 
@@ -22,10 +23,10 @@ def extension(slot, lemma):
 
 def random_sentence(rng):
     """A statement, or a question about it if it is not negated."""
-    clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS))
+    clause = pairs.random_clause(rng, pick(rng, LEVELS))
     if clause.negated or rng.random() < 0.5:
         return Sentence("statement", clause)
-    return pairs.ask(clause, pairs.pick(rng, pairs.askable(clause)))
+    return pairs.ask(clause, pick(rng, pairs.askable(clause)))
 
 
 def small_universe(sentences, rng):
@@ -38,7 +39,7 @@ def small_universe(sentences, rng):
                         if (lemma := getattr(sentence.clause, slot)) and slot not in ASKED.get(sentence.kind, ())
                         and extension(slot, lemma)[0] == attribute)
             cells.setdefault(key, []).append(atom)
-        universe[attribute] = [pairs.pick(rng, cell) for cell in cells.values()]
+        universe[attribute] = [pick(rng, cell) for cell in cells.values()]
     return universe
 
 
@@ -67,7 +68,7 @@ def checked_relation(first, second, rng):
 
 
 def random_statement(rng):
-    clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS), negation=0.3)
+    clause = pairs.random_clause(rng, pick(rng, LEVELS), negation=0.3)
     return Sentence("statement", clause)
 
 
@@ -76,7 +77,7 @@ def test_relation_agrees_with_the_model_checker_on_10000_random_pairs():
     for i in range(10_400):
         second = random_statement(rng)
         if i % 3:
-            clause = pairs.premise(rng, second.clause, pairs.pick(rng, pairs.RELATIONS), 2)
+            clause = pairs.premise(rng, second.clause, pick(rng, pairs.RELATIONS), 2)
             first = Sentence("statement", clause) if clause else random_statement(rng)
         else:
             first = random_statement(rng)
@@ -133,8 +134,8 @@ def test_answers_by_hand(statement, question, wanted):
 def test_answers_agree_with_the_model_checker():
     rng, seen = Random(2), set()
     for _ in range(1500):
-        clause = pairs.random_clause(rng, pairs.pick(rng, LEVELS), negation=0)
-        kind = pairs.pick(rng, pairs.askable(clause))
+        clause = pairs.random_clause(rng, pick(rng, LEVELS), negation=0)
+        kind = pick(rng, pairs.askable(clause))
         question = pairs.question_about(rng, clause, kind, rng.random() < 0.5, 2)
         if question is None:
             continue
@@ -163,12 +164,12 @@ def test_same_question_is_same_scenes_and_same_part():
 def test_every_sentence_parses_back_and_others_do_not():
     rng = Random(3)
     for _ in range(3000):
-        level = pairs.pick(rng, LEVELS)
+        level = pick(rng, LEVELS)
         clause = pairs.random_clause(rng, level)
         sentence = Sentence("statement", clause)
         assert parse(render(sentence)) == sentence
         if not clause.negated:
-            question = pairs.ask(clause, pairs.pick(rng, pairs.askable(clause)))
+            question = pairs.ask(clause, pick(rng, pairs.askable(clause)))
             again = parse(text(question))
             assert again.kind == question.kind and meaning(again) == meaning(question)
     for wrong in ("", ".", "a boy run .", "a boys run .", "two boy run .", "a boy runs", "a boy runs ?", "boy runs .",

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 from dawgen_jax.errors import ConfigError
 from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, parse, render
 from dawgen_jax.miniworld.lexicon import SLOTS
-from dawgen_jax.miniworld.pairs import RELATIONS, premise, random_clause
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 from dawgen_jax.miniworld.tasks import TASKS
+from tools.mini_world.pairs import RELATIONS, premise, random_clause
 from tools.pretrain import instructions
 from tools.pretrain.corpus import CorpusConfig, block, document, documents, encode, random_prefix
 from tools.pretrain.vocabulary import (

@@ -30,10 +30,10 @@ from pydantic import Field, PositiveInt
 
 from dawgen_jax.config.validation import AsTuple, Seed, Share, validated
 from dawgen_jax.errors import ConfigError
-from dawgen_jax.miniworld import pairs
+from dawgen_jax.miniworld.documents import pick
 from dawgen_jax.miniworld.grammar import Clause, Sentence, part, render
-from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
+from tools.mini_world import pairs
 from tools.pretrain.vocabulary import (
     ANSWERING,
     CONNECTIVES,

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from random import Random
 
-from dawgen_jax.miniworld import pairs
+from dawgen_jax.miniworld.documents import pick
 from dawgen_jax.miniworld.grammar import Sentence, part, render
-from dawgen_jax.miniworld.pairs import pick
 from dawgen_jax.miniworld.semantics import answer
+from tools.mini_world import pairs
 from tools.pretrain import corpus
 from tools.pretrain.corpus import Block, CorpusConfig, document, encode, pad_block
 from tools.pretrain.vocabulary import EOS, IDS, WORDS

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TypeVar
 
+from dawgen_jax.miniworld.documents import pick
 from dawgen_jax.miniworld.grammar import ASKED, Clause, Sentence, render
 from dawgen_jax.miniworld.lexicon import FULL, SLOTS
 from dawgen_jax.miniworld.semantics import answer, meaning, relation, same_question
 
-__all__ = ["RELATIONS", "ask", "pick", "premise", "question_about", "question_like", "random_clause"]
+__all__ = ["RELATIONS", "ask", "askable", "premise", "question_about", "question_like", "random_clause"]
 
 RELATIONS = ("equivalent", "entailment", "neutral", "contradiction")
-T = TypeVar("T")
 
 _OPTIONAL = {0: (), 1: ("agent_adjective", "place"), 2: ("count", "agent_adjective", "place")}
 _PRESENT = {1: 0.6, 2: 0.45}
 _TRIES = 25
-
-
-def pick(rng: Random, items: Sequence[T]) -> T:
-    """One of ``items``, uniformly, and the same on every Python version, unlike ``Random.choice``."""
-    return items[int(rng.random() * len(items))]
 
 
 def _compare(w, v) -> str:

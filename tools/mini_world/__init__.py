@@ -1,0 +1,1 @@
+"""How the examples of the mini world in ``dawgen_jax/miniworld/pools`` were made."""
