@@ -21,7 +21,7 @@ gc.set_threshold(200_000, 20, 100)  # tracing makes millions of small objects: a
 jax.config.update("jax_num_cpu_devices", 8)
 # Programs are compiled once a machine: most of the suite's time is compilation.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # eager operations too, in every module again
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

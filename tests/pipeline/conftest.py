@@ -8,6 +8,7 @@ import pytest
 from dawgen_jax.backbones.t5 import convert, model
 from dawgen_jax.backbones.t5.config import T5Config
 from dawgen_jax.config import BackboneConfig, ClassifierConfig, Config, DataConfig, GeneratorConfig, SynthesisConfig
+from dawgen_jax.pipeline import main as pipeline
 from tools.pretrain.vocabulary import TOKENS, save_tokenizer
 
 
@@ -17,6 +18,12 @@ def write_backbone(folder: pathlib.Path, seed: int) -> None:
                   num_heads=2, activation="gelu_new", gated=True, tied_head=False, scale_decoder_outputs=False)
     convert.save(folder, t5, model.init(t5, jax.random.key(seed)))
     save_tokenizer(folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    """Runs of single tests write no report, which takes 2 s; those of fixtures for a whole module do."""
+    monkeypatch.setattr(pipeline, "write_report", lambda root: None)
 
 
 @pytest.fixture(scope="session")
