@@ -5,7 +5,6 @@ writes: [name, [[label, index], ...]]. With END it is gone once it
 has written a file of that name.
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -22,16 +21,15 @@ def main(config: str, out: str, port: str, count: str, number: str, end: str = "
     from dawgen_jax.pipeline import inputs, sets
     from dawgen_jax.pipeline.job import Job
 
-    def told(write, path_of, *arguments):
-        write(*arguments)
-        path = path_of(*arguments[:-1])
-        print(json.dumps([path.name, [[one.example.label, one.index] for one in arguments[-1]]]), flush=True)
+    write = sets.files.write_samples
+
+    def told(path, samples):
+        write(path, samples)
+        print(json.dumps([path.name, [[one.example.label, one.index] for one in samples]]), flush=True)
         if path.name == end:
             os._exit(9)
 
-    for kind in ("shard", "part"):
-        write, path_of = getattr(sets.files, f"write_{kind}"), getattr(sets.files, f"{kind}_path")
-        setattr(sets.files, f"write_{kind}", functools.partial(told, write, path_of))
+    sets.files.write_samples = told
     settings = runpy.run_path(config)["get_config"]()
     given = inputs.read_task("mini-snli", settings, generates=True)
 
